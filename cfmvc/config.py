@@ -1,0 +1,105 @@
+"""Strict loading of ``params.yaml``: every section is a frozen model, nothing is guessed.
+
+Values stand in ``params.yaml`` alone. The section classes live beside their owners and carry
+types, meanings and ranges; an unknown or a missing key is a :class:`ConfigError`.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from cfmvc.errors import ConfigError, listed, suggest
+
+
+class Section(BaseModel):
+    """Base of the configuration sections: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def default_params_file() -> Path:
+    """Return the ``params.yaml`` that cfmvc ships (a checkout's own, or the wheel's copy)."""
+    package = Path(__file__).parent
+    shipped = package / "params.yaml"
+    return shipped if shipped.is_file() else package.parent / "params.yaml"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping (YAML 1.2, so that ``1e-3`` is a number)."""
+    try:
+        values = YAML(typ="safe").load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections with keys, found {type(values).__name__}")
+    return values
+
+
+def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str) -> SectionT:
+    """Build a section from plain values, naming every fault at once.
+
+    Parameters
+    ----------
+    section
+        The section's class.
+    values
+        What the file (or the command line) says.
+    where
+        Name of the section, as the user writes it.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, missing, of the wrong type or out of range.
+    """
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_describe(fault, section, where) for fault in error.errors()]
+        raise ConfigError("\n".join(faults)) from error
+
+
+def override(params: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of ``params`` in which each ``section.key=value`` of ``settings`` is set.
+
+    Values are read as YAML. The name must exist already, so that a misspelt one is an error.
+    """
+    changed = {name: dict(value) for name, value in params.items()}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            raise ConfigError(f"'{setting}': expected section.key=value, for example flow.lr=1e-3")
+        if section not in changed:
+            raise ConfigError(
+                f"'{name}': no section '{section}'{suggest(section, changed)}; "
+                f"sections: {listed(changed)}"
+            )
+        if key not in changed[section]:
+            raise ConfigError(
+                f"'{name}': no key '{key}' in section '{section}'"
+                f"{suggest(key, changed[section])}; keys: {listed(changed[section], 40)}"
+            )
+        changed[section][key] = YAML(typ="safe").load(text)
+    return changed
+
+
+def _describe(fault: Any, section: type[Section], where: str) -> str:
+    name = ".".join([where, *map(str, fault["loc"])])
+    if fault["type"] == "extra_forbidden":
+        known = section.model_fields
+        return (
+            f"{name}: unknown key{suggest(str(fault['loc'][-1]), known)}; "
+            f"valid keys: {listed(known, 40)}"
+        )
+    if fault["type"] == "missing":
+        return f"{name}: missing"
+    return f"{name}: {fault['msg']} (got {fault['input']!r})"
