@@ -1,0 +1,235 @@
+"""Cells for the training: one table of a data set, and the units that the model is fed with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+from torch.utils.data import Dataset
+
+from cfmvc.data.vocabulary import Vocabulary
+from cfmvc.errors import DataError, listed
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Some cells, ready for the model; all tensors on one device.
+
+    Parameters
+    ----------
+    x
+        Raw counts, ``(B, G)`` float32.
+    p
+        Perturbation vectors, ``(B, K)`` float32; zero for control cells.
+    batch, cell_type
+        Column numbers, ``(B,)`` int64.
+    spatial
+        Coordinates, ``(B, 2 or 3)``, or None.
+    """
+
+    x: torch.Tensor
+    p: torch.Tensor
+    batch: torch.Tensor
+    cell_type: torch.Tensor
+    spatial: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    @classmethod
+    def from_mapping(cls, cells: Mapping[str, Any], device: torch.device) -> "Cells":
+        """Take the keys ``x, p, batch, cell_type, spatial`` of a collated batch."""
+        spatial = cells.get("spatial")
+        return cls(
+            cells["x"].to(device),
+            cells["p"].to(device),
+            cells["batch"].to(device),
+            cells["cell_type"].to(device),
+            None if spatial is None else spatial.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """A data set as arrays: counts stay sparse on the host, a step's cells become dense.
+
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_genes)`` float32 CSR.
+    conditions
+        The distinct perturbation vectors, ``(n_vectors, K)`` float32.
+    condition
+        Row of ``conditions`` of each cell, ``(n_cells,)`` int64.
+    batch, cell_type
+        ``(n_cells,)`` int64.
+    spatial
+        ``(n_cells, 2 or 3)`` float32 or None.
+    """
+
+    counts: csr_matrix
+    conditions: np.ndarray
+    condition: np.ndarray
+    batch: np.ndarray
+    cell_type: np.ndarray
+    spatial: np.ndarray | None = None
+
+    @classmethod
+    def from_adata(
+        cls, adata: AnnData, vocabulary: Vocabulary, layer: str = "counts"
+    ) -> "CellTable":
+        """Read a canonical AnnData (columns ``perturbation, batch, cell_type[, dose]``)."""
+        labels = adata.obs["perturbation"].astype(str).to_numpy()
+        doses = adata.obs["dose"].to_numpy(float) if "dose" in adata.obs else None
+        vectors = vocabulary.perturbation_matrix(labels, doses)
+        conditions, condition = np.unique(vectors, axis=0, return_inverse=True)
+        spatial = adata.obsm.get("spatial")
+        return cls(
+            csr_matrix(adata.layers[layer], dtype=np.float32),
+            conditions,
+            condition.reshape(-1).astype(np.int64),
+            vocabulary.batch_codes(adata.obs["batch"].astype(str).to_numpy()),
+            vocabulary.cell_type_codes(adata.obs["cell_type"].astype(str).to_numpy()),
+            None if spatial is None else np.asarray(spatial, dtype=np.float32),
+        )
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return int(self.counts.shape[1])
+
+    @property
+    def library(self) -> np.ndarray:
+        """Total counts of each cell, ``(n_cells,)`` float32."""
+        return np.asarray(self.counts.sum(axis=1), dtype=np.float32).reshape(-1)
+
+    def subset(self, rows: np.ndarray) -> "CellTable":
+        """Return the table of some rows (indices or a boolean mask)."""
+        return CellTable(
+            self.counts[rows],
+            self.conditions,
+            self.condition[rows],
+            self.batch[rows],
+            self.cell_type[rows],
+            None if self.spatial is None else self.spatial[rows],
+        )
+
+    def cells(self, rows: np.ndarray | slice, device: torch.device) -> Cells:
+        """Gather rows as dense tensors on ``device``."""
+        spatial = None if self.spatial is None else torch.from_numpy(self.spatial[rows]).to(device)
+        return Cells(
+            torch.from_numpy(self.counts[rows].toarray()).to(device),
+            torch.from_numpy(self.conditions[self.condition[rows]]).to(device),
+            torch.from_numpy(self.batch[rows]).to(device),
+            torch.from_numpy(self.cell_type[rows]).to(device),
+            spatial,
+        )
+
+
+class SingleCellDataset(Dataset[dict[str, Any]]):
+    """The cells of an AnnData, one by one, for a PyTorch ``DataLoader``.
+
+    The engine does not go through single cells; this door is for code that does.
+
+    Parameters
+    ----------
+    adata
+        Cells with ``obs`` columns ``perturbation, batch, cell_type`` and optionally ``dose``,
+        and optionally ``obsm["spatial"]``.
+    gene_key
+        Layer of the raw counts; ``"X"`` for the matrix itself.
+    vocabulary
+        Labels and their columns; collected from ``adata`` if not given.
+    control, separator
+        Label of the unperturbed cells, and what joins combinations, for a collected vocabulary.
+
+    Raises
+    ------
+    DataError
+        If a layer or column is missing, or the counts are negative or not finite.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        gene_key: str = "counts",
+        vocabulary: Vocabulary | None = None,
+        control: str = "control",
+        separator: str = "+",
+    ) -> None:
+        _check(adata, gene_key)
+        obs = adata.obs
+        self.vocabulary = vocabulary or Vocabulary.of(
+            obs["perturbation"], obs["batch"], obs["cell_type"], control, separator
+        )
+        if gene_key == "X":
+            adata = adata.copy()
+            adata.layers["X"] = adata.X
+        self.table = CellTable.from_adata(adata, self.vocabulary, gene_key)
+        values = self.table.counts.data
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise DataError(
+                f"layers['{gene_key}']: counts must be finite and non-negative; "
+                "`cfmvc data check FILE` names the cells"
+            )
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return self.table.n_genes
+
+    @property
+    def n_batch(self) -> int:
+        """Number of batches."""
+        return len(self.vocabulary.batches)
+
+    @property
+    def n_ct(self) -> int:
+        """Number of cell types."""
+        return len(self.vocabulary.cell_types)
+
+    @property
+    def n_perts(self) -> int:
+        """Number of perturbation columns, the control's included."""
+        return len(self.vocabulary.perturbations)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        cells = self.table.cells(np.asarray([index]), torch.device("cpu"))
+        return {
+            "x": cells.x[0],
+            "p": cells.p[0],
+            "batch": cells.batch[0],
+            "cell_type": cells.cell_type[0],
+            "spatial": None if cells.spatial is None else cells.spatial[0],
+        }
+
+
+def collate_fn_cfm(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Stack items of :class:`SingleCellDataset`; ``spatial`` stays None where it is None."""
+    stacked = {
+        key: torch.stack([item[key] for item in items]) for key in ("x", "p", "batch", "cell_type")
+    }
+    has_coordinates = items[0].get("spatial") is not None
+    stacked["spatial"] = (
+        torch.stack([item["spatial"] for item in items]) if has_coordinates else None
+    )
+    return stacked
+
+
+def _check(adata: AnnData, gene_key: str) -> None:
+    missing = [
+        column for column in ("perturbation", "batch", "cell_type") if column not in adata.obs
+    ]
+    if missing:
+        raise DataError(f"obs: no column {listed(missing)}; columns: {listed(adata.obs.columns)}")
+    if gene_key != "X" and gene_key not in adata.layers:
+        raise DataError(f"layers: no layer '{gene_key}'; layers: {listed(adata.layers)}")

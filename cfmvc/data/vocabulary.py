@@ -1,0 +1,154 @@
+"""From labels to columns: perturbations (with combinations and doses), batches, cell types."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfmvc.errors import DataError, UnknownLabelError, listed, suggest
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The labels that a model knows, in the order of their columns.
+
+    Parameters
+    ----------
+    perturbations
+        Single perturbations; the control is the first. A combination is not a label of its own.
+    batches, cell_types
+        Covariate labels.
+    separator
+        What joins the parts of a combination (``A+B``); empty if labels are never split.
+    """
+
+    perturbations: tuple[str, ...]
+    batches: tuple[str, ...]
+    cell_types: tuple[str, ...]
+    separator: str = "+"
+    _columns: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        columns = {name: column for column, name in enumerate(self.perturbations)}
+        object.__setattr__(self, "_columns", columns)
+
+    @classmethod
+    def of(
+        cls,
+        perturbations: Iterable[str],
+        batches: Iterable[str],
+        cell_types: Iterable[str],
+        control: str,
+        separator: str = "+",
+    ) -> "Vocabulary":
+        """Collect the sorted labels of a data set (combinations are taken apart)."""
+        parts = {
+            part for label in set(perturbations) for part in split_label(str(label), separator)
+        }
+        return cls(
+            (control, *sorted(parts - {control})),
+            tuple(sorted({str(label) for label in batches})),
+            tuple(sorted({str(label) for label in cell_types})),
+            separator,
+        )
+
+    @property
+    def control(self) -> str:
+        """Label of the unperturbed cells."""
+        return self.perturbations[0]
+
+    def is_control(self, labels: Iterable[str]) -> np.ndarray:
+        """Return a boolean array: which labels name the control."""
+        return np.asarray([str(label) == self.control for label in labels], dtype=bool)
+
+    def perturbation_matrix(
+        self, labels: Sequence[str], doses: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Return the perturbation vectors, shape ``(n, K)``, float32; the control is zero.
+
+        Parameters
+        ----------
+        labels
+            One label a row, possibly a combination such as ``A+B``.
+        doses
+            Non-negative multipliers, one a row; 1 where not given.
+
+        Raises
+        ------
+        UnknownLabelError
+            If a part of a label is not in the vocabulary; the known ones are listed.
+        DataError
+            If a dose is negative or not finite.
+        """
+        codes, unique = pd.factorize(np.asarray(labels, dtype=object))
+        rows = (
+            np.stack([self._row(str(label)) for label in unique])
+            if len(unique)
+            else np.zeros((0, len(self.perturbations)), dtype=np.float32)
+        )
+        matrix = rows[codes]
+        if doses is None:
+            return matrix
+        scale = np.asarray(doses, dtype=np.float32)
+        is_treated = matrix.any(axis=1)
+        bad = is_treated & ~(np.isfinite(scale) & (scale >= 0))
+        if bad.any():
+            raise DataError(
+                f"dose: {int(bad.sum())} of {len(bad)} doses are negative or not finite, "
+                f"for example {scale[bad][0]} for '{np.asarray(labels)[bad][0]}'"
+            )
+        return matrix * np.where(is_treated, scale, 0.0).astype(np.float32)[:, None]
+
+    def batch_codes(self, labels: Sequence[str]) -> np.ndarray:
+        """Return the batches' column numbers, int64; unknown labels are an error."""
+        return _codes(labels, self.batches, "batch")
+
+    def cell_type_codes(self, labels: Sequence[str]) -> np.ndarray:
+        """Return the cell types' column numbers, int64; unknown labels are an error."""
+        return _codes(labels, self.cell_types, "cell type")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        values = asdict(self)
+        del values["_columns"]
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Vocabulary":
+        """Rebuild from :meth:`to_json`."""
+        return cls(
+            tuple(values["perturbations"]),
+            tuple(values["batches"]),
+            tuple(values["cell_types"]),
+            values["separator"],
+        )
+
+    def _row(self, label: str) -> np.ndarray:
+        row = np.zeros(len(self.perturbations), dtype=np.float32)
+        for part in split_label(label, self.separator):
+            if part not in self._columns:
+                raise UnknownLabelError(_unknown("perturbation", part, self.perturbations))
+            if part != self.control:
+                row[self._columns[part]] = 1.0
+        return row
+
+
+def split_label(label: str, separator: str) -> tuple[str, ...]:
+    """Return the parts of a combination, or the label alone."""
+    if not separator or separator not in label:
+        return (label,)
+    return tuple(part.strip() for part in label.split(separator) if part.strip())
+
+
+def _codes(labels: Sequence[str], known: tuple[str, ...], what: str) -> np.ndarray:
+    codes = pd.Index(known, dtype=object).get_indexer(np.asarray(labels, dtype=object).astype(str))
+    if (codes < 0).any():
+        unknown = sorted({str(labels[i]) for i in np.flatnonzero(codes < 0)})
+        raise UnknownLabelError("\n".join(_unknown(what, name, known) for name in unknown))
+    return codes.astype(np.int64)
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> str:
+    return f"unknown {what} '{name}'{suggest(name, known)}; the model knows {listed(known, 60)}"

@@ -1,0 +1,1 @@
+"""Flow matching without parameters: paths, couplings, solvers, divergences."""

@@ -1,0 +1,53 @@
+"""Which source belongs to which target: minibatch optimal transport, exact and independent."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+Coupling = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
+
+def optimal_transport(
+    source: np.ndarray, target: np.ndarray, rng: np.random.Generator, block: int = 256
+) -> np.ndarray:
+    """Pair each target with a source, of least total squared distance in blocks.
+
+    Sources are drawn without replacement while they last (each is used about equally often), and
+    every block of ``block`` targets is assigned exactly (minibatch optimal transport, Tong et al.
+    2024, arXiv:2302.00482).
+
+    Parameters
+    ----------
+    source, target
+        Points, ``(n, D)`` and ``(m, D)``; both at least one.
+    rng
+        Draws the sources and the blocks.
+    block
+        Size of an assignment problem; the cost is cubic in it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Row of ``source`` for each target, ``(m,)`` int64.
+    """
+    drawn = independent(source, target, rng)
+    order = rng.permutation(len(target))
+    paired = np.empty(len(target), dtype=np.int64)
+    for start in range(0, len(order), block):
+        rows = order[start : start + block]
+        cost = cdist(source[drawn[rows]], target[rows], "sqeuclidean")
+        from_source, to_target = linear_sum_assignment(cost)
+        paired[rows[to_target]] = drawn[rows[from_source]]
+    return paired
+
+
+def independent(source: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pair each target with a source drawn at random, each used about equally often."""
+    rounds = -(-len(target) // len(source))
+    drawn = np.concatenate([rng.permutation(len(source)) for _ in range(rounds)])
+    return drawn[: len(target)].astype(np.int64)
+
+
+COUPLINGS: dict[str, Coupling] = {"ot": optimal_transport, "independent": independent}

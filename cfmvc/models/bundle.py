@@ -1,0 +1,102 @@
+"""A trained model as a folder: weights as safetensors, everything else as JSON; no pickle."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cfmvc.data.vocabulary import Vocabulary
+from cfmvc.errors import CfmvcError
+from cfmvc.files import atomic_path, read_json, write_json
+from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.reference import ReferenceCells
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
+
+
+@dataclass
+class Bundle:
+    """A model with what is needed to use it.
+
+    Parameters
+    ----------
+    model
+        The module, in ``eval()`` mode after loading.
+    vocabulary
+        Labels and their columns.
+    gene_names
+        Genes in the order of the model's columns.
+    settings
+        Resolved parameters of the stages that made the model, by section.
+    median_library
+        Median total counts of the training cells.
+    """
+
+    model: CFMVCModel
+    vocabulary: Vocabulary
+    gene_names: list[str]
+    median_library: float
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.latent_mean.device
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write a bundle, whole or not at all; the same model gives the same bytes."""
+    with atomic_path(folder) as made:
+        made.mkdir()
+        weights = {n: t.detach().cpu().contiguous() for n, t in bundle.model.state_dict().items()}
+        save_file(weights, made / WEIGHTS)
+        if bundle.model.reference is not None:
+            reference = bundle.model.reference.to(torch.device("cpu"))
+            save_file(reference.as_tensors(), made / REFERENCE)
+        write_json(
+            made / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "sizes": bundle.model.sizes,
+                "vocabulary": bundle.vocabulary.to_json(),
+                "gene_names": bundle.gene_names,
+                "median_library": bundle.median_library,
+                "settings": bundle.settings,
+            },
+        )
+
+
+def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    CfmvcError
+        If the folder is no bundle, or of another format.
+    """
+    folder = Path(folder)
+    try:
+        description = read_json(folder / DESCRIPTION)
+        weights = load_file(folder / WEIGHTS, device=str(device))
+    except (OSError, ValueError) as error:
+        raise CfmvcError(
+            f"{folder}: not a cfmvc model (expected {DESCRIPTION} and {WEIGHTS}): {error}"
+        ) from error
+    if description["format"] != FORMAT:
+        raise CfmvcError(
+            f"{folder}: model format {description['format']}, this cfmvc reads format {FORMAT}"
+        )
+    model = CFMVCModel(**description["sizes"]).to(device)
+    model.load_state_dict(weights)
+    if (folder / REFERENCE).is_file():
+        model.reference = ReferenceCells(**load_file(folder / REFERENCE, device=str(device)))
+    return Bundle(
+        model.eval(),
+        Vocabulary.from_json(description["vocabulary"]),
+        description["gene_names"],
+        description["median_library"],
+        description["settings"],
+    )

@@ -1,0 +1,339 @@
+"""CFM-VC: the NB-VAE and the conditional flow in its latent space, as one module."""
+
+import warnings
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from cfmvc.errors import ConfigError, DataError, listed
+from cfmvc.flow.divergences import DIVERGENCES, same_condition
+from cfmvc.flow.paths import TIMES, straight_path
+from cfmvc.flow.solvers import NonFiniteVelocity, integrate
+from cfmvc.models.context import ContextEncoder
+from cfmvc.models.decoder import DecoderVAE
+from cfmvc.models.encoder import EncoderVAE, draw
+from cfmvc.models.likelihoods import nb_negative_log_likelihood, nb_sample
+from cfmvc.models.reference import ReferenceCells
+from cfmvc.models.velocity_field import FlowField
+
+Source = Literal["noise", "control"]
+
+
+class CFMVCModel(nn.Module):
+    """Two-stage model of perturbation response.
+
+    Parameters
+    ----------
+    n_genes, n_batch, n_ct
+        Sizes of the data.
+    n_perts
+        Perturbation columns, the control's (column 0, never set) included.
+    dim_int, dim_tech
+        Widths of the latents.
+    hidden_vae, hidden_ctx, hidden_flow
+        Widths of the hidden layers of VAE, context encoder and velocity field.
+    n_basis
+        Number of basis fields.
+    spatial_dim
+        Number of coordinates, or None.
+    source
+        Where the flow starts: ``noise`` (N(0, I)) or ``control`` (encoded control cells of the
+        same stratum; then there is no base field, and no perturbation is the identity).
+    divergence
+        Distance of ``lambda_dist``: ``energy`` or ``mmd``.
+    times
+        How training times are drawn: ``uniform`` or ``logit_normal``.
+    dropout_vae, dropout_flow, label_dropout
+        Shares dropped in training.
+    """
+
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_batch: int,
+        n_ct: int,
+        n_perts: int,
+        dim_int: int = 32,
+        dim_tech: int = 8,
+        hidden_vae: int = 256,
+        hidden_ctx: int = 64,
+        hidden_flow: int = 128,
+        n_basis: int = 16,
+        spatial_dim: int | None = None,
+        *,
+        source: Source = "noise",
+        divergence: str = "energy",
+        times: str = "uniform",
+        dropout_vae: float = 0.0,
+        dropout_flow: float = 0.0,
+        label_dropout: float = 0.0,
+    ) -> None:
+        _check_choices(source, divergence, times)
+        super().__init__()
+        self.sizes = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("self", "__class__")
+        }
+        self.source, self.divergence, self.times = source, divergence, times
+        self.encoder = EncoderVAE(n_genes, n_batch, n_ct, dim_int, dim_tech, hidden_vae, dropout_vae)
+        self.decoder = DecoderVAE(n_genes, dim_int, dim_tech, hidden_vae, dropout_vae)
+        self.context = ContextEncoder(
+            n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout
+        )
+        self.field = FlowField(
+            dim_int,
+            self.context.context_dim,
+            self.context.alpha_dim,
+            hidden_flow,
+            n_basis,
+            has_base=source == "noise",
+            dropout=dropout_flow,
+        )
+        # The flow sees standardised latents: a VAE may leave some dimensions almost unused.
+        self.register_buffer("latent_mean", torch.zeros(dim_int))
+        self.register_buffer("latent_std", torch.ones(dim_int))
+        self.reference: ReferenceCells | None = None
+
+    # -- stage 1 ----------------------------------------------------------------------------
+
+    def vae_forward(
+        self, x: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor, beta: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ``(loss, z_int, z_tech)`` with ``loss = -E log p(x|z) + beta (KL_int + KL_tech)``.
+
+        Parameters
+        ----------
+        x
+            Counts, ``(B, n_genes)``.
+        batch_idx, ct_idx
+            Column numbers, ``(B,)``.
+        beta
+            Weight of the KL terms.
+
+        Returns
+        -------
+        loss
+            Scalar, in nats a cell.
+        z_int, z_tech
+            Latents, ``(B, dim_int)`` and ``(B, dim_tech)``.
+        """
+        z_int, z_tech, kl_int, kl_tech = self.encoder(x, batch_idx, ct_idx)
+        reconstruction, _ = self.reconstruction(x, z_int, z_tech)
+        return (reconstruction + beta * (kl_int + kl_tech)).mean(), z_int, z_tech
+
+    def reconstruction(
+        self, x: torch.Tensor, z_int: torch.Tensor, z_tech: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``-log p(x | z)`` of each cell, ``(B,)`` in nats, and the means ``(B, G)``."""
+        counts = x.clamp_min(0.0)
+        mean, theta = self.decoder(z_int, z_tech, counts.sum(1))
+        return nb_negative_log_likelihood(counts, mean, theta), mean
+
+    # -- stage 2 ----------------------------------------------------------------------------
+
+    def flow_step(
+        self,
+        z_int: torch.Tensor,
+        p: torch.Tensor,
+        batch_idx: torch.Tensor,
+        ct_idx: torch.Tensor,
+        spatial: torch.Tensor | None = None,
+        lambda_dist: float = 0.0,
+        *,
+        z_0: torch.Tensor | None = None,
+        lambda_reg: float = 0.0,
+        detach: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ``(total, fm_loss, dist_loss)`` of conditional flow matching, scalars.
+
+        Parameters
+        ----------
+        z_int
+            Encoded cells, ``(B, dim_int)``: the targets.
+        p, batch_idx, ct_idx, spatial
+            Their conditions.
+        lambda_dist
+            Weight of the distance between generated and encoded populations, per condition.
+        z_0
+            Sources, ``(B, dim_int)``: noise, or latents of control cells. Not given: drawn noise,
+            or controls of the same stratum among the rows (rows without one are left out).
+        lambda_reg
+            Weight of ``E|alpha|^2``.
+        detach
+            Cut the gradient to the encoder (off in joint training alone).
+        """
+        z_1 = self.standardise(z_int.detach() if detach else z_int)
+        weight = torch.ones(len(z_1), dtype=z_1.dtype, device=z_1.device)
+        if self.source == "noise":
+            start = torch.randn_like(z_1) if z_0 is None else z_0
+        elif z_0 is not None:
+            start = self.standardise(z_0.detach() if detach else z_0)
+        else:
+            start, weight = _controls_among(z_1, p, batch_idx, ct_idx)
+        path = straight_path(start, z_1, TIMES[self.times](z_1))
+        context, alpha = self.context(p, batch_idx, ct_idx, spatial)
+        velocity = self.field(path.z_t, path.t, context, alpha)
+        squared = (velocity - path.velocity).square().mean(1)
+        fm_loss = (weight * squared).sum() / weight.sum().clamp_min(1.0)
+        dist_loss = torch.zeros_like(fm_loss)
+        if lambda_dist > 0:
+            arrived = path.z_t + (1.0 - path.t) * velocity
+            same = same_condition(p, batch_idx, ct_idx)
+            dist_loss = DIVERGENCES[self.divergence](arrived, z_1, same)
+        total = fm_loss + lambda_dist * dist_loss
+        if lambda_reg > 0:
+            total = total + lambda_reg * self.field.mix(alpha).square().mean()
+        return total, fm_loss, dist_loss
+
+    @torch.no_grad()
+    def sample_z1_from_flow(
+        self,
+        p: torch.Tensor,
+        batch_idx: torch.Tensor,
+        ct_idx: torch.Tensor,
+        spatial: torch.Tensor | None = None,
+        n_steps: int = 20,
+        *,
+        z_0: torch.Tensor | None = None,
+        method: str = "euler",
+        events: list[NonFiniteVelocity] | None = None,
+    ) -> torch.Tensor:
+        """Carry sources along the flow, the context computed once; returns ``(B, dim_int)``.
+
+        Parameters
+        ----------
+        p, batch_idx, ct_idx, spatial
+            Conditions, one row a cell.
+        n_steps, method
+            Of the integration, see :func:`cfmvc.flow.solvers.integrate`.
+        z_0
+            Sources, ``(B, dim_int)``: noise, or latents of control cells. Not given: drawn noise,
+            or encoded training controls of the stratum.
+        events
+            Non-finite velocities are appended here; without a list they raise a warning.
+        """
+        if self.source == "noise":
+            origin = None
+            start = torch.randn(len(p), len(self.latent_mean), device=p.device)
+            start = start if z_0 is None else z_0
+        else:
+            origin = self._reference_controls(p, batch_idx, ct_idx) if z_0 is None else z_0
+            start = self.standardise(origin)
+        context, alpha = self.context(p, batch_idx, ct_idx, spatial)
+        end, seen = integrate(
+            lambda t, z: self.field(z, t, context, alpha), start, n_steps, method
+        )
+        if events is not None:
+            events.extend(seen)
+        elif seen:
+            n_cells = len({cell for event in seen for cell in event.cells})
+            warnings.warn(
+                f"{len(seen)} non-finite velocities in {n_cells} cells were replaced by 0, "
+                f"first at integration step {seen[0].step}",
+                stacklevel=2,
+            )
+        if origin is None:
+            return self.restore(end)
+        # The displacement is added to the cell itself: no displacement returns it bit for bit.
+        return origin + (end - start) * self.latent_std
+
+    @torch.no_grad()
+    def generate_expression(
+        self,
+        p: torch.Tensor,
+        batch_idx: torch.Tensor,
+        ct_idx: torch.Tensor,
+        spatial: torch.Tensor | None = None,
+        n_steps: int = 20,
+        use_mean: bool = True,
+        *,
+        library: torch.Tensor | None = None,
+        z_0: torch.Tensor | None = None,
+        z_tech: torch.Tensor | None = None,
+        method: str = "euler",
+        events: list[NonFiniteVelocity] | None = None,
+    ) -> torch.Tensor:
+        """Return expression of virtual cells, ``(B, n_genes)``.
+
+        Parameters
+        ----------
+        p, batch_idx, ct_idx, spatial
+            Conditions, one row a cell.
+        n_steps, method, z_0, events
+            As in :meth:`sample_z1_from_flow`.
+        use_mean
+            Return the negative binomial's mean; otherwise counts drawn from it.
+        library
+            Total counts, ``(B,)``; not given: drawn from training cells of the condition.
+        z_tech
+            Technical latents; not given: drawn from the batch's prior.
+        """
+        z_1 = self.sample_z1_from_flow(
+            p, batch_idx, ct_idx, spatial, n_steps, z_0=z_0, method=method, events=events
+        )
+        if z_tech is None:
+            z_tech = draw(*self.encoder.tech_prior(batch_idx))
+        if library is None and self.reference is not None:
+            library = self.reference.library[self.reference.nearest(p, batch_idx, ct_idx)]
+        mean, theta = self.decoder(z_1, z_tech, library)
+        return mean if use_mean else nb_sample(mean, theta)
+
+    # -- latents ----------------------------------------------------------------------------
+
+    def standardise(self, z_int: torch.Tensor) -> torch.Tensor:
+        """Latents in units of the training cells' spread."""
+        return (z_int - self.latent_mean) / self.latent_std
+
+    def restore(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Inverse of :meth:`standardise`."""
+        return standardised * self.latent_std + self.latent_mean
+
+    @torch.no_grad()
+    def fit_standardisation(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take centre and spread of the training cells' posteriors, both ``(n, dim_int)``.
+
+        The spread is that of draws, between and within cells: a dimension that the VAE does not
+        use has means that hardly differ, and would be blown up if they alone counted.
+        """
+        self.latent_mean.copy_(mean.mean(0))
+        spread = mean.var(0, unbiased=False) + std.square().mean(0)
+        self.latent_std.copy_(spread.sqrt().clamp_min(1e-6))
+
+    def _reference_controls(
+        self, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
+    ) -> torch.Tensor:
+        if self.reference is None or not self.reference.is_control.any():
+            raise DataError(
+                "this flow starts from control cells, and none are known: give z_0, or train or "
+                "load a model that keeps its training controls"
+            )
+        controls = self.reference.select(self.reference.is_control)
+        rows = controls.nearest(torch.zeros_like(p), batch_idx, ct_idx)
+        return controls.int_mean[rows]
+
+
+def _controls_among(
+    z: torch.Tensor, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pick a control cell of the same stratum for each row; weight 0 where there is none."""
+    is_control = ~(p[:, 1:] != 0).any(1)
+    candidates = (same_condition(batch_idx, ct_idx) & is_control[None, :]).to(z.dtype)
+    weight = (candidates.sum(1) > 0).to(z.dtype) * (~is_control).to(z.dtype)
+    chosen = torch.multinomial(candidates + 1e-9, 1).reshape(-1)
+    return z[chosen], weight
+
+
+def _check_choices(source: str, divergence: str, times: str) -> None:
+    choices: list[tuple[str, str, Any]] = [
+        ("source", source, get_args(Source)),
+        ("divergence", divergence, DIVERGENCES),
+        ("times", times, TIMES),
+    ]
+    for name, value, valid in choices:
+        if value not in valid:
+            raise ConfigError(f"{name} '{value}': unknown; valid: {listed(valid)}")

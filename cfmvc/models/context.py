@@ -1,0 +1,89 @@
+"""What the velocity field is told besides the state: covariates, place, and perturbation."""
+
+import torch
+from torch import nn
+
+from cfmvc.models.layers import LabelEmbedding
+
+EMBEDDING = 8
+SPATIAL = 16
+
+
+class ContextEncoder(nn.Module):
+    """Covariates to ``context``; perturbation and covariates to ``pert_alpha``.
+
+    ``pert_alpha`` is a product with a bias-free function of ``p``, so that ``p = 0`` gives exactly
+    zero for every covariate, to the bit and on every device: nothing has to cancel.
+
+    Parameters
+    ----------
+    n_batch, n_ct
+        Numbers of batches and cell types.
+    p_dim
+        Perturbation columns, the control's (the first, which is ignored) included.
+    spatial_dim
+        Number of coordinates, or None.
+    hidden_dim
+        Width of ``context`` and of ``pert_alpha``.
+    label_dropout
+        Share of cells whose covariate labels are hidden in training.
+    """
+
+    def __init__(
+        self,
+        n_batch: int,
+        n_ct: int,
+        p_dim: int,
+        spatial_dim: int | None = None,
+        hidden_dim: int = 64,
+        label_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.context_dim = self.alpha_dim = hidden_dim
+        self.batch_embedding = LabelEmbedding(n_batch, EMBEDDING, label_dropout)
+        self.cell_type_embedding = LabelEmbedding(n_ct, EMBEDDING, label_dropout)
+        self.place = None
+        n_covariates = 2 * EMBEDDING
+        if spatial_dim is not None:
+            self.place = nn.Sequential(
+                nn.Linear(spatial_dim, SPATIAL), nn.SiLU(), nn.Linear(SPATIAL, SPATIAL)
+            )
+            n_covariates += SPATIAL
+        self.context = nn.Linear(n_covariates, hidden_dim)
+        self.perturbation = nn.Linear(p_dim, hidden_dim, bias=False)
+        self.interaction = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.gate = nn.Sequential(
+            nn.Linear(2 * hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim)
+        )
+
+    def forward(
+        self,
+        p: torch.Tensor,
+        batch_idx: torch.Tensor,
+        ct_idx: torch.Tensor,
+        spatial: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``(context, pert_alpha)``, each ``(B, hidden_dim)``.
+
+        Parameters
+        ----------
+        p
+            Perturbation vectors, ``(B, p_dim)``; the control column is ignored.
+        batch_idx, ct_idx
+            Column numbers, ``(B,)``.
+        spatial
+            Coordinates, ``(B, spatial_dim)``; needed where the encoder was built with them.
+        """
+        covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
+        if self.place is not None:
+            if spatial is None:
+                raise ValueError("this model was built with coordinates: spatial is needed")
+            covariates.append(self.place(spatial))
+        context = self.context(torch.cat(covariates, dim=1))
+        return context, self._alpha(p, context)
+
+    def _alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        effect = nn.functional.linear(p[:, 1:], self.perturbation.weight[:, 1:])
+        # SiLU(0) = 0: combinations may depart from the sum of their parts, zero stays zero.
+        effect = effect + nn.functional.silu(self.interaction(effect))
+        return effect * (1.0 + self.gate(torch.cat([effect, context], dim=1)))

@@ -1,0 +1,91 @@
+"""Decoder of the NB-VAE: latents and library size to means and inverse dispersions."""
+
+import torch
+from torch import nn
+
+from cfmvc.models.layers import mlp
+
+LOGIT_LIMIT = 20.0
+LOG_THETA_LIMIT = 10.0
+
+
+class DecoderVAE(nn.Module):
+    """``p(x | z_int, z_tech, library)``: negative binomial with a dispersion per gene.
+
+    The mean is ``library * softmax(logits)``: the library size is observed, so that the latents
+    need not encode sequencing depth (as in scVI, Lopez et al. 2018).
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    dim_int, dim_tech
+        Widths of the latents.
+    hidden_dim
+        Width of the two hidden layers.
+    dropout
+        Share of hidden units dropped in training.
+    """
+
+    reference_library: torch.Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        dim_int: int = 32,
+        dim_tech: int = 8,
+        hidden_dim: int = 256,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hidden = mlp(dim_int + dim_tech, hidden_dim, 2, dropout)
+        self.logits = nn.Linear(hidden_dim, n_genes)
+        nn.init.xavier_uniform_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+        self.log_theta = nn.Parameter(torch.zeros(n_genes))
+        self.register_buffer("reference_library", torch.tensor(float(n_genes)))
+
+    @torch.no_grad()
+    def calibrate(self, mean_counts: torch.Tensor, median_library: float) -> None:
+        """Start from the data's own average profile instead of a flat one.
+
+        Parameters
+        ----------
+        mean_counts
+            Mean counts of each gene, ``(n_genes,)``.
+        median_library
+            Library size that stands for a cell whose own is not given, in counts.
+        """
+        share = mean_counts / mean_counts.sum().clamp_min(1.0)
+        self.logits.bias.copy_(torch.log(share.clamp_min(1e-7)).clamp(-LOGIT_LIMIT, LOGIT_LIMIT))
+        self.reference_library.fill_(max(median_library, 1.0))
+
+    def forward(
+        self, z_int: torch.Tensor, z_tech: torch.Tensor, library: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``(mean, theta)``.
+
+        Parameters
+        ----------
+        z_int, z_tech
+            Latents, ``(B, dim_int)`` and ``(B, dim_tech)``.
+        library
+            Total counts of each cell, ``(B,)``; the training data's median where not given.
+            Cells with no counts are read as one count.
+
+        Returns
+        -------
+        mean
+            ``(B, n_genes)``, in counts.
+        theta
+            Inverse dispersion, ``(n_genes,)``.
+        """
+        h = self.hidden(torch.cat([z_int, z_tech], dim=1))
+        share = torch.softmax(self.logits(h).clamp(-LOGIT_LIMIT, LOGIT_LIMIT), dim=1)
+        size = self.reference_library if library is None else library.clamp_min(1.0)[:, None]
+        return share * size, self.theta
+
+    @property
+    def theta(self) -> torch.Tensor:
+        """Inverse dispersion of each gene, ``(n_genes,)``."""
+        return torch.exp(self.log_theta.clamp(-LOG_THETA_LIMIT, LOG_THETA_LIMIT))

@@ -1,0 +1,132 @@
+"""The negative binomial: log-likelihood, samples, and a diagnosis of non-finite values.
+
+Mean ``mu`` and inverse dispersion ``theta``: variance ``mu + mu^2 / theta``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+_MEAN_FLOOR = 1e-12  # a mean of exactly 0 (an empty cell) must not give log(0)
+
+
+def nb_log_likelihood(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Log-probability of counts under a negative binomial, element by element.
+
+    Parameters
+    ----------
+    x
+        Counts, ``(B, G)``.
+    mean
+        Means, ``(B, G)``.
+    theta
+        Inverse dispersions, ``(G,)`` or ``(B, G)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(B, G)``. Non-finite inputs give non-finite values here; none is replaced.
+
+    Notes
+    -----
+    For ``x = 0`` every term with ``x`` vanishes, ``lgamma(x + theta) - lgamma(theta)`` as well, so
+    ``lgamma`` is evaluated on the non-zeros alone, which is exact.
+    """
+    theta = theta.expand_as(mean)
+    zero_part = -theta * torch.log1p(mean / theta)
+    where = (x != 0).nonzero(as_tuple=True)  # NaN counts as non-zero, and stays visible
+    return zero_part.index_put(where, _count_part(x[where], mean[where], theta[where]), True)
+
+
+def nb_negative_log_likelihood(
+    x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor
+) -> torch.Tensor:
+    """Sum of ``-log p`` over the genes of each cell, ``(B,)``: the training's reconstruction term.
+
+    Parameters as in :func:`nb_log_likelihood`, of which it is the sum without the dense copy.
+    """
+    theta = theta.expand_as(mean)
+    rows, columns = (x != 0).nonzero(as_tuple=True)
+    counts = _count_part(x[rows, columns], mean[rows, columns], theta[rows, columns])
+    per_cell = (theta * torch.log1p(mean / theta)).sum(1)
+    return per_cell.index_add(0, rows, -counts)
+
+
+def nb_sample(mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Draw counts: a Poisson whose rate is ``Gamma(theta, theta / mean)``; shape of ``mean``."""
+    shape = theta.expand_as(mean)
+    rate = torch.distributions.Gamma(shape, shape / mean.clamp_min(_MEAN_FLOOR)).sample()
+    return torch.poisson(rate)
+
+
+@dataclass(frozen=True)
+class NaNDiagnosis:
+    """Ranges of the likelihood's inputs, and the causes they point at."""
+
+    ranges: dict[str, tuple[float, float]]
+    n_non_finite: dict[str, int]
+    causes: list[str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name}: {low:.3g} to {high:.3g}, {self.n_non_finite[name]} not finite"
+            for name, (low, high) in self.ranges.items()
+        ]
+        return "\n".join([*lines, *(f"cause: {cause}" for cause in self.causes or ["none found"])])
+
+
+def diagnose_nan(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> NaNDiagnosis:
+    """Print and return where a non-finite likelihood may come from.
+
+    Looks for bad input, ``log(0)``, overflow of ``exp`` and division by zero, in that order.
+
+    Parameters
+    ----------
+    x, mean, theta
+        As in :func:`nb_log_likelihood`.
+    """
+    named = {"x": x, "mean": mean, "theta": theta}
+    n_non_finite = {name: int((~torch.isfinite(v)).sum()) for name, v in named.items()}
+    diagnosis = NaNDiagnosis(
+        {name: _finite_range(values) for name, values in named.items()},
+        n_non_finite,
+        _causes(x, mean, theta, n_non_finite),
+    )
+    print(diagnosis)
+    return diagnosis
+
+
+def _causes(
+    x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor, n_non_finite: dict[str, int]
+) -> list[str]:
+    causes = []
+    if n_non_finite["x"]:
+        causes.append(f"bad input: {n_non_finite['x']} counts are NaN or infinite")
+    if (x < 0).any():
+        causes.append(f"bad input: {int((x < 0).sum())} counts are negative")
+    if (mean <= 0).any():
+        causes.append(f"log(0): {int((mean <= 0).sum())} means are zero or negative")
+    if n_non_finite["mean"]:
+        causes.append(f"overflow of exp: {n_non_finite['mean']} means are NaN or infinite")
+    if n_non_finite["theta"]:
+        causes.append(f"overflow of exp: {n_non_finite['theta']} thetas are NaN or infinite")
+    if (theta <= 0).any():
+        causes.append(f"division by zero: {int((theta <= 0).sum())} thetas are zero or negative")
+    return causes
+
+
+def _count_part(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Return the terms that vanish at ``x = 0``, for a flat list of other counts."""
+    # lgamma(x + theta) - lgamma(theta) cancels up to 6 digits at large theta: double precision.
+    wide_x, wide_theta = x.double().clamp_min(0.0), theta.double()
+    rising = torch.lgamma(wide_x + wide_theta) - torch.lgamma(wide_theta)
+    floored = mean.clamp_min(_MEAN_FLOOR)
+    scaled = x * (torch.log(floored) - torch.log(theta + floored))
+    return (rising - torch.lgamma(wide_x + 1.0)).to(mean.dtype) + scaled
+
+
+def _finite_range(values: torch.Tensor) -> tuple[float, float]:
+    finite = values[torch.isfinite(values)]
+    if finite.numel() == 0:
+        return float("nan"), float("nan")
+    return float(finite.min()), float(finite.max())

@@ -1,0 +1,121 @@
+"""Paths, couplings, solvers and divergences against analytic answers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfmvc.errors import ConfigError
+from cfmvc.flow.couplings import independent, optimal_transport
+from cfmvc.flow.divergences import DIVERGENCES, energy, mmd, same_condition
+from cfmvc.flow.paths import TIMES, straight_path
+from cfmvc.flow.solvers import SOLVERS, integrate
+
+
+def test_path_starts_at_the_source_and_ends_at_the_target() -> None:
+    z_0, z_1 = torch.randn(2, 5, 3)
+    assert torch.equal(straight_path(z_0, z_1, torch.zeros(5, 1)).z_t, z_0)
+    torch.testing.assert_close(straight_path(z_0, z_1, torch.ones(5, 1)).z_t, z_1)
+    torch.testing.assert_close(straight_path(z_0, z_1, torch.rand(5, 1)).velocity, z_1 - z_0)
+
+
+@pytest.mark.parametrize("name", sorted(TIMES))
+def test_times_lie_between_zero_and_one(name: str) -> None:
+    times = TIMES[name](torch.zeros(1000, 2))
+    assert times.shape == (1000, 1)
+    assert ((times >= 0) & (times <= 1)).all()
+    assert times.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_constant_velocity_is_integrated_exactly(method: str) -> None:
+    z_0, v = torch.randn(2, 4, 3, dtype=torch.float64)
+    end, events = integrate(lambda t, z: v, z_0, 7, method)
+    torch.testing.assert_close(end, z_0 + v)
+    assert events == []
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_fixed_steps_converge_at_their_order(method: str, order: int) -> None:
+    z_0 = torch.ones(1, 1, dtype=torch.float64)
+    errors = [
+        abs(integrate(lambda t, z: z, z_0, n, method)[0].item() - math.e) for n in (8, 16)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+
+
+def test_adaptive_solver_meets_its_tolerance() -> None:
+    end, _ = integrate(lambda t, z: z, torch.ones(1, 1, dtype=torch.float64), 1, "dopri5")
+    assert end.item() == pytest.approx(math.e, rel=1e-6)
+
+
+def test_non_finite_velocity_is_an_event_with_step_and_cells() -> None:
+    def velocity(t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        v = torch.ones_like(z)
+        if 0.35 < float(t) < 0.45:
+            v[2] = float("nan")
+        return v
+
+    end, events = integrate(velocity, torch.zeros(4, 2), 10)
+    assert [(event.step, event.cells) for event in events] == [(4, [2])]
+    torch.testing.assert_close(end[2], torch.full((2,), 0.9))
+    torch.testing.assert_close(end[0], torch.ones(2))
+
+
+def test_unknown_solver_lists_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match="solver 'heun': unknown; valid: 'euler', 'midpoint'"):
+        integrate(lambda t, z: z, torch.zeros(1, 1), 5, "heun")
+
+
+def test_optimal_transport_finds_the_pairs_it_was_made_of() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(50, 3)) * 10
+    shuffle = rng.permutation(50)
+    paired = optimal_transport(source, source[shuffle] + 0.1, rng)
+    np.testing.assert_array_equal(paired, shuffle)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 100))
+def test_couplings_use_every_source_about_equally(n: int, m: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(n, 2)), rng.normal(size=(m, 2))
+    for coupling in (optimal_transport, independent):
+        paired = coupling(source, target, np.random.default_rng(seed))
+        assert paired.shape == (m,)
+        uses = np.bincount(paired, minlength=n)
+        assert uses.max() <= -(-m // n)
+
+
+def brute_force_energy(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean())
+
+
+def test_energy_is_the_mean_over_conditions_of_the_v_statistic() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 12, 3, dtype=torch.float64)
+    condition = torch.tensor([0, 1, 2] * 4)
+    expected = np.mean([brute_force_energy(a[condition == c], b[condition == c]) for c in range(3)])
+    found = energy(a, b, same_condition(condition))
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_divergences_vanish_for_equal_populations_and_move_towards_the_target(name: str) -> None:
+    torch.manual_seed(0)
+    target = torch.randn(64, 2)
+    same = same_condition(torch.zeros(64, dtype=torch.int64))
+    assert DIVERGENCES[name](target, target, same).item() == pytest.approx(0.0, abs=1e-5)
+    moved = (target + 1.0).requires_grad_()
+    DIVERGENCES[name](moved, target, same).backward()
+    assert (moved.grad.mean(0) > 0).all()
+
+
+def test_target_gets_no_gradient() -> None:
+    a, b = torch.randn(8, 2, requires_grad=True), torch.randn(8, 2, requires_grad=True)
+    (energy(a, b, torch.ones(8, 8, dtype=torch.bool)) + mmd(a, b, torch.ones(8, 8) > 0)).backward()
+    assert a.grad is not None
+    assert b.grad is None
