@@ -1,0 +1,46 @@
+"""The ``compute`` section: device, threads, and one seed for everything random."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from cfmvc.config import Section
+from cfmvc.errors import ConfigError
+
+
+class ComputeConfig(Section):
+    """Where and how to compute."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
+
+
+def use(config: ComputeConfig) -> torch.device:
+    """Set the number of threads and return the device.
+
+    Raises
+    ------
+    ConfigError
+        If CUDA is asked for and not there.
+    """
+    if config.n_threads:
+        torch.set_num_threads(config.n_threads)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("compute.device: 'cuda' is not available here; use 'auto' or 'cpu'")
+    is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if is_cuda else "cpu")
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block with every generator seeded, and leave torch's as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries may use the global generator
+        yield

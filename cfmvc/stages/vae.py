@@ -1,0 +1,115 @@
+"""Stage 1: config + data + model -> loop."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cfmvc.data.dataset import CellTable
+from cfmvc.data.vocabulary import Vocabulary
+from cfmvc.models.bundle import Bundle
+from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.stages.compute import seeded
+from cfmvc.training.callbacks import Callback
+from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.loop import History, train
+from cfmvc.training.objectives import VaeObjective
+from cfmvc.training.sources import TableSource
+
+
+@dataclass(frozen=True)
+class TrainingCells:
+    """Cells of the training and of its validation, with what their columns mean."""
+
+    train: CellTable
+    val: CellTable
+    vocabulary: Vocabulary
+    gene_names: list[str]
+
+
+def fit_vae(
+    cells: TrainingCells,
+    vae: VaeConfig,
+    device: torch.device,
+    callbacks: Iterable[Callback] = (),
+    flow: FlowConfig | None = None,
+) -> tuple[Bundle, History]:
+    """Train the NB-VAE.
+
+    Parameters
+    ----------
+    cells
+        Training and validation cells.
+    vae
+        The stage's parameters.
+    device
+        Where to train.
+    callbacks
+        Who is told.
+    flow
+        Shape of the flow that will be trained in these latents; it may also be given later, to
+        :func:`~cfmvc.stages.flow.fit_flow`.
+
+    Returns
+    -------
+    bundle
+        The model, its flow untrained.
+    history
+        The course of the training.
+    """
+    with seeded(vae.seed, device):
+        model = build_model(cells, vae, flow).to(device)
+        library = cells.train.library
+        mean_counts = np.asarray(cells.train.counts.mean(axis=0)).reshape(-1)
+        model.decoder.calibrate(torch.from_numpy(mean_counts).float(), float(np.median(library)))
+        history = train(
+            "train_vae",
+            VaeObjective(
+                model, vae.beta, vae.kl_warmup, vae.lambda_adv, vae.tech_penalty
+            ),
+            TableSource(cells.train, vae.cells_per_step, vae.seed, device),
+            TableSource(cells.val, vae.cells_per_step, vae.seed, device) if len(cells.val) else None,
+            vae,
+            device,
+            callbacks,
+        )
+    bundle = Bundle(
+        model.eval(),
+        cells.vocabulary,
+        cells.gene_names,
+        float(np.median(library)),
+        {"vae": vae.model_dump()},
+    )
+    return bundle, history
+
+
+def build_model(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -> CFMVCModel:
+    """Return an untrained model of the data's sizes."""
+    spatial = cells.train.spatial
+    return CFMVCModel(
+        n_genes=cells.train.n_genes,
+        n_batch=len(cells.vocabulary.batches),
+        n_ct=len(cells.vocabulary.cell_types),
+        n_perts=len(cells.vocabulary.perturbations),
+        dim_int=vae.dim_int,
+        dim_tech=vae.dim_tech,
+        hidden_vae=vae.hidden_dim,
+        spatial_dim=None if spatial is None else spatial.shape[1],
+        dropout_vae=vae.dropout,
+        **({} if flow is None else flow_shape(flow)),
+    )
+
+
+def flow_shape(flow: FlowConfig) -> dict[str, object]:
+    """Return the flow's share of the model's constructor."""
+    return {
+        "hidden_ctx": flow.hidden_ctx,
+        "hidden_flow": flow.hidden_dim,
+        "n_basis": flow.n_basis,
+        "source": flow.source,
+        "divergence": flow.divergence,
+        "times": flow.times,
+        "dropout_flow": flow.dropout,
+        "label_dropout": flow.label_dropout,
+    }

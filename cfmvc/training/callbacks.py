@@ -1,0 +1,52 @@
+"""Those who watch a training: they read its state, and neither change it nor know each other."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cfmvc.training.nan_guard import NanEvent
+
+
+@dataclass
+class TrainingState:
+    """What a training says about itself.
+
+    Parameters
+    ----------
+    stage
+        Name of the stage.
+    n_epochs
+        Epochs planned.
+    epoch, step
+        Epochs and optimiser steps done.
+    metrics
+        Of the last epoch, by name.
+    events
+        Since the last epoch's end.
+    """
+
+    stage: str
+    n_epochs: int
+    epoch: int = 0
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    events: list[NanEvent] = field(default_factory=list)
+
+
+class Callback(Protocol):
+    """Watches a training."""
+
+    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+        """Something was vetoed or large: called as soon as it is known."""
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """An epoch is done; ``state.metrics`` are its figures."""
+
+
+class NoCallback:
+    """Watches nothing; base of those who watch one thing."""
+
+    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+        """Do nothing."""
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Do nothing."""

@@ -1,0 +1,65 @@
+"""The ``vae``, ``flow`` and ``joint`` sections of ``params.yaml``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cfmvc.config import Section
+
+
+class LoopConfig(Section):
+    """What every training stage sets."""
+
+    n_epochs: int = Field(ge=0)
+    cells_per_step: int = Field(ge=2, description="cells in one optimiser step")
+    lr: float = Field(gt=0, description="peak learning rate (AdamW)")
+    weight_decay: float = Field(ge=0)
+    lr_warmup: float = Field(ge=0, lt=1, description="share of the steps with a rising rate")
+    lr_end: float = Field(ge=0, le=1, description="final rate, as a share of lr (cosine)")
+    grad_clip_max_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1, description="of the averaged weights; 0: no averaging")
+    patience: int = Field(ge=1, description="validations without progress before stopping")
+    validate_every: int = Field(ge=1, description="epochs between validations")
+    nan_check_interval: int = Field(ge=1, description="steps between reads of the NaN flags")
+    max_consecutive_vetoes: int = Field(ge=1, description="vetoed updates in a row before an error")
+    seed: int
+
+
+class VaeConfig(LoopConfig):
+    """Stage 1: the NB-VAE."""
+
+    dim_int: int = Field(ge=1, description="width of the intrinsic state")
+    dim_tech: int = Field(ge=1, description="width of the technical latent")
+    hidden_dim: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    beta: float = Field(ge=0, description="weight of the KL terms")
+    tech_penalty: float = Field(ge=0, description="weight of KL_tech, relative to KL_int")
+    kl_warmup: float = Field(ge=0, le=1, description="share of the epochs in which beta rises")
+    lambda_adv: float = Field(
+        ge=0, description="weight of the adversary that reads the perturbation from z_int"
+    )
+
+
+class FlowConfig(LoopConfig):
+    """Stage 2: the conditional flow."""
+
+    source: Literal["noise", "control"]
+    coupling: Literal["ot", "independent"] = Field(description="of control source and target")
+    recouple_every: int = Field(ge=1, description="epochs between new couplings")
+    hidden_dim: int = Field(ge=1, description="width of the velocity field's trunk")
+    hidden_ctx: int = Field(ge=1, description="width of the context encoder")
+    n_basis: int = Field(ge=1)
+    times: Literal["uniform", "logit_normal"]
+    divergence: Literal["energy", "mmd"]
+    lambda_dist: float = Field(ge=0, description="weight of the distribution matching")
+    lambda_reg: float = Field(ge=0, description="weight of E|alpha|^2")
+    dropout: float = Field(ge=0, lt=1)
+    label_dropout: float = Field(ge=0, lt=1, description="share of cells with hidden covariates")
+
+
+class JointConfig(LoopConfig):
+    """Stage 3, optional: encoder, decoder and flow together; 0 epochs turn it off."""
+
+    beta: float = Field(ge=0, description="weight of the KL terms")
+    tech_penalty: float = Field(ge=0, description="weight of KL_tech, relative to KL_int")
+    lambda_flow: float = Field(ge=0, description="weight of the flow's loss beside the ELBO")

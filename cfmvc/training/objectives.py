@@ -1,0 +1,219 @@
+"""What each stage minimises, with the values that tell where a non-finite number came from."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from cfmvc.data.dataset import Cells
+from cfmvc.models.cfmvc import CFMVCModel
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Loss of one step.
+
+    Parameters
+    ----------
+    total
+        Scalar with a gradient.
+    parts
+        Scalars to report.
+    probes
+        One scalar a layer, in the order of computation, finite if and only if all of the layer's
+        values are. They cost a sum each and no wait for the device.
+    """
+
+    total: torch.Tensor
+    parts: dict[str, torch.Tensor]
+    probes: dict[str, torch.Tensor]
+
+
+class Objective(Protocol):
+    """A module set to train, and its loss on some cells."""
+
+    def modules(self) -> list[nn.Module]:
+        """Return the modules that learn."""
+
+    def start_epoch(self, progress: float) -> None:
+        """Take note of the share of epochs that are done, 0 to 1."""
+
+    def __call__(self, cells: Any) -> Loss:
+        """Return the loss on some cells."""
+
+
+class VaeObjective:
+    """``-E log p(x|z) + beta (KL_int + tech_penalty KL_tech)``, beta rising linearly at first.
+
+    A penalty above 1 leaves ``z_tech`` little more than what its batch's prior gives for free;
+    otherwise it takes up part of the response, which the flow then cannot move.
+    """
+
+    def __init__(
+        self,
+        model: CFMVCModel,
+        beta: float,
+        kl_warmup: float = 0.0,
+        lambda_adv: float = 0.0,
+        tech_penalty: float = 1.0,
+    ) -> None:
+        self.model, self.beta, self.kl_warmup = model, beta, kl_warmup
+        self.tech_penalty = tech_penalty
+        self.lambda_adv, self.ramp = lambda_adv, 1.0
+        n_perts, dim_int = model.sizes["n_perts"], model.sizes["dim_int"]
+        self.adversary = None
+        if lambda_adv > 0:
+            self.adversary = nn.Linear(dim_int, n_perts).to(model.latent_mean.device)
+
+    def modules(self) -> list[nn.Module]:
+        """Return encoder and decoder, and the adversary where there is one."""
+        learning: list[nn.Module] = [self.model.encoder, self.model.decoder]
+        return learning if self.adversary is None else [*learning, self.adversary]
+
+    def start_epoch(self, progress: float) -> None:
+        """Raise beta from 0 over the first ``kl_warmup`` of the epochs."""
+        self.ramp = min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0
+
+    def __call__(self, cells: Cells) -> Loss:
+        """Return the negative ELBO a cell, in nats (validation always at full beta)."""
+        model = self.model
+        z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
+        reconstruction, mean = model.reconstruction(cells.x, z_int, z_tech)
+        beta = self.beta * (self.ramp if model.encoder.training else 1.0)
+        total = (reconstruction + beta * (kl_int + self.tech_penalty * kl_tech)).mean()
+        parts = {
+            "reconstruction": reconstruction.mean(),
+            "kl_int": kl_int.mean(),
+            "kl_tech": kl_tech.mean(),
+        }
+        if self.adversary is not None:
+            parts["adversary"] = self._adversary_loss(z_int, cells.p)
+            total = total + self.lambda_adv * parts["adversary"]
+        probes = {
+            "input": cells.x.sum(),
+            "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
+            "decoder": mean.sum(),
+            "likelihood": reconstruction.sum(),
+            "loss": total,
+        }
+        return Loss(total, parts, probes)
+
+    def _adversary_loss(self, z_int: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the perturbation; its gradient reaches the encoder reversed."""
+        assert self.adversary is not None
+        logits = self.adversary(_Reversed.apply(z_int))
+        return nn.functional.binary_cross_entropy_with_logits(logits, (p > 0).to(logits.dtype))
+
+
+@dataclass(frozen=True)
+class LatentCells:
+    """Encoded cells of one step: targets, their sources (None: noise), their conditions."""
+
+    z_int: torch.Tensor
+    z_0: torch.Tensor | None
+    p: torch.Tensor
+    batch: torch.Tensor
+    cell_type: torch.Tensor
+    spatial: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+class FlowObjective:
+    """Conditional flow matching on encoded cells; the VAE is not touched."""
+
+    def __init__(
+        self, model: CFMVCModel, lambda_dist: float = 0.0, lambda_reg: float = 0.0
+    ) -> None:
+        self.model, self.lambda_dist, self.lambda_reg = model, lambda_dist, lambda_reg
+
+    def modules(self) -> list[nn.Module]:
+        """Return the context encoder and the velocity field."""
+        return [self.model.context, self.model.field]
+
+    def start_epoch(self, progress: float) -> None:
+        """Nothing changes with the epochs."""
+
+    def __call__(self, cells: LatentCells) -> Loss:
+        """Return the flow-matching loss (mean over cells and dimensions, standardised latents)."""
+        total, fm_loss, dist_loss = self.model.flow_step(
+            cells.z_int,
+            cells.p,
+            cells.batch,
+            cells.cell_type,
+            cells.spatial,
+            self.lambda_dist,
+            z_0=cells.z_0,
+            lambda_reg=self.lambda_reg,
+        )
+        probes = {
+            "latents": cells.z_int.sum() if cells.z_0 is None else (cells.z_int + cells.z_0).sum(),
+            "velocity": fm_loss,
+            "distribution matching": dist_loss,
+            "loss": total,
+        }
+        return Loss(total, {"fm": fm_loss, "dist": dist_loss}, probes)
+
+
+class JointObjective:
+    """ELBO and flow together; the flow's gradient reaches the encoder."""
+
+    def __init__(
+        self,
+        model: CFMVCModel,
+        beta: float,
+        lambda_flow: float = 1.0,
+        lambda_dist: float = 0.0,
+        tech_penalty: float = 1.0,
+    ) -> None:
+        self.model, self.lambda_flow, self.lambda_dist = model, lambda_flow, lambda_dist
+        self.beta, self.tech_penalty = beta, tech_penalty
+
+    def modules(self) -> list[nn.Module]:
+        """Return all parts of the model."""
+        return [self.model.encoder, self.model.decoder, self.model.context, self.model.field]
+
+    def start_epoch(self, progress: float) -> None:
+        """Nothing changes with the epochs."""
+
+    def __call__(self, cells: Cells) -> Loss:
+        """Return ELBO plus ``lambda_flow`` times the flow-matching loss."""
+        model = self.model
+        z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
+        reconstruction, mean = model.reconstruction(cells.x, z_int, z_tech)
+        elbo = (reconstruction + self.beta * (kl_int + self.tech_penalty * kl_tech)).mean()
+        flow, fm_loss, dist_loss = model.flow_step(
+            z_int,
+            cells.p,
+            cells.batch,
+            cells.cell_type,
+            cells.spatial,
+            self.lambda_dist,
+            detach=False,
+        )
+        total = elbo + self.lambda_flow * flow
+        parts = {"elbo": elbo, "fm": fm_loss, "dist": dist_loss}
+        probes = {
+            "input": cells.x.sum(),
+            "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
+            "decoder": mean.sum(),
+            "likelihood": reconstruction.sum(),
+            "velocity": fm_loss,
+            "distribution matching": dist_loss,
+            "loss": total,
+        }
+        return Loss(total, parts, probes)
+
+
+class _Reversed(torch.autograd.Function):
+    """Identity whose gradient changes sign (Ganin & Lempitsky 2015)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return -gradient

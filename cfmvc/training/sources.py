@@ -1,0 +1,234 @@
+"""Where a stage's cells come from: the data set's table, its latents, or a user's loader."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cfmvc.data.dataset import Cells, CellTable
+from cfmvc.data.samplers import ShuffledCells
+from cfmvc.flow.couplings import COUPLINGS
+from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.training.objectives import LatentCells
+
+
+class CellSource(Protocol):
+    """Cells of one epoch, a step's worth at a time, with their rows."""
+
+    @property
+    def n_cells(self) -> int:
+        """Cells an epoch."""
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an epoch."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield rows and cells."""
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Cells of a table, shuffled anew each epoch; a step's rows become dense on the device."""
+
+    table: CellTable
+    cells_per_step: int
+    seed: int
+    device: torch.device
+
+    @property
+    def _order(self) -> ShuffledCells:
+        return ShuffledCells(len(self.table), self.cells_per_step, self.seed)
+
+    @property
+    def n_cells(self) -> int:
+        """Cells an epoch."""
+        return len(self.table)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an epoch."""
+        return self._order.n_steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Cells]]:
+        """Yield rows and dense cells."""
+        for rows in self._order.epoch(epoch):
+            yield rows, self.table.cells(rows, self.device)
+
+
+class LoaderSource:
+    """Collated batches of a user's ``DataLoader``, in the loader's own order."""
+
+    def __init__(self, loader: Iterable[Mapping[str, Any]], device: torch.device) -> None:
+        self.loader, self.device = loader, device
+        self.n_steps = len(loader)  # type: ignore[arg-type]
+        dataset = getattr(loader, "dataset", None)
+        self.n_cells = self.n_steps if dataset is None else len(dataset)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Cells]]:
+        """Yield running numbers and the loader's cells."""
+        start = 0
+        for batch in self.loader:
+            cells = Cells.from_mapping(batch, self.device)
+            yield np.arange(start, start + len(cells)), cells
+            start += len(cells)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A data set encoded once: moments of the posterior and conditions, on the device.
+
+    Parameters
+    ----------
+    mean, std
+        Of ``z_int``, ``(n_cells, dim_int)``.
+    p, batch, cell_type, spatial
+        Conditions of the cells.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    p: torch.Tensor
+    batch: torch.Tensor
+    cell_type: torch.Tensor
+    spatial: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@torch.no_grad()
+def encode_latents(model: CFMVCModel, cells: Iterable[Cells]) -> Latents:
+    """Encode cells with the frozen VAE; stage 2 never reads a gene again."""
+    was_training = model.training
+    model.eval()
+    means, stds, rest = [], [], []
+    for some in cells:
+        q = model.encoder.posterior(some.x, some.batch, some.cell_type)
+        means.append(q.int_mean)
+        stds.append(torch.exp(0.5 * q.int_logvar))
+        rest.append(some)
+    model.train(was_training)
+    return Latents(
+        torch.cat(means),
+        torch.cat(stds),
+        torch.cat([some.p for some in rest]),
+        torch.cat([some.batch for some in rest]),
+        torch.cat([some.cell_type for some in rest]),
+        None if rest[0].spatial is None else torch.cat([s.spatial for s in rest]),  # type: ignore[misc]
+    )
+
+
+class LatentSource:
+    """Latents drawn anew each epoch from their posteriors, and paired with their sources.
+
+    Parameters
+    ----------
+    latents
+        Encoded cells.
+    model
+        Says which source the flow starts from.
+    cells_per_step, seed
+        Of the shuffling.
+    coupling, recouple_every
+        How controls are paired with perturbed cells of their stratum, and every how many epochs.
+    controls
+        Encoded cells whose controls serve as sources; ``latents`` itself if not given.
+    """
+
+    def __init__(
+        self,
+        latents: Latents,
+        model: CFMVCModel,
+        cells_per_step: int,
+        seed: int,
+        coupling: str = "ot",
+        recouple_every: int = 1,
+        controls: Latents | None = None,
+    ) -> None:
+        self.latents, self.seed = latents, seed
+        self.controls = latents if controls is None else controls
+        self.is_paired = model.source == "control"
+        self.standardise = model.standardise
+        self.coupling, self.recouple_every = COUPLINGS[coupling], recouple_every
+        self.groups = _coupled_groups(latents, self.controls) if self.is_paired else []
+        self.rows = (
+            np.concatenate([np.zeros(0, np.int64), *(targets for targets, _ in self.groups)])
+            if self.is_paired
+            else np.arange(len(latents))
+        )
+        self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
+        self._paired_at, self._pairs = -1, np.zeros(0, dtype=np.int64)
+
+    @property
+    def n_cells(self) -> int:
+        """Cells an epoch: all, or those perturbed cells whose stratum has controls."""
+        return len(self.rows)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an epoch."""
+        return self._order.n_steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, LatentCells]]:
+        """Yield rows, and latents drawn from their posteriors."""
+        all_latents, device = self.latents, self.latents.mean.device
+        if self.is_paired:
+            self._couple(epoch // self.recouple_every)
+        for picked in self._order.epoch(epoch):
+            rows = self.rows[picked]
+            at = torch.from_numpy(rows).to(device)
+            z_0 = None
+            if self.is_paired:
+                z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked]).to(device))
+            yield (
+                rows,
+                LatentCells(
+                    _drawn(all_latents, at),
+                    z_0,
+                    all_latents.p[at],
+                    all_latents.batch[at],
+                    all_latents.cell_type[at],
+                    None if all_latents.spatial is None else all_latents.spatial[at],
+                ),
+            )
+
+    def _couple(self, round_number: int) -> None:
+        """Pair targets with controls, condition by condition; the same for the same round."""
+        if round_number == self._paired_at:
+            return
+        rng = np.random.default_rng((self.seed, round_number, 1))
+        targets = self.standardise(self.latents.mean).cpu().numpy()
+        sources = self.standardise(self.controls.mean).cpu().numpy()
+        pairs = [
+            candidates[self.coupling(sources[candidates], targets[rows], rng)]
+            for rows, candidates in self.groups
+        ]
+        self._pairs = np.concatenate([np.zeros(0, np.int64), *pairs])
+        self._paired_at = round_number
+
+
+def _drawn(latents: Latents, at: torch.Tensor) -> torch.Tensor:
+    mean = latents.mean[at]
+    return mean + latents.std[at] * torch.randn_like(mean)
+
+
+def _coupled_groups(
+    latents: Latents, controls: Latents
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
+    perturbed = (latents.p != 0).any(1)
+    covariates = torch.stack([latents.batch, latents.cell_type], dim=1)
+    of_condition = torch.cat([latents.p, covariates.to(latents.p)], dim=1)
+    _, member = torch.unique(of_condition, dim=0, return_inverse=True)
+    is_control = ~(controls.p != 0).any(1)
+    groups = []
+    for number in member[perturbed].unique():
+        rows = (member == number).nonzero().reshape(-1)
+        batch, cell_type = covariates[rows[0]]
+        same = (controls.batch == batch) & (controls.cell_type == cell_type) & is_control
+        if same.any():
+            groups.append((rows.cpu().numpy(), same.nonzero().reshape(-1).cpu().numpy()))
+    return groups
