@@ -1,0 +1,41 @@
+"""What the training stages share: who watches, and how the course is written down."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cfmvc.evaluation.training_figures import latent_picture, loss_curves
+from cfmvc.files import atomic_path, write_json
+from cfmvc.models import Bundle
+from cfmvc.progress import ProgressBar
+from cfmvc.stages.vae import TrainingCells
+from cfmvc.tracking import SpoolTracker
+from cfmvc.tracking.callback import TrackingCallback
+from cfmvc.training.callbacks import Callback
+from cfmvc.training.loop import History
+
+# Figures that differ from run to run stay in MLflow; stage outputs hold what the inputs determine.
+_OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")
+
+
+def watchers(tracker: SpoolTracker, prefix: str = "") -> list[Callback]:
+    """Return a progress bar, and last the callback that forwards to the tracker."""
+    return [ProgressBar(), TrackingCallback(tracker, prefix)]
+
+
+def write_course(
+    tracker: SpoolTracker, name: str, history: History, bundle: Bundle, cells: TrainingCells
+) -> None:
+    """Write curves and final figures as stage outputs, and pictures to MLflow."""
+    rows = [
+        {key: value for key, value in row.items() if not key.startswith(_OF_THE_MACHINE)}
+        for row in history.rows
+    ]
+    with atomic_path(Path(f"results/curves/{name}.csv")) as made:
+        pd.DataFrame(rows).to_csv(made, index=False)
+    final = history.summary()
+    write_json(Path(f"results/train_{name}.json"), final)
+    numbers = {f"final_{key}": float(value) for key, value in final.items() if value is not None}
+    tracker.log_metrics(numbers, step=int(history.rows[-1]["step"]) if history.rows else 0)
+    tracker.log_figure(loss_curves(history.rows, name), "loss_curves.png")
+    tracker.log_figure(latent_picture(bundle, cells), "latents.png")

@@ -1,0 +1,38 @@
+"""Stage ``generate``: virtual cells of the held-out conditions."""
+
+from pathlib import Path
+
+from cfmvc.data.canonical import write_canonical
+from cfmvc.models import load_bundle
+from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.predict import GenerateConfig, predict_cells
+from cfmvc.stages.prepared import held_out_conditions, load_prepared
+from pipelines._stage import stage
+from pipelines.prepare import PREPARED
+from pipelines.train_flow import MODEL
+
+GENERATED = Path("results/generated.h5ad")
+
+
+def main() -> None:
+    with stage("generate") as run:
+        device = use(run.section("compute", ComputeConfig))
+        config = run.section("generate", GenerateConfig)
+        cells = load_prepared(PREPARED)
+        conditions = held_out_conditions(cells.obs).assign(n_cells=config.n_cells)
+        prediction = predict_cells(
+            load_bundle(MODEL, device),
+            conditions,
+            cells[(cells.obs["split"] != "test").to_numpy()],
+            seed=config.seed,
+            n_steps=config.n_steps,
+            method=config.method,
+        )
+        for event in prediction.events:
+            run.tracker.log_event("velocity", event, step=int(str(event["step"])))
+        run.tracker.log_metrics({"n_virtual_cells": prediction.cells.n_obs}, step=0)
+        write_canonical(prediction.cells, GENERATED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Stage ``prepare``: validate the cells, and split them."""
+
+from pathlib import Path
+
+from cfmvc.data.canonical import load_cells, write_canonical
+from cfmvc.data.config import DataConfig, SplitConfig
+from cfmvc.data.splits import assign_split
+from cfmvc.files import md5_of_file, write_json
+from pipelines._stage import stage
+
+PREPARED = Path("data/prepared/cells.h5ad")
+SPLIT = Path("data/prepared/split.json")
+
+
+def main() -> None:
+    with stage("prepare") as run:
+        data = run.section("data", DataConfig)
+        cells = load_cells(Path(data.path), data)
+        split = assign_split(cells.obs, run.section("split", SplitConfig), data.separator, "control")
+        cells.obs["split"] = split.labels
+        write_canonical(cells, PREPARED)
+        record = {**split.as_json(), "data_md5": md5_of_file(Path(data.path)), "data": data.path}
+        write_json(SPLIT, record)
+        run.tracker.set_tags(
+            {"cfmvc.split_sha256": split.sha256, "cfmvc.data_md5": record["data_md5"]}
+        )
+        run.tracker.log_artifact(SPLIT)
+        print(f"split: {split.describe()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Stage ``register``: the model as a version in the MLflow registry."""
+
+from pathlib import Path
+
+from cfmvc.files import read_json, write_json
+from cfmvc.registry.config import RegisterConfig
+from cfmvc.registry.register import register_model
+from pipelines._stage import stage
+from pipelines.evaluate import AVERAGES
+from pipelines.train_flow import MODEL
+
+REGISTERED = Path("results/registered.json")
+
+
+def main() -> None:
+    with stage("register") as run:
+        config = run.section("register", RegisterConfig)
+        version = register_model(MODEL, read_json(AVERAGES), config, run.tracker)
+        write_json(REGISTERED, version.as_json())
+        print(f"registered: models:/{version.name}@{version.alias} (version {version.version})")
+
+
+if __name__ == "__main__":
+    main()

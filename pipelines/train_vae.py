@@ -1,0 +1,28 @@
+"""Stage ``train_vae``: the negative-binomial VAE."""
+
+from pathlib import Path
+
+from cfmvc.models import save_bundle
+from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.prepared import load_training_cells
+from cfmvc.stages.vae import fit_vae
+from cfmvc.training.config import VaeConfig
+from pipelines._stage import stage
+from pipelines._training import watchers, write_course
+from pipelines.prepare import PREPARED
+
+MODEL = Path("models/vae")
+
+
+def main() -> None:
+    with stage("train_vae") as run:
+        device = use(run.section("compute", ComputeConfig))
+        config = run.section("vae", VaeConfig)
+        cells = load_training_cells(PREPARED)
+        bundle, history = fit_vae(cells, config, device, watchers(run.tracker))
+        save_bundle(bundle, MODEL)
+        write_course(run.tracker, "vae", history, bundle, cells)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The loop learns what it should, the same way twice; the doors lead to it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from cfmvc.data import SingleCellDataset, collate_fn_cfm
+from cfmvc.errors import DataError
+from cfmvc.models import CFMVCModel, save_bundle
+from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
+from cfmvc.training import train_flow_stage, train_vae_stage
+from cfmvc.training.averages import AveragedWeights
+from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
+from cfmvc.training.sources import LatentSource, encode_latents
+from tests.training.conftest import LOOP, small_adata
+
+CPU = torch.device("cpu")
+
+
+def loader(n_cells: int = 120) -> DataLoader:
+    dataset = SingleCellDataset(small_adata(n_cells, 12))
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(dataset, 16, shuffle=True, collate_fn=collate_fn_cfm, generator=generator)
+
+
+def model_for(data: DataLoader, **options: Any) -> CFMVCModel:
+    torch.manual_seed(0)
+    sizes = (data.dataset.n_genes, data.dataset.n_batch, data.dataset.n_ct, data.dataset.n_perts)
+    return CFMVCModel(*sizes, 4, 2, 16, 8, 16, 4, **options)
+
+
+def weights(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def unchanged(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+
+def test_dataset_items_and_batches_have_the_users_keys() -> None:
+    dataset = SingleCellDataset(small_adata(10, 12), gene_key="counts")
+    assert set(dataset[0]) == {"x", "p", "batch", "cell_type", "spatial"}
+    batch = collate_fn_cfm([dataset[i] for i in range(4)])
+    assert batch["x"].shape == (4, 12)
+    assert batch["p"].shape == (4, 3)
+    assert batch["spatial"] is None
+    control = dataset.vocabulary.is_control(small_adata(10, 12).obs["perturbation"])
+    p = torch.stack([dataset[i]["p"] for i in range(10)])
+    assert torch.equal(p.any(1), ~torch.from_numpy(control))
+    assert (p[:, 0] == 0).all()
+
+
+def test_vae_door_learns_and_reports() -> None:
+    data = loader()
+    model = model_for(data)
+    history = train_vae_stage(model, data, data, n_epochs=5, device="cpu")
+    assert len(history["train_loss"]) == len(history["val_loss"]) == 5
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert history["nan_step"] is None
+
+
+@pytest.mark.parametrize("source", ["noise", "control"])
+def test_flow_door_leaves_the_vae_alone(source: str) -> None:
+    data = loader()
+    model = model_for(data, source=source)
+    train_vae_stage(model, data, n_epochs=2)
+    before, flow_before = weights(model.encoder) + weights(model.decoder), weights(model.field)
+    history = train_flow_stage(model, data, data, n_epochs=4, lambda_dist=0.1)
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(weights(model.encoder) + weights(model.decoder), before, strict=True)
+    )
+    assert not unchanged(model.field, flow_before)
+
+
+def test_joint_door_reaches_the_encoder() -> None:
+    data = loader()
+    model = model_for(data)
+    encoder = weights(model.encoder)
+    history = train_flow_stage(model, data, n_epochs=1, freeze_vae=False)
+    assert not unchanged(model.encoder, encoder)
+    assert np.isfinite(history["train_loss"]).all()
+
+
+def test_stages_give_the_same_bytes_twice(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        bundle, _ = fit_vae(cells, vae_config, CPU)
+        bundle, _ = fit_flow(bundle, cells, flow_config, CPU)
+        save_bundle(bundle, tmp_path / name)
+        torch.rand(7)  # what others draw in between must not matter
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_flow_stage_keeps_the_vae_to_the_bit(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    before = weights(bundle.model.encoder) + weights(bundle.model.decoder)
+    flowing, _ = fit_flow(bundle, cells, flow_config, CPU)
+    after = weights(flowing.model.encoder) + weights(flowing.model.decoder)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_joint_stage_changes_all_parts(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    bundle, _ = fit_flow(bundle, cells, flow_config, CPU)
+    parts = [bundle.model.encoder, bundle.model.decoder, bundle.model.field]
+    before = [weights(part) for part in parts]
+    joint = JointConfig(**LOOP, beta=1.0, lambda_flow=1.0, tech_penalty=1.0)
+    bundle, history = fit_joint(bundle, cells, joint, 0.1, CPU)
+    assert not any(unchanged(part, old) for part, old in zip(parts, before, strict=True))
+    assert np.isfinite(history.rows[-1]["val_loss"])
+
+
+def test_best_epoch_is_kept(cells: TrainingCells, vae_config: VaeConfig) -> None:
+    # A rate that destroys what the first epochs learnt: the kept weights are those of the best.
+    config = vae_config.model_copy(update={"lr": 1.0, "n_epochs": 6, "lr_warmup": 0.9})
+    _, history = fit_vae(cells, config, CPU)
+    losses = [row["val_loss"] for row in history.rows]
+    assert history.best_val_loss == min(losses)
+    assert history.best_epoch == int(np.argmin(losses)) + 1
+
+
+def test_control_source_pairs_within_the_stratum(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    model = bundle.model
+    model.source = "control"
+    latents = encode_latents(model, [cells.train.cells(np.arange(len(cells.train)), CPU)])
+    source = LatentSource(latents, model, 16, 0)
+    list(source.epoch(0))
+    targets, sources = torch.from_numpy(source.rows), torch.from_numpy(source._pairs)
+    assert (latents.p[sources] == 0).all()
+    assert latents.p[targets].any(1).all()
+    for column in (latents.batch, latents.cell_type):
+        assert torch.equal(column[targets], column[sources])
+
+
+def test_control_source_without_controls_is_an_error(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    if flow_config.source == "noise":  # a flow from noise needs no controls: nothing to show
+        return
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    perturbed = (cells.train.conditions[cells.train.condition] != 0).any(1)
+    without = TrainingCells(
+        cells.train.subset(perturbed), cells.val, cells.vocabulary, cells.gene_names
+    )
+    with pytest.raises(DataError, match="no cells to learn from"):
+        fit_flow(bundle, without, flow_config, CPU)
+
+
+def test_averaged_weights_follow_and_give_way() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    averaged = AveragedWeights([parameter], 0.9)
+    for value in (1.0, 2.0, 3.0):
+        parameter.data.fill_(value)
+        averaged.update()
+    with averaged.applied():
+        assert 0.0 < parameter.item() < 3.0
+    assert parameter.item() == 3.0
+
+
+def test_adversary_hides_the_perturbation_from_the_encoder(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    plain, _ = fit_vae(cells, vae_config, CPU)
+    adversarial, history = fit_vae(cells, vae_config.model_copy(update={"lambda_adv": 5.0}), CPU)
+    assert "train_adversary" in history.rows[0]
+    assert not unchanged(adversarial.model.encoder, weights(plain.model.encoder))
