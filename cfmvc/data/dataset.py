@@ -215,7 +215,7 @@ class SingleCellDataset(Dataset[dict[str, Any]]):
 
 def collate_fn_cfm(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack items of :class:`SingleCellDataset`; ``spatial`` stays None where it is None."""
-    stacked = {
+    stacked: dict[str, Any] = {
         key: torch.stack([item[key] for item in items]) for key in ("x", "p", "batch", "cell_type")
     }
     has_coordinates = items[0].get("spatial") is not None

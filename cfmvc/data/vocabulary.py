@@ -9,6 +9,9 @@ import pandas as pd
 
 from cfmvc.errors import DataError, UnknownLabelError, listed, suggest
 
+Labels = Sequence[str] | np.ndarray
+Doses = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -63,9 +66,7 @@ class Vocabulary:
         """Return a boolean array: which labels name the control."""
         return np.asarray([str(label) == self.control for label in labels], dtype=bool)
 
-    def perturbation_matrix(
-        self, labels: Sequence[str], doses: Sequence[float] | None = None
-    ) -> np.ndarray:
+    def perturbation_matrix(self, labels: Labels, doses: Doses | None = None) -> np.ndarray:
         """Return the perturbation vectors, shape ``(n, K)``, float32; the control is zero.
 
         Parameters
@@ -101,11 +102,11 @@ class Vocabulary:
             )
         return matrix * np.where(is_treated, scale, 0.0).astype(np.float32)[:, None]
 
-    def batch_codes(self, labels: Sequence[str]) -> np.ndarray:
+    def batch_codes(self, labels: Labels) -> np.ndarray:
         """Return the batches' column numbers, int64; unknown labels are an error."""
         return _codes(labels, self.batches, "batch")
 
-    def cell_type_codes(self, labels: Sequence[str]) -> np.ndarray:
+    def cell_type_codes(self, labels: Labels) -> np.ndarray:
         """Return the cell types' column numbers, int64; unknown labels are an error."""
         return _codes(labels, self.cell_types, "cell type")
 
@@ -142,10 +143,11 @@ def split_label(label: str, separator: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in label.split(separator) if part.strip())
 
 
-def _codes(labels: Sequence[str], known: tuple[str, ...], what: str) -> np.ndarray:
-    codes = pd.Index(known, dtype=object).get_indexer(np.asarray(labels, dtype=object).astype(str))
+def _codes(labels: Labels, known: tuple[str, ...], what: str) -> np.ndarray:
+    asked = pd.Index(np.asarray(labels, dtype=object).astype(str), dtype=object)
+    codes = pd.Index(known, dtype=object).get_indexer(asked)
     if (codes < 0).any():
-        unknown = sorted({str(labels[i]) for i in np.flatnonzero(codes < 0)})
+        unknown = sorted(set(asked[codes < 0]))
         raise UnknownLabelError("\n".join(_unknown(what, name, known) for name in unknown))
     return codes.astype(np.int64)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 Breaker = Callable[[AnnData], AnnData | None]
 
@@ -85,7 +85,8 @@ def all_of(*breakers: Breaker) -> Breaker:
 
     def breaker(adata: AnnData) -> AnnData:
         for one in breakers:
-            adata = one(adata) or adata
+            changed = one(adata)
+            adata = adata if changed is None else changed
         return adata
 
     return breaker
@@ -196,5 +197,37 @@ def stratum_without_control(adata: AnnData) -> AnnData:
     return adata[~(is_gone & (adata.obs["cell_type"] == "T"))].copy()
 
 
-def as_csc(counts: np.ndarray) -> csc_matrix:
-    return csc_matrix(counts)
+def column_gone(adata: AnnData) -> None:
+    del adata.obs["batch"]
+
+
+def column_misspelt(adata: AnnData) -> None:
+    adata.obs = adata.obs.rename(columns={"cell_type": "Cell type"})
+
+
+def all_columns_gone(adata: AnnData) -> None:
+    adata.obs = adata.obs[[]]
+
+
+def normalised(counts: np.ndarray) -> csr_matrix:
+    return csr_matrix(counts / counts.sum(axis=1, keepdims=True))
+
+
+def scaled(counts: np.ndarray) -> np.ndarray:
+    return np.asarray((counts - counts.mean(axis=0)) / counts.std(axis=0))
+
+
+def everything(adata: AnnData) -> None:
+    """Break nine things that do not hide one another."""
+    for breaker in (
+        put(np.nan, 1),
+        put(-1, 2, gene=2),
+        put(0.5, 3, gene=3),
+        empty_cells(4),
+        same_gene_names,
+        label("batch", None, 5),
+        rename("perturbation", "control", "ctrl"),
+        dose(-3.0, 6),
+        places(np.zeros((60, 5))),
+    ):
+        breaker(adata)

@@ -1,0 +1,165 @@
+"""The one form in which the rest of cfmvc sees cells, in memory and on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from cfmvc.data.checks import check_cells, check_contents, read_dose
+from cfmvc.data.config import DataConfig
+from cfmvc.data.faults import Fault, raise_errors
+from cfmvc.data.labels import COLUMNS, canonical_labels, read_labels
+from cfmvc.data.reading import is_sparse, matrix_of, open_h5ad, to_csr
+from cfmvc.files import atomic_path
+
+
+def load_cells(path: Path | str, config: DataConfig) -> AnnData:
+    """Read cells that keep the data contract, in canonical form.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file.
+    config
+        Names of layer and columns, label of the control.
+
+    Returns
+    -------
+    AnnData
+        ``layers["counts"]`` float32 CSR, sorted, each entry once; ``X`` absent; ``obs`` columns
+        ``perturbation, batch, cell_type`` (categories without unused levels) and, where the file
+        has it, ``dose``; ``obsm["spatial"]`` where the file has it. The control is labelled as
+        ``config.control`` says.
+
+    Raises
+    ------
+    DataError
+        If the contract is broken; the message names every fault.
+    """
+    return check_and_load(path, config)[0]
+
+
+def check_and_load(path: Path | str, config: DataConfig) -> tuple[AnnData, list[Fault]]:
+    """Like :func:`load_cells`, with the warnings."""
+    adata = open_h5ad(Path(path))
+    faults = check_cells(adata, config)
+    raise_errors(faults, str(path))
+    return _in_canonical_form(adata, config), faults
+
+
+def load_controls(path: Path | str, config: DataConfig) -> AnnData:
+    """Read cells to predict from: as :func:`load_cells`, but they may all be controls."""
+    adata = open_h5ad(Path(path))
+    raise_errors(check_contents(adata, config), str(path))
+    return _in_canonical_form(adata, config)
+
+
+def canonicalise(adata: AnnData, config: DataConfig) -> AnnData:
+    """Return cells in canonical form (see :func:`load_cells`); the given ones stay as they are."""
+    raise_errors(check_cells(adata, config), "the data")
+    return _in_canonical_form(adata, config)
+
+
+def rename_control(adata: AnnData, control: str) -> None:
+    """Give the control of canonical cells another label, in place, where it stands alone."""
+    old = str(adata.uns["cfmvc"]["control"])
+    text = adata.obs["perturbation"].astype(str).to_numpy(dtype=object)
+    adata.obs["perturbation"] = _categories(np.where(text == old, control, text))
+    adata.uns["cfmvc"]["control"] = control
+    adata.uns["cfmvc"].setdefault("control_in_source", old)
+
+
+def write_canonical(adata: AnnData, path: Path) -> None:
+    """Write an ``.h5ad`` file, atomically; the same cells give the same bytes.
+
+    Sparse float layers of whole numbers are stored as int32.
+    """
+    stored = adata.copy()
+    stored.uns = _sorted(adata.uns)  # the order of keys shows in the bytes
+    for name, layer in stored.layers.items():
+        if (
+            is_sparse(layer)
+            and layer.dtype.kind == "f"
+            and (np.floor(layer.data) == layer.data).all()
+        ):
+            stored.layers[name] = layer.astype(np.int32)
+    with atomic_path(path) as made:
+        stored.write_h5ad(made, compression="gzip")
+
+
+def _in_canonical_form(adata: AnnData, config: DataConfig) -> AnnData:
+    counts = csr_matrix(to_csr(matrix_of(adata, config.counts_layer)), copy=True)
+    counts.sum_duplicates()  # sorts as well
+    counts.eliminate_zeros()
+    canonical = AnnData(
+        obs=_canonical_obs(adata, config),
+        var=_with_text_index(adata.var),
+        layers={"counts": counts.astype(np.float32)},
+    )
+    if config.spatial in adata.obsm:
+        raw = adata.obsm[config.spatial]
+        places = np.asarray(raw.toarray() if is_sparse(raw) else raw, dtype=np.float32)
+        canonical.obsm["spatial"] = places
+    canonical.uns = {key: value for key, value in adata.uns.items() if _is_plain(value)}
+    before = adata.uns.get("cfmvc", {})
+    canonical.uns["cfmvc"] = {
+        **(before if isinstance(before, dict) else {}),
+        "control": config.control,
+        "separator": config.separator,
+    }
+    return canonical
+
+
+def _canonical_obs(adata: AnnData, config: DataConfig) -> pd.DataFrame:
+    obs = _with_text_index(adata.obs)
+    labels = {key: read_labels(adata.obs[getattr(config, key)]).text for key in COLUMNS}
+    labels["perturbation"] = canonical_labels(
+        labels["perturbation"], config.separator, config.control
+    )
+    new: dict[str, Any] = {key: _categories(text) for key, text in labels.items()}
+    if config.dose in adata.obs:
+        is_control = labels["perturbation"] == config.control
+        new["dose"] = np.where(is_control, 0.0, read_dose(adata.obs[config.dose]))
+    sources = {getattr(config, key) for key in new}
+    others = {}
+    for name in obs.columns:
+        if name in new and getattr(config, name) != name:
+            # the user's column of that name is not the one that was asked for
+            others[f"{name}_in_source"] = obs[name]
+        elif name not in sources:
+            others[str(name)] = obs[name]
+    kept = {name: _storable(column) for name, column in others.items()}
+    return pd.DataFrame({**new, **kept}, index=obs.index)
+
+
+def _categories(text: np.ndarray) -> pd.Categorical:
+    levels = pd.Index(sorted(set(text)), dtype=object)
+    return pd.Categorical(np.asarray(text, dtype=object), categories=levels)
+
+
+def _storable(column: pd.Series) -> Any:
+    """Return a column in a form that every version of anndata writes alike."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy() if isinstance(column.dtype, np.dtype) else column
+    return _categories(np.where(column.isna(), "", column.astype(str)))
+
+
+def _with_text_index(frame: pd.DataFrame) -> pd.DataFrame:
+    copy = frame.copy()
+    copy.index = pd.Index([str(name) for name in frame.index], dtype=object)
+    return copy
+
+
+def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _sorted(value) if isinstance(value, Mapping) else value
+        for key, value in sorted(values.items())
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | np.integer | np.floating)

@@ -1,0 +1,184 @@
+"""Faults of the label columns: missing ones, missing labels, the control, combinations."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from cfmvc.data.config import DataConfig
+from cfmvc.data.faults import Fault
+from cfmvc.data.labels import (
+    COLUMNS,
+    canonical_spellings,
+    column_of,
+    has_empty_part,
+    holds_fractions,
+    read_labels,
+)
+from cfmvc.data.vocabulary import split_label
+from cfmvc.errors import listed, suggest
+
+CANONICAL_CONTROL = "control"
+# Words that stand for a missing label once a table has been turned into text.
+_LIKE_MISSING = {"nan", "none", "<na>", "null", "n/a"}
+# What unperturbed cells are called in published data sets.
+_LIKE_CONTROL = {
+    *("control", "controls", "ctrl", "ctr", "non-targeting", "nontargeting", "nt", "neg", "mock"),
+    *("dmso", "vehicle", "untreated", "unstimulated", "unperturbed", "pbs", "wt", "wild type"),
+    *("safe-targeting", "negative control", "negctrl", "resting"),
+}
+
+
+def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
+    """Yield the faults of the three columns, then those of the perturbations' labels."""
+    for key in COLUMNS:
+        yield from _check_column(adata, key, getattr(config, key))
+    column = column_of(adata, config.perturbation)
+    if column is None or len(column) == 0:
+        return
+    labels = read_labels(column)
+    known = sorted(set(labels.text[~labels.is_missing]) - {""})
+    if known:
+        yield from _check_control(known, config)
+        yield from _check_combinations(known, labels.text, config)
+
+
+def _check_column(adata: AnnData, key: str, name: str) -> Iterator[Fault]:
+    where, n_cells = f"obs['{name}']", adata.n_obs
+    if name not in adata.obs:
+        columns = [str(column) for column in adata.obs.columns]
+        has = f"the file has {listed(columns, 20)}" if columns else "the file has no column"
+        yield Fault(
+            "error",
+            where,
+            f"no such column{suggest(name, columns) or suggest(key, columns)}; {has}",
+            remedy=f"name the column of the {key.replace('_', ' ')} with --map {key}=COLUMN",
+        )
+        return
+    column = column_of(adata, name)
+    if column is None:
+        yield Fault("error", where, "several columns have this name", remedy="keep one of them")
+        return
+    if holds_fractions(column):
+        example = column.dropna()[column.dropna() % 1 != 0].iloc[0]
+        yield Fault(
+            "error",
+            where,
+            f"holds numbers such as {example:g}, not labels",
+            remedy=f"name the column of the {key.replace('_', ' ')} with --map {key}=COLUMN",
+        )
+        return
+    labels = read_labels(column)
+
+    def fault(severity: str, is_bad: np.ndarray, message: str, remedy: str) -> Fault:
+        n_bad = int(is_bad.sum())
+        example = f"cell '{adata.obs_names[int(np.argmax(is_bad))]}'"
+        text = f"{n_bad:,} of {n_cells:,} cells {message}"
+        kind = "error" if severity == "error" else "warning"
+        return Fault(kind, where, text, n_bad, example, remedy)  # type: ignore[arg-type]
+
+    is_blank = ~labels.is_missing & (labels.text == "")
+    if labels.is_missing.any():
+        yield fault("error", labels.is_missing, "have no label", "label or remove them")
+    if is_blank.any():
+        yield fault("error", is_blank, "have a blank label", "label or remove them")
+    if (is_padded := labels.is_padded & ~is_blank).any():
+        yield fault("warning", is_padded, "have blanks around the label", "removed on reading")
+    is_odd = np.asarray([label.casefold() in _LIKE_MISSING for label in labels.text], dtype=bool)
+    if is_odd.any():
+        label = labels.text[is_odd][0]
+        yield fault("warning", is_odd, f"are labelled '{label}'", "is that a missing label?")
+    yield from _check_spelling(column, labels.text, where)
+
+
+def _check_spelling(column: pd.Series, text: np.ndarray, where: str) -> Iterator[Fault]:
+    by_folded: dict[str, list[str]] = {}
+    for label in sorted(set(text) - {""}):
+        by_folded.setdefault(label.casefold(), []).append(label)
+    for twins in by_folded.values():
+        if len(twins) > 1:
+            yield Fault(
+                "warning",
+                where,
+                f"{listed(twins)} differ only in upper and lower case",
+                remedy="if they are one label, spell it one way",
+            )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        unused = [str(c) for c in column.cat.categories if c not in set(column.dropna().unique())]
+        if unused:
+            n = "1 category is" if len(unused) == 1 else f"{len(unused)} categories are"
+            yield Fault(
+                "warning",
+                where,
+                f"{n} not used by any cell: {listed(unused)}",
+                remedy="dropped on reading",
+            )
+
+
+def _check_control(known: list[str], config: DataConfig) -> Iterator[Fault]:
+    where, control = f"obs['{config.perturbation}']", config.control
+    if control not in known:
+        hint = suggest(control, known)
+        if not hint:
+            like = [label for label in known if label.casefold() in _LIKE_CONTROL]
+            hint = f" (did you mean '{like[0]}'?)" if like else ""
+        yield Fault(
+            "error",
+            where,
+            f"no cell is labelled '{control}', the control{hint}; labels are {listed(known, 20)}",
+            remedy="name the label of the unperturbed cells with --control LABEL",
+        )
+        if len(known) == 1:
+            yield Fault("error", where, f"every cell is labelled '{known[0]}'", remedy=_TWO_ARMS)
+        return
+    if control != CANONICAL_CONTROL and CANONICAL_CONTROL in known:
+        yield Fault(
+            "error",
+            where,
+            f"both '{control}', named as the control, and '{CANONICAL_CONTROL}' are labels",
+            remedy=f"merge them, or rename '{CANONICAL_CONTROL}'",
+        )
+    if len(known) == 1:
+        yield Fault("error", where, f"every cell is a control ('{control}')", remedy=_TWO_ARMS)
+
+
+_TWO_ARMS = "cells of at least one perturbation and of the control are needed"
+
+
+def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) -> Iterator[Fault]:
+    where, separator = f"obs['{config.perturbation}']", config.separator
+    broken = [label for label in known if has_empty_part(label, separator)]
+    for label in broken:
+        n_cells = int((text == label).sum())
+        yield Fault(
+            "error",
+            where,
+            f"{n_cells:,} of {len(text):,} cells are labelled '{label}', a combination with an "
+            "empty part",
+            n_cells,
+            remedy=f"rename it, or set data.separator, now '{separator}', to '' or another",
+        )
+    whole = [label for label in known if label not in broken]
+    spellings = canonical_spellings(whole, separator, config.control)
+    changed = [label for label in whole if spellings[label] != label]
+    if changed:
+        how = ", ".join(f"'{label}' as '{spellings[label]}'" for label in changed[:5])
+        more = f", ... ({len(changed)} in all)" if len(changed) > 5 else ""
+        yield Fault(
+            "warning",
+            where,
+            f"labels that mean the same are read as one: {how}{more}",
+            remedy="the control adds nothing to a combination, and the order of its parts is free",
+        )
+    singles = {label for label in spellings.values() if len(split_label(label, separator)) == 1}
+    for label in sorted(set(spellings.values()) - singles):
+        unseen = [part for part in split_label(label, separator) if part not in singles]
+        if unseen:
+            never = "occurs" if len(unseen) == 1 else "occur"
+            yield Fault(
+                "warning",
+                where,
+                f"of the combination '{label}', {listed(unseen)} never {never} alone",
+                remedy="the effects of its parts cannot be told apart",
+            )

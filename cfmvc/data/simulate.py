@@ -1,0 +1,308 @@
+r"""The embedded default data set: simulated cells of which the true response is known.
+
+The model, for cell :math:`c` of type :math:`k` in batch :math:`b` under perturbation :math:`p` at
+dose :math:`d` (:math:`g` a gene):
+
+.. math::
+    u_c &\sim N(m_k, I) && \text{cell state: } n\_programmes \text{ activities} \\
+    \eta_{cg} &= \beta_g + \tau_{kg} + \gamma_{bg} + \sum_j u_{cj} W_{jg}
+        + x_c \xi_g + d\,\delta_{pg}(u_c, k) \\
+    \pi_{cg} &= \mathrm{softmax}_g(\eta_c), \quad
+    l_c \sim \mathrm{LogNormal}(\log median\_library, library\_spread) \\
+    y_{cg} &\sim \mathrm{NB}(\text{mean} = l_c \pi_{cg}, \text{inverse dispersion} = \theta_g)
+
+The response of a single perturbation is :math:`\delta_{pg} = 2\sigma(r_p \cdot u_c)\, a_{pg} +
+e_{pkg}`: the direction :math:`a_p` is shared, its strength can be read from the state of the cell,
+and :math:`e_{pk}` is the part of a cell type that nothing foretells. A combination adds its parts'
+responses; an interactive one adds a direction of its own as well. A dose multiplies the response.
+Coordinates :math:`x_c` are uniform on the unit square; the first has a gradient :math:`\xi`.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pydantic import Field, model_validator
+from scipy.sparse import csr_matrix, vstack
+from scipy.special import expit, softmax
+
+from cfmvc.config import Section
+
+CONTROL = "control"
+SEPARATOR = "+"
+_CELLS_PER_BLOCK = 1024
+_STATES_PER_TYPE = 1024
+
+
+class SimulateConfig(Section):
+    """Size of the simulated data and strength of what is in them (log fold changes: natural)."""
+
+    n_cells: int = Field(ge=1)
+    n_genes: int = Field(ge=2)
+    n_batches: int = Field(ge=1)
+    n_cell_types: int = Field(ge=1)
+    n_perturbations: int = Field(ge=1, description="single perturbations, the control not counted")
+    n_combinations: int = Field(ge=0, description="pairs of the single perturbations")
+    n_interactive: int = Field(ge=0, description="combinations that are more than their parts")
+    doses: list[float] = Field(description="doses of the perturbed cells; empty: no dose column")
+    spatial: bool = Field(description="give coordinates, and genes that follow the first")
+    control_fraction: float = Field(gt=0, lt=1, description="share of control cells")
+    median_library: float = Field(gt=0, description="counts of a median cell")
+    library_spread: float = Field(ge=0, description="standard deviation of log library size")
+    inverse_dispersion: float = Field(gt=0, description="median over genes of the NB's theta")
+    n_programmes: int = Field(ge=1, description="continuous factors of a cell's state")
+    programme_effect: float = Field(ge=0, description="sd of a programme's loadings")
+    cell_type_effect: float = Field(ge=0, description="sd of a cell type's own log fold changes")
+    batch_effect: float = Field(ge=0, description="sd of a batch's log fold changes")
+    perturbed_fraction: float = Field(gt=0, le=1, description="share of genes that respond")
+    perturbation_effect: float = Field(ge=0, description="sd of the shared responses")
+    specific_effect: float = Field(ge=0, description="sd of a cell type's own responses")
+    interaction_effect: float = Field(ge=0, description="sd of an interaction's responses")
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> "SimulateConfig":
+        n_pairs = self.n_perturbations * (self.n_perturbations - 1) // 2
+        if self.n_combinations > n_pairs:
+            raise ValueError(
+                f"n_combinations: {self.n_perturbations} perturbations have {n_pairs} pairs"
+            )
+        if self.n_interactive > self.n_combinations:
+            raise ValueError("n_interactive: more than n_combinations")
+        if any(not (np.isfinite(dose) and dose > 0) for dose in self.doses):
+            raise ValueError("doses: must be positive numbers")
+        return self
+
+
+@dataclass(frozen=True)
+class Biology:
+    """Everything that is fixed before a cell is drawn; arrays end in ``n_genes``."""
+
+    base: np.ndarray
+    batch: np.ndarray
+    cell_type: np.ndarray
+    programmes: np.ndarray
+    type_state: np.ndarray
+    gradient: np.ndarray
+    theta: np.ndarray
+    shared: np.ndarray
+    specific: np.ndarray
+    receptor: np.ndarray
+    pairs: tuple[tuple[int, int], ...]
+    interaction: np.ndarray
+
+    @classmethod
+    def draw(cls, config: SimulateConfig) -> "Biology":
+        """Draw effects and loadings from ``config.seed``."""
+        rng = np.random.default_rng((config.seed, 0))
+        n_genes, n_perts = config.n_genes, config.n_perturbations
+        n_types, n_programmes = config.n_cell_types, config.n_programmes
+
+        def sparse_effect(shape: tuple[int, ...], share: float, scale: float) -> np.ndarray:
+            is_hit = rng.random((*shape, n_genes)) < share
+            return np.where(is_hit, rng.normal(0.0, scale, (*shape, n_genes)), 0.0)
+
+        all_pairs = list(combinations(range(n_perts), 2))
+        chosen = rng.permutation(len(all_pairs))[: config.n_combinations]
+        hit = config.perturbed_fraction
+        receptor = rng.normal(size=(n_perts, n_programmes))
+        return cls(
+            base=rng.normal(0.0, 1.0, n_genes),
+            batch=rng.normal(0.0, config.batch_effect, (config.n_batches, n_genes)),
+            cell_type=sparse_effect((n_types,), 0.2, config.cell_type_effect),
+            programmes=sparse_effect((n_programmes,), 0.2, config.programme_effect),
+            type_state=rng.normal(0.0, 1.0, (n_types, n_programmes)),
+            gradient=sparse_effect((), 0.1 if config.spatial else 0.0, 1.0),
+            theta=config.inverse_dispersion * np.exp(rng.normal(0.0, 0.5, n_genes)),
+            shared=sparse_effect((n_perts,), hit, config.perturbation_effect),
+            specific=sparse_effect((n_perts, n_types), hit / 2, config.specific_effect),
+            receptor=receptor / np.linalg.norm(receptor, axis=1, keepdims=True),
+            pairs=tuple(sorted(all_pairs[i] for i in chosen)),
+            interaction=sparse_effect(
+                (config.n_interactive,), config.perturbed_fraction, config.interaction_effect
+            ),
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all perturbations: the control, the single ones, the combinations."""
+        singles = [f"P{i + 1}" for i in range(len(self.shared))]
+        return [
+            CONTROL,
+            *singles,
+            *(SEPARATOR.join((singles[a], singles[b])) for a, b in self.pairs),
+        ]
+
+    def is_interactive(self, label: int) -> bool:
+        """Whether the perturbation is more than the sum of its parts."""
+        return 0 <= label - 1 - len(self.shared) < len(self.interaction)
+
+    def proportions(
+        self, label: int, batch: int, cell_type: int, dose: float, state: np.ndarray, x: np.ndarray
+    ) -> np.ndarray:
+        """Return the expected proportions of cells of one condition, ``(n_cells, n_genes)``.
+
+        Parameters
+        ----------
+        label, batch, cell_type
+            Numbers of perturbation (0 is the control), batch and cell type.
+        dose
+            Multiplier of the response.
+        state
+            Programme activities, ``(n_cells, n_programmes)``.
+        x
+            First coordinate, ``(n_cells,)``.
+        """
+        log_rate = self.base + self.batch[batch] + self.cell_type[cell_type]
+        # einsum, not BLAS: the sums must not depend on the number of threads
+        log_rate = log_rate + np.einsum("cj,jg->cg", state, self.programmes)
+        log_rate += x[:, None] * self.gradient
+        return softmax(log_rate + dose * self._response(label, cell_type, state), axis=1)
+
+    def _response(self, label: int, cell_type: int, state: np.ndarray) -> np.ndarray:
+        response = np.zeros((len(state), len(self.base)))
+        for part in self._parts(label):
+            strength = 2.0 * expit(np.einsum("cj,j->c", state, self.receptor[part]))
+            response += strength[:, None] * self.shared[part] + self.specific[part, cell_type]
+        if self.is_interactive(label):
+            response += self.interaction[label - 1 - len(self.shared)]
+        return response
+
+    def _parts(self, label: int) -> tuple[int, ...]:
+        if label == 0:
+            return ()
+        single = label - 1
+        return (single,) if single < len(self.shared) else self.pairs[single - len(self.shared)]
+
+
+def simulate(config: SimulateConfig) -> tuple[AnnData, AnnData]:
+    """Simulate cells, and the true expectation of every condition.
+
+    Parameters
+    ----------
+    config
+        The section ``simulate`` of ``params.yaml``; the same values give the same bytes.
+
+    Returns
+    -------
+    cells
+        ``(n_cells, n_genes)`` in the canonical form: ``layers["counts"]`` CSR, ``obs`` columns
+        ``perturbation, batch, cell_type`` (and ``dose``, 0 for controls), ``obsm["spatial"]``.
+    truth
+        One row a condition, whether or not a cell of it was drawn: every perturbation x batch x
+        cell type (x dose), control included. ``layers["mean"]`` is the expected proportion of
+        each gene, averaged over the cell states (and coordinates) of the cell type, times
+        ``median_library``. The average is over ``1024`` antithetic draws of the state, the same
+        draws for every condition of a cell type, so that effects carry hardly any Monte Carlo
+        error. ``obs`` has the condition columns, ``is_interactive`` and ``n_cells`` (drawn).
+    """
+    biology = Biology.draw(config)
+    cells = _draw_cells(config, biology)
+    return cells, _true_means(config, biology, cells.obs)
+
+
+def _draw_cells(config: SimulateConfig, biology: Biology) -> AnnData:
+    rng = np.random.default_rng((config.seed, 1))
+    n_cells, labels = config.n_cells, biology.labels
+    is_control = rng.random(n_cells) < config.control_fraction
+    label = np.where(is_control, 0, rng.integers(1, len(labels), n_cells))
+    batch = rng.choice(config.n_batches, n_cells, p=_uneven(config.n_batches))
+    cell_type = rng.choice(config.n_cell_types, n_cells, p=_uneven(config.n_cell_types))
+    dose = np.where(is_control, 0.0, rng.choice(config.doses or [1.0], n_cells))
+    state = biology.type_state[cell_type] + rng.normal(size=(n_cells, config.n_programmes))
+    place = rng.random((n_cells, 2))
+    library = config.median_library * np.exp(rng.normal(0.0, config.library_spread, n_cells))
+
+    blocks = []
+    for start in range(0, n_cells, _CELLS_PER_BLOCK):
+        rows = np.arange(start, min(start + _CELLS_PER_BLOCK, n_cells))
+        mean = np.empty((len(rows), config.n_genes))
+        keys = np.stack([label, batch, cell_type, dose], axis=1)[rows]
+        for key in np.unique(keys, axis=0):
+            here = (keys == key).all(axis=1)
+            mean[here] = biology.proportions(
+                int(key[0]),
+                int(key[1]),
+                int(key[2]),
+                key[3],
+                state[rows[here]],
+                place[rows[here], 0],
+            )
+        mean *= library[rows, None]
+        # a negative binomial is a Poisson with a gamma rate
+        counts = rng.poisson(rng.gamma(biology.theta, mean / biology.theta))
+        blocks.append(csr_matrix(counts, dtype=np.int32))
+
+    obs = _condition_columns(config, biology, label, batch, cell_type, dose)
+    obs.index = pd.Index([f"cell_{i + 1:06d}" for i in range(n_cells)])
+    cells = AnnData(obs=obs, var=_genes(config), layers={"counts": vstack(blocks, format="csr")})
+    if config.spatial:
+        cells.obsm["spatial"] = place
+    cells.uns["cfmvc"] = {
+        "control": CONTROL,
+        "separator": SEPARATOR,
+        "source_file": "simulated",
+        "simulate": config.model_dump_json(),
+    }
+    return cells
+
+
+def _true_means(config: SimulateConfig, biology: Biology, drawn: pd.DataFrame) -> AnnData:
+    rng = np.random.default_rng((config.seed, 2))
+    half = rng.normal(size=(_STATES_PER_TYPE // 2, config.n_programmes))
+    noise = np.concatenate([half, -half])
+    x_half = rng.random(_STATES_PER_TYPE // 2)
+    x = np.concatenate([x_half, 1.0 - x_half])
+    conditions = [
+        (label, batch, cell_type, dose)
+        for label in range(len(biology.labels))
+        for batch in range(config.n_batches)
+        for cell_type in range(config.n_cell_types)
+        for dose in ([0.0] if label == 0 else config.doses or [1.0])
+    ]
+    means = [
+        biology.proportions(
+            label, batch, cell_type, dose, biology.type_state[cell_type] + noise, x
+        ).mean(axis=0)
+        for label, batch, cell_type, dose in conditions
+    ]
+    label, batch, cell_type, dose = (np.asarray(column) for column in zip(*conditions, strict=True))
+    obs = _condition_columns(config, biology, label, batch, cell_type, dose)
+    obs["is_interactive"] = [biology.is_interactive(int(i)) for i in label]
+    keys = [name for name in ("perturbation", "batch", "cell_type", "dose") if name in obs]
+    sizes = drawn.groupby(keys, observed=True).size().to_dict()
+    obs["n_cells"] = [sizes.get(key, 0) for key in obs[keys].itertuples(index=False, name=None)]
+    obs.index = pd.Index([f"condition_{i + 1:04d}" for i in range(len(obs))])
+    mean = (config.median_library * np.stack(means)).astype(np.float32)
+    return AnnData(obs=obs, var=_genes(config), layers={"mean": mean})
+
+
+def _condition_columns(
+    config: SimulateConfig,
+    biology: Biology,
+    label: np.ndarray,
+    batch: np.ndarray,
+    cell_type: np.ndarray,
+    dose: np.ndarray,
+) -> pd.DataFrame:
+    columns = {
+        "perturbation": pd.Categorical(np.asarray(biology.labels, dtype=object)[label]),
+        "batch": pd.Categorical([f"batch_{i + 1}" for i in batch]),
+        "cell_type": pd.Categorical([f"type_{i + 1}" for i in cell_type]),
+    }
+    obs = pd.DataFrame(columns)
+    if config.doses:
+        obs["dose"] = dose.astype(float)
+    return obs
+
+
+def _genes(config: SimulateConfig) -> pd.DataFrame:
+    return pd.DataFrame(index=pd.Index([f"gene_{i + 1:04d}" for i in range(config.n_genes)]))
+
+
+def _uneven(n: int) -> np.ndarray:
+    """Shares that fall from the first to the last, which is half as frequent."""
+    shares = np.linspace(1.0, 0.5, n)
+    return np.asarray(shares / shares.sum())

@@ -1,0 +1,255 @@
+"""Splits: what is held out, what never is, and that nothing but names and seed decides."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfmvc.data.canonical import load_cells
+from cfmvc.data.config import DataConfig, SplitConfig
+from cfmvc.data.splits import Split, assign_split, is_held_out
+from cfmvc.errors import ConfigError, DataError
+
+
+def table(sizes: dict[tuple[str, str, str], int]) -> pd.DataFrame:
+    """Cells of (perturbation, batch, cell type) in the numbers given."""
+    rows = [key for key, n in sizes.items() for _ in range(n)]
+    obs = pd.DataFrame(rows, columns=["perturbation", "batch", "cell_type"])
+    obs.index = pd.Index([f"c{i}" for i in range(len(obs))])
+    return obs
+
+
+def full(perturbations: list[str], batches: list[str], cell_types: list[str], n: int = 6):
+    return table(dict.fromkeys(product(["control", *perturbations], batches, cell_types), n))
+
+
+def split(obs: pd.DataFrame, kind: str = "auto", held_out=None, **changes) -> Split:
+    values = {"test_fraction": 0.3, "val_fraction": 0.2, "seed": 0, **changes}
+    return assign_split(obs, SplitConfig(kind=kind, held_out=held_out, **values), "+", "control")
+
+
+tables = st.dictionaries(
+    st.tuples(
+        st.sampled_from(["control", "A", "B", "A+B"]),
+        st.sampled_from(["b1", "b2", "b3"]),
+        st.sampled_from(["T", "B cell", "NK"]),
+    ),
+    st.integers(1, 12),
+    min_size=4,
+).map(table)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    obs=tables,
+    kind=st.sampled_from(["auto", "random", "held_out_cell_type", "held_out_batch"]),
+    seed=st.integers(0, 5),
+    order=st.randoms(use_true_random=False),
+)
+def test_properties_of_every_split(obs, kind, seed, order) -> None:
+    perturbed = obs[obs["perturbation"] != "control"].groupby("perturbation")
+    context = {"held_out_cell_type": "cell_type", "held_out_batch": "batch"}.get(kind)
+    if len(perturbed) == 0 or (context and perturbed[context].nunique().max() < 2):
+        with pytest.raises(DataError, match=r"nothing can be held out|occurs in two values"):
+            split(obs, kind, seed=seed)
+        return
+    result = split(obs, kind, seed=seed)
+    shuffled = list(range(len(obs)))
+    order.shuffle(shuffled)
+    again = split(obs.iloc[shuffled], kind, seed=seed)
+
+    parts = pd.Series(result.labels, index=obs.index)
+    np.testing.assert_array_equal(again.labels, parts.iloc[shuffled])
+    assert (again.sha256, again.held_out) == (result.sha256, result.held_out)
+
+    is_test = result.labels == "test"
+    is_control = (obs["perturbation"] == "control").to_numpy()
+    assert set(result.labels) <= {"train", "val", "test"}
+    assert not is_test[is_control].any()
+    if result.kind == "random":
+        assert result.held_out == []
+    else:
+        assert is_test.any()
+        np.testing.assert_array_equal(is_test, is_held_out(obs, result.kind, result.held_out))
+    trained = obs[result.labels == "train"]
+    # every perturbation is seen in training, and so is every stratum's control
+    assert set(trained["perturbation"]) == set(obs["perturbation"])
+    keys = ["batch", "cell_type"]
+    controls = obs[is_control].groupby(keys).size().index
+    is_trained_control = trained["perturbation"] == "control"
+    assert set(trained[is_trained_control].groupby(keys).size().index) == set(controls)
+    # validation is stratified: one cell at least of every condition that has five
+    rest = obs[~is_test].assign(is_val=(result.labels == "val")[~is_test])
+    for _, condition in rest.groupby(["perturbation", *keys]):
+        n = len(condition)
+        wanted = max(1, round(0.2 * n)) if n >= 5 else min(round(0.2 * n), n - 1)
+        assert condition["is_val"].sum() == wanted
+
+
+def test_another_seed_gives_another_split_of_the_same_conditions() -> None:
+    obs = full(["A", "B"], ["b1", "b2"], ["T", "NK"])
+    one, two = split(obs, seed=0), split(obs, seed=1)
+    assert one.held_out == two.held_out
+    assert one.sha256 != two.sha256
+    assert (one.labels != two.labels).any()
+
+
+def test_a_random_split_takes_a_share_of_every_perturbed_condition() -> None:
+    obs = full(["A", "B"], ["b1", "b2"], ["T"], n=10)
+    result = split(obs, "random")
+    n_test = obs[result.labels == "test"].groupby(["perturbation", "batch", "cell_type"]).size()
+    assert n_test.to_dict() == {(p, b, "T"): 3 for p in "AB" for b in ("b1", "b2")}
+
+
+@pytest.mark.parametrize(
+    ("obs", "kind"),
+    [
+        (full(["A"], ["b1", "b2"], ["T", "NK"]), "held_out_cell_type"),
+        (full(["A"], ["b1", "b2"], ["T"]), "held_out_batch"),
+        (full(["A"], ["b1"], ["T"]), "random"),
+    ],
+)
+def test_auto_goes_by_the_data(obs: pd.DataFrame, kind: str) -> None:
+    assert split(obs).kind == kind
+
+
+def test_the_largest_condition_is_chosen_and_ties_go_by_label_and_number() -> None:
+    obs = full(["A"], ["b1"], ["CD14+ Monocytes", "CD4 T cells", "NK"])
+    assert split(obs).held_out == [{"perturbation": "A", "cell_type": "CD4 T cells"}]
+    larger = pd.concat([obs, table({("A", "b1", "NK"): 1}).rename(index=lambda name: "x" + name)])
+    assert split(larger).held_out == [{"perturbation": "A", "cell_type": "NK"}]
+
+
+def test_no_perturbation_and_no_context_loses_more_than_half() -> None:
+    obs = full(["A", "B", "C", "D"], ["b1"], ["T", "NK", "B cell", "DC"])
+    held_out = pd.DataFrame(split(obs, test_fraction=0.9).held_out)
+    assert len(held_out) == 8
+    assert (held_out.groupby("perturbation").size() == 2).all()
+    assert (held_out.groupby("cell_type").size() == 2).all()
+
+
+def test_contexts_without_controls_are_chosen_last() -> None:
+    obs = table(
+        {
+            ("control", "b1", "T"): 5,
+            ("A", "b1", "T"): 5,
+            ("A", "b1", "NK"): 50,
+        }
+    )
+    assert split(obs).held_out == [{"perturbation": "A", "cell_type": "T"}]
+
+
+def test_a_combination_is_held_out_everywhere_and_only_if_its_parts_are_seen() -> None:
+    obs = full(["A", "B", "A+B", "A+C"], ["b1", "b2"], ["T", "NK"])
+    result = split(obs, "held_out_combination", test_fraction=0.9)
+    assert result.held_out == [{"perturbation": "A+B"}]
+    assert set(obs.loc[result.labels == "test", "perturbation"]) == {"A+B"}
+    assert (result.labels[obs["perturbation"] == "A+B"] == "test").all()
+
+
+def test_auto_follows_the_keys_of_declared_conditions() -> None:
+    obs = full(["A", "B"], ["b1", "b2"], ["T", "NK"])
+    result = split(obs, "auto", [{"batch": "b2", "perturbation": "B"}])
+    assert result.kind == "held_out_batch"
+    assert result.held_out == [{"perturbation": "B", "batch": "b2"}]
+    is_test = (obs["perturbation"] == "B") & (obs["batch"] == "b2")
+    np.testing.assert_array_equal(result.labels == "test", is_test)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held_out", "message"),
+    [
+        (
+            "held_out_cell_type",
+            [{"perturbation": "A", "cell_type": "t"}, {"perturbation": "a", "cell_type": "NK"}],
+            "split.held_out[0]: no perturbed cell has cell_type 't' (did you mean 'T'?); "
+            "there are 'NK', 'T'\n"
+            "split.held_out[1]: no perturbed cell has perturbation 'a' (did you mean 'A'?); "
+            "there are 'A', 'B'",
+        ),
+        (
+            "held_out_cell_type",
+            [{"perturbation": "A", "batch": "b1"}],
+            "split.held_out[0]: keys 'perturbation', 'batch'; "
+            "a held_out_cell_type split needs 'perturbation', 'cell_type'",
+        ),
+        (
+            "held_out_cell_type",
+            [{"perturbation": "B", "cell_type": "NK"}],
+            "split.held_out[0]: no cell of 'B' has cell_type 'NK'; it occurs in 'T'",
+        ),
+        (
+            "held_out_cell_type",
+            [{"perturbation": "control", "cell_type": "T"}],
+            "split.held_out[0]: no perturbed cell has perturbation 'control'; there are 'A', 'B'",
+        ),
+        ("held_out_batch", [], "split.held_out: empty; name a condition, or null to choose"),
+        (
+            "random",
+            [{"perturbation": "A"}],
+            "split.held_out: a random split holds no condition out; set it to null, or "
+            "split.kind to one of 'held_out_cell_type', 'held_out_batch', 'held_out_combination'",
+        ),
+        (
+            "auto",
+            [{"donor": "A"}],
+            "split.held_out: keys 'donor' fit no kind of split; valid are "
+            "'perturbation', 'cell_type' (held_out_cell_type); "
+            "'perturbation', 'batch' (held_out_batch); 'perturbation' (held_out_combination)",
+        ),
+    ],
+)
+def test_declared_conditions_are_checked(kind: str, held_out, message: str) -> None:
+    obs = full(["A", "B"], ["b1", "b2"], ["T", "NK"])
+    obs = obs[~((obs["perturbation"] == "B") & (obs["cell_type"] == "NK"))]
+    with pytest.raises(ConfigError) as raised:
+        split(obs, kind, held_out)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "held_out", "message"),
+    [
+        (
+            "held_out_batch",
+            [{"perturbation": "B", "batch": "b1"}, {"perturbation": "B", "batch": "b2"}],
+            "split.held_out: no training cell of 'B' would be left; "
+            "leave at least one of its contexts out of the list",
+        ),
+        (
+            "held_out_combination",
+            [{"perturbation": "A+C"}],
+            "split.held_out: 'A+C' cannot be predicted, for no training cell has its part 'C'; "
+            "leave some in training",
+        ),
+        (
+            "held_out_cell_type",
+            None,
+            "split.kind held_out_cell_type: no perturbation occurs in two values of cell_type, so "
+            "each would vanish from training; choose another kind",
+        ),
+    ],
+)
+def test_nothing_vanishes_from_training(kind: str, held_out, message: str) -> None:
+    obs = full(["A", "B", "A+C"], ["b1", "b2"], ["T"])
+    with pytest.raises(DataError) as raised:
+        split(obs, kind, held_out)
+    assert str(raised.value) == message
+
+
+def test_real_data_resolve_as_documented(shared_data, config: DataConfig) -> None:
+    declared = SplitConfig(kind="auto", held_out=None, test_fraction=0.2, val_fraction=0.1, seed=0)
+    kang = load_cells(shared_data / "kang_pbmc_ifnb.h5ad", config)
+    result = assign_split(kang.obs, declared, "+", "control")
+    assert result.kind == "held_out_cell_type"
+    assert result.held_out == [{"perturbation": "IFNb", "cell_type": "CD4 T cells"}]
+    assert result.to_json()["n_cells"] == {"train": 1221, "val": 135, "test": 200}
+
+    papalexi = load_cells(shared_data / "papalexi_thp1_crispr.h5ad", config)
+    result = assign_split(papalexi.obs, declared, "+", "control")
+    assert result.kind == "held_out_batch"
+    assert len(result.held_out) == 15
+    assert len({entry["perturbation"] for entry in result.held_out}) == 15
