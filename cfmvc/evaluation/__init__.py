@@ -1,0 +1,7 @@
+"""Scores of predicted cells against real ones, simple baselines and the data's own ceiling."""
+
+from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.evaluate import Evaluation, View, evaluate
+from cfmvc.evaluation.metrics import METRICS
+
+__all__ = ["METRICS", "EvaluateConfig", "Evaluation", "View", "evaluate"]

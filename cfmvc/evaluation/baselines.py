@@ -1,0 +1,126 @@
+"""Simple predictions that a model has to beat, and the one table that declares them.
+
+Each looks at cells outside the test split only and returns log-space cells for a condition. Where
+its recipe does not apply, it falls back to a simpler one and says so in ``note``: a condition is
+never dropped.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfmvc.data.vocabulary import split_label
+from cfmvc.evaluation.conditions import Condition, Stratum, Treatment
+from cfmvc.evaluation.reference import Reference
+from cfmvc.evaluation.ridge import RidgeShift
+
+Array = NDArray[np.float64]
+
+
+class Prediction(NamedTuple):
+    """Predicted cells, shape ``(n_cells, n_genes)``, and what was out of the ordinary."""
+
+    cells: Array
+    note: str = ""
+
+
+class Baseline(Protocol):
+    """Built from the reference cells, asked for conditions."""
+
+    def __init__(self, reference: Reference) -> None: ...
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Predict the cells of a condition."""
+        ...
+
+
+class Control:
+    """Nothing happens: all real controls of the stratum."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the controls as they are."""
+        return Prediction(self._reference.controls(condition.stratum))
+
+
+class PerturbedMean:
+    """The perturbed cells of other strata, of the same cell type where there are any, pooled."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the treatment's cells from elsewhere, or else all perturbed cells at hand."""
+        found, note = self._reference.nearest(*condition)
+        if found:
+            return Prediction(self._reference.cells(found), note)
+        every = list(self._reference.deltas)
+        if not every:
+            return Prediction(
+                self._reference.controls(condition.stratum), "no perturbed cell seen; control"
+            )
+        near = [c for c in every if c.stratum == condition.stratum] or every
+        return Prediction(
+            self._reference.cells(near), f"'{condition.treatment}' not seen; all perturbed cells"
+        )
+
+
+class Additive:
+    """Real controls plus the mean delta of the same treatment in other strata.
+
+    The other strata are those of the same cell type where there are any; each weighs the same.
+    The shift is added in log space, without clipping. A combination that was never seen gets the
+    sum of its parts' deltas.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the shifted controls."""
+        shift, note = self._shift(*condition)
+        return Prediction(self._reference.controls(condition.stratum) + shift, note)
+
+    def _shift(self, treatment: Treatment, stratum: Stratum) -> tuple[Array, str]:
+        found, note = self._reference.nearest(treatment, stratum)
+        if found:
+            return self._mean(found), note
+        parts = split_label(treatment.perturbation, self._reference.separator)
+        seen = [
+            self._reference.nearest(Treatment(part, treatment.dose), stratum)[0] for part in parts
+        ]
+        if len(parts) > 1 and all(seen):
+            return np.sum([self._mean(found) for found in seen], axis=0), "sum of its parts"
+        unseen = [part for part, where in zip(parts, seen, strict=True) if not where]
+        nothing = np.zeros_like(self._reference.control_means[stratum])
+        return nothing, f"'{unseen[0]}' not seen; control"
+
+    def _mean(self, conditions: list[Condition]) -> Array:
+        return np.mean([self._reference.deltas[c] for c in conditions], axis=0)
+
+
+class Ridge:
+    """Real controls plus a shift from a ridge regression, see :class:`RidgeShift`."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._regression = RidgeShift(reference) if reference.deltas else None
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the shifted controls."""
+        controls = self._reference.controls(condition.stratum)
+        if self._regression is None:
+            return Prediction(controls, "no perturbed cell seen; control")
+        shift, note = self._regression.predict(condition)
+        return Prediction(controls + shift, note)
+
+
+BASELINES: dict[str, type[Baseline]] = {
+    "control": Control,
+    "perturbed_mean": PerturbedMean,
+    "additive": Additive,
+    "ridge": Ridge,
+}

@@ -1,0 +1,60 @@
+"""Predicted cells: checked against what was asked for."""
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+from cfmvc.errors import DataError, listed
+from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
+
+
+def counts_of(cells: ad.AnnData, name: str) -> sparse.csr_matrix:
+    """Return ``layers["counts"]`` as CSR.
+
+    Raises
+    ------
+    DataError
+        If it is missing, or holds negative or non-finite values.
+    """
+    if "counts" not in cells.layers:
+        raise DataError(f"{name}: no layer 'counts'")
+    counts = sparse.csr_matrix(cells.layers["counts"])
+    is_bad = ~np.isfinite(counts.data) | (counts.data < 0)
+    if is_bad.any():
+        raise DataError(
+            f"{name}: {int(is_bad.sum())} counts are negative or not finite, "
+            f"for example {counts.data[is_bad][0]}"
+        )
+    return counts
+
+
+def generated_rows(
+    generated: ad.AnnData, cells: ad.AnnData, asked: list[Condition], control: str
+) -> dict[Condition, Rows]:
+    """Return the rows of each condition that was asked for; all else, controls too, is ignored.
+
+    Raises
+    ------
+    DataError
+        If the genes or the columns differ, or a condition has fewer than 2 predicted cells; all
+        such conditions are named.
+    """
+    if not generated.var_names.equals(cells.var_names):
+        raise DataError(
+            f"generated cells: {generated.n_vars} genes that are not the {cells.n_vars} genes of "
+            "the real cells in the same order"
+        )
+    columns = ["perturbation", "batch", "cell_type"] + (["dose"] if "dose" in cells.obs else [])
+    if missing := [column for column in columns if column not in generated.obs]:
+        raise DataError(f"generated cells: no obs column {listed(missing)}")
+    obs = (
+        generated.obs if "dose" in columns else generated.obs.drop(columns="dose", errors="ignore")
+    )
+    found = rows_of_conditions(obs, control)
+    if absent := [str(c) for c in asked if len(found.get(c, ())) < 2]:
+        raise DataError(
+            f"{len(absent)} of {len(asked)} held-out conditions have fewer than 2 generated cells: "
+            f"{listed(absent, 40)}. A condition that was asked for is never left "
+            "out of the scores: generate it"
+        )
+    return {condition: found[condition] for condition in asked}

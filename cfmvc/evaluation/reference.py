@@ -1,0 +1,117 @@
+"""What every baseline may look at: the cells that were not held out, in log space."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cfmvc.errors import DataError
+from cfmvc.evaluation.conditions import Condition, Rows, Stratum, Treatment
+
+Array = NDArray[np.float64]
+
+
+class Reference:
+    """Cells outside the test split, by condition.
+
+    Parameters
+    ----------
+    logged
+        Log space, CSR, shape ``(n_cells, n_genes)``; rows of test cells may be there but no
+        ``rows`` points at them.
+    rows
+        Row numbers of each condition outside the test split, controls included.
+    control
+        Label of the unperturbed cells.
+    separator
+        Joins the parts of a combination.
+    """
+
+    def __init__(
+        self, logged: sparse.csr_matrix, rows: dict[Condition, Rows], control: str, separator: str
+    ) -> None:
+        self._logged = logged
+        self.separator = separator
+        self._controls = {
+            condition.stratum: found
+            for condition, found in rows.items()
+            if condition.treatment.perturbation == control
+        }
+        self._perturbed = {
+            condition: found
+            for condition, found in rows.items()
+            if condition.treatment.perturbation != control
+        }
+
+    @property
+    def strata(self) -> list[Stratum]:
+        """The strata that have real controls, sorted."""
+        return sorted(self._controls)
+
+    def controls(self, stratum: Stratum) -> Array:
+        """Return the real controls of a stratum, dense.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        if stratum not in self._controls:
+            raise DataError(f"stratum '{stratum}': no real control outside the test split")
+        return self._logged[self._controls[stratum]].toarray()
+
+    def cells(self, conditions: list[Condition]) -> Array:
+        """Return the cells of the conditions, dense, one population after the other."""
+        return self._logged[np.concatenate([self._perturbed[c] for c in conditions])].toarray()
+
+    @cached_property
+    def control_means(self) -> dict[Stratum, Array]:
+        """Mean of the real controls of each stratum, shape ``(n_genes,)``."""
+        return {stratum: _mean(self._logged, rows) for stratum, rows in self._controls.items()}
+
+    @cached_property
+    def deltas(self) -> dict[Condition, Array]:
+        """Mean shift of each perturbed condition whose stratum has controls."""
+        return {
+            condition: _mean(self._logged, rows) - self.control_means[condition.stratum]
+            for condition, rows in self._perturbed.items()
+            if condition.stratum in self._controls
+        }
+
+    def elsewhere(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
+        """Return the treatment's conditions in other strata: of the same cell type if there are."""
+        found = [
+            condition
+            for condition in self.deltas
+            if condition.treatment == treatment and condition.stratum != stratum
+        ]
+        return [c for c in found if c.stratum.cell_type == stratum.cell_type] or found
+
+    def nearest(self, treatment: Treatment, stratum: Stratum) -> tuple[list[Condition], str]:
+        """Return where the treatment, or what is nearest to it, was seen, and a note if it differs.
+
+        The treatment in other strata; else the same perturbation at the nearest dose there; else
+        the treatment's own cells of this stratum (a random split leaves some in training).
+        """
+        if found := self.elsewhere(treatment, stratum):
+            return found, ""
+        doses = {
+            condition.treatment.dose
+            for condition in self.deltas
+            if condition.treatment.perturbation == treatment.perturbation
+            and condition.stratum != stratum
+            and condition.treatment.dose is not None
+        }
+        if treatment.dose is not None and doses:
+            wanted = treatment.dose
+            dose = min(sorted(d for d in doses if d is not None), key=lambda d: abs(d - wanted))
+            replaced = Treatment(treatment.perturbation, dose)
+            return self.elsewhere(replaced, stratum), f"'{replaced}' instead of '{treatment}'"
+        own = Condition(treatment, stratum)
+        return ([own], "own stratum, seen nowhere else") if own in self.deltas else ([], "")
+
+
+def _mean(logged: sparse.csr_matrix, rows: Rows) -> Array:
+    # dense, as the metrics add up: the mean of the controls is then the same to the bit
+    return logged[rows].toarray().mean(axis=0)

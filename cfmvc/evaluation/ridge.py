@@ -1,0 +1,78 @@
+"""The shift of a condition, regressed on its perturbation and on the state of its controls."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
+
+from cfmvc.data.vocabulary import split_label
+from cfmvc.evaluation.conditions import Condition, Stratum
+from cfmvc.evaluation.reference import Reference
+
+Array = NDArray[np.float64]
+N_STRATUM_PCS = 5
+PENALTIES = np.logspace(-3, 3, 13)
+
+
+class RidgeShift:
+    """Ridge regression of deltas, one row a condition that was seen.
+
+    Columns: one-hot perturbation (multi-hot for a combination, times the dose relative to the
+    largest one), and the first 5 principal components of the strata's mean controls. The latter
+    are scaled by one factor, so that the largest absolute score of a stratum in the regression
+    is 1, the size of a one-hot entry; the leading components thus keep their weight. The penalty
+    is the one of :data:`PENALTIES` with the least squared error when each stratum is left out.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        conditions = list(reference.deltas)
+        self._separator = reference.separator
+        parts = {part for condition in conditions for part in self._parts(condition)}
+        self._columns = {part: column for column, part in enumerate(sorted(parts))}
+        self._max_dose = max([c.treatment.dose or 0.0 for c in conditions]) or 1.0
+        self._scores = _stratum_scores(reference, {c.stratum for c in conditions})
+        rows = np.stack([self._row(condition) for condition in conditions])
+        shifts = np.stack([reference.deltas[condition] for condition in conditions])
+        self._model = _fit(rows, shifts, [str(condition.stratum) for condition in conditions])
+
+    def predict(self, condition: Condition) -> tuple[Array, str]:
+        """Return the shift, shape ``(n_genes,)``, and a note if a perturbation was never seen."""
+        unseen = [part for part in self._parts(condition) if part not in self._columns]
+        note = f"'{unseen[0]}' not seen; its column is 0" if unseen else ""
+        return self._model.predict(self._row(condition)[None]).reshape(-1), note
+
+    def _parts(self, condition: Condition) -> tuple[str, ...]:
+        return split_label(condition.treatment.perturbation, self._separator)
+
+    def _row(self, condition: Condition) -> Array:
+        hot = np.zeros(len(self._columns))
+        dose = condition.treatment.dose
+        for part in self._parts(condition):
+            if part in self._columns:
+                hot[self._columns[part]] = 1.0 if dose is None else dose / self._max_dose
+        return np.concatenate([hot, self._scores[condition.stratum]])
+
+
+def _stratum_scores(reference: Reference, fitted: set[Stratum]) -> dict[Stratum, Array]:
+    strata = reference.strata
+    means = np.stack([reference.control_means[stratum] for stratum in strata])
+    # centred rows have one dimension fewer than there are strata
+    n_components = min(N_STRATUM_PCS, len(strata) - 1, means.shape[1])
+    if n_components < 1:
+        return {stratum: np.zeros(0) for stratum in strata}
+    scores = PCA(n_components, svd_solver="full").fit_transform(means)
+    is_fitted = [stratum in fitted for stratum in strata]
+    largest = np.abs(scores[is_fitted]).max()
+    return dict(zip(strata, scores / (largest if largest > 0 else 1.0), strict=True))
+
+
+def _fit(rows: Array, shifts: Array, groups: list[str]) -> Any:
+    if len(set(groups)) < 2:
+        return Ridge(alpha=1.0).fit(rows, shifts)  # no stratum to leave out
+    search = GridSearchCV(
+        Ridge(), {"alpha": PENALTIES}, scoring="neg_mean_squared_error", cv=LeaveOneGroupOut()
+    )
+    return search.fit(rows, shifts, groups=groups)

@@ -1,0 +1,83 @@
+"""Pictures of a training: its losses, and what the latents hold."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from cfmvc.models.bundle import Bundle
+from cfmvc.stages.vae import TrainingCells
+from cfmvc.training.sources import TableSource, encode_latents
+
+_MOST_CELLS = 3000
+_MOST_COLOURS = 10
+
+
+def loss_curves(rows: list[dict[str, float]], name: str) -> Any:
+    """Return a figure of training and validation loss over the epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for key, label, style in (("train_loss", "training", "-"), ("val_loss", "validation", "o-")):
+        points = [(row["epoch"], row[key]) for row in rows if key in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=label, markersize=3)
+    axes.set(xlabel="epoch", ylabel="loss", title=f"{name}: loss")
+    # The first epochs dwarf the rest: show the course after the first tenth in full.
+    later = [row["train_loss"] for row in rows[len(rows) // 10 :]]
+    later += [row["val_loss"] for row in rows[len(rows) // 10 :] if "val_loss" in row]
+    if later and max(later) > min(later):
+        margin = 0.05 * (max(later) - min(later))
+        axes.set_ylim(min(later) - margin, max(later) + margin)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
+    """Return a figure of ``z_int`` in two principal components, coloured three ways."""
+    from matplotlib.figure import Figure
+
+    rows = np.random.default_rng(0).permutation(len(cells.train))[:_MOST_CELLS]
+    table = cells.train.subset(np.sort(rows))
+    source = TableSource(table, 1024, 0, bundle.device)
+    order = np.concatenate([some for some, _ in source.epoch(0)])
+    latents = encode_latents(bundle.model, (some for _, some in source.epoch(0)))
+    points = PCA(2, random_state=0).fit_transform(latents.mean.cpu().numpy())
+    labels = {
+        "perturbation": _perturbation_names(latents.p, bundle.vocabulary.perturbations),
+        "cell type": np.asarray(bundle.vocabulary.cell_types)[table.cell_type[order]],
+        "batch": np.asarray(bundle.vocabulary.batches)[table.batch[order]],
+    }
+    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, 3), labels.items(), strict=True):
+        _scatter(axes, points, names)
+        axes.set(title=f"z_int by {title}", xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _scatter(axes: Any, points: np.ndarray, names: np.ndarray) -> None:
+    from matplotlib import colormaps
+
+    kinds, counts = np.unique(names, return_counts=True)
+    shown = kinds[np.argsort(-counts)][:_MOST_COLOURS]
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    rest = ~np.isin(names, shown)
+    if rest.any():
+        label = f"{len(kinds) - len(shown)} others"
+        axes.scatter(*points[rest].T, s=4, color="0.85", label=label, rasterized=True)
+    for kind, colour in zip(sorted(shown), colours, strict=False):
+        mine = names == kind
+        axes.scatter(*points[mine].T, s=4, color=colour, alpha=0.6, label=kind, rasterized=True)
+    axes.legend(
+        markerscale=3, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
+
+
+def _perturbation_names(p: torch.Tensor, known: tuple[str, ...]) -> np.ndarray:
+    rows = p.cpu().numpy() != 0
+    names = np.asarray(known, dtype=object)
+    return np.asarray(["+".join(names[row]) if row.any() else known[0] for row in rows])

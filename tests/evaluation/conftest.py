@@ -1,0 +1,61 @@
+from collections.abc import Sequence
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cfmvc.evaluation import EvaluateConfig
+
+
+@pytest.fixture
+def config() -> EvaluateConfig:
+    return EvaluateConfig(
+        n_top_genes=50, n_components=5, max_cells=60, min_cells=8, n_ceiling_splits=2, seed=0
+    )
+
+
+def population(
+    rng: np.random.Generator, n_cells: int, means: np.ndarray, **obs: object
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Poisson counts around the means, and their obs."""
+    counts = rng.poisson(means, size=(n_cells, len(means)))
+    return counts, pd.DataFrame({name: [value] * n_cells for name, value in obs.items()})
+
+
+def assemble(parts: Sequence[tuple[np.ndarray, pd.DataFrame]]) -> ad.AnnData:
+    counts = np.concatenate([part for part, _ in parts])
+    obs = pd.concat([part for _, part in parts], ignore_index=True)
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    return ad.AnnData(
+        obs=obs,
+        var=pd.DataFrame(index=[f"gene{i}" for i in range(counts.shape[1])]),
+        layers={"counts": sparse.csr_matrix(counts.astype(np.float32))},
+    )
+
+
+def screen(rng: np.random.Generator, n_genes: int = 30, n_cells: int = 40) -> ad.AnnData:
+    """Two batches, two cell types, perturbations A and B; both held out in (b2, T)."""
+    base = rng.uniform(1, 6, n_genes)
+    effect = {"control": np.ones(n_genes), "A": np.ones(n_genes), "B": np.ones(n_genes)}
+    effect["A"][:8] = 3.0
+    effect["B"][8:16] = 0.2
+    parts = []
+    for batch in ("b1", "b2"):
+        for cell_type in ("T", "B"):
+            tilt = np.where(np.arange(n_genes) % 2 == (cell_type == "T"), 1.5, 1.0)
+            for label, factor in effect.items():
+                is_test = label != "control" and (batch, cell_type) == ("b2", "T")
+                parts.append(
+                    population(
+                        rng,
+                        n_cells,
+                        base * tilt * factor,
+                        perturbation=label,
+                        batch=batch,
+                        cell_type=cell_type,
+                        split="test" if is_test else "train",
+                    )
+                )
+    return assemble(parts)

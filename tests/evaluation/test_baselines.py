@@ -1,0 +1,138 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cfmvc.errors import DataError
+from cfmvc.evaluation.baselines import BASELINES, Additive, Control, PerturbedMean, Ridge
+from cfmvc.evaluation.conditions import Condition, Stratum, Treatment, rows_of_conditions
+from cfmvc.evaluation.reference import Reference
+
+N_GENES = 6
+
+
+def reference_of(
+    means: dict[tuple[str, str, str], np.ndarray], doses: dict[int, float] | None = None
+) -> Reference:
+    """Two cells a condition, one above and one below the mean given."""
+    cells, rows = [], []
+    for label, mean in means.items():
+        cells += [mean - 0.25, mean + 0.25]
+        rows += [label, label]
+    obs = pd.DataFrame(rows, columns=["perturbation", "batch", "cell_type"])
+    if doses:
+        obs["dose"] = [doses.get(i // 2, np.nan) for i in range(len(obs))]
+    logged = sparse.csr_matrix(np.array(cells))
+    return Reference(logged, rows_of_conditions(obs, "control"), "control", "+")
+
+
+def asked(perturbation: str, batch: str, cell_type: str, dose: float | None = None) -> Condition:
+    return Condition(Treatment(perturbation, dose), Stratum(batch, cell_type))
+
+
+def unit(*genes: int, size: float = 1.0) -> np.ndarray:
+    return size * np.isin(np.arange(N_GENES), genes)
+
+
+BASE = np.arange(1.0, N_GENES + 1)
+MEANS = {
+    ("control", "b1", "T"): BASE,
+    ("control", "b2", "T"): BASE + 1,
+    ("control", "b1", "B"): BASE + 2,
+    ("control", "b2", "B"): BASE + 3,
+    ("A", "b1", "T"): BASE + unit(0),
+    ("A", "b1", "B"): BASE + 2 + unit(0, size=3),
+    ("A", "b2", "B"): BASE + 3 + unit(0, size=5),
+    ("C", "b1", "B"): BASE + 2 + unit(1),
+    ("C", "b2", "B"): BASE + 3 + unit(1, size=2),
+}
+
+
+def test_control_is_the_real_controls_of_the_stratum() -> None:
+    cells, note = Control(reference_of(MEANS)).predict(asked("A", "b2", "T"))
+    np.testing.assert_allclose(cells, [BASE + 0.75, BASE + 1.25])
+    assert note == ""
+    with pytest.raises(DataError, match="b9, T"):
+        Control(reference_of(MEANS)).predict(asked("A", "b9", "T"))
+
+
+def test_additive_prefers_strata_of_the_same_cell_type() -> None:
+    cells, note = Additive(reference_of(MEANS)).predict(asked("A", "b2", "T"))
+    np.testing.assert_allclose(cells, [BASE + 0.75 + unit(0), BASE + 1.25 + unit(0)])
+    assert note == ""
+
+
+def test_additive_weighs_other_strata_equally_where_the_cell_type_is_new() -> None:
+    cells, _ = Additive(reference_of(MEANS)).predict(asked("C", "b2", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + 1 + unit(1, size=1.5))
+
+
+def test_additive_sums_the_parts_of_an_unseen_combination() -> None:
+    cells, note = Additive(reference_of(MEANS)).predict(asked("A+C", "b2", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + 1 + unit(0) + unit(1, size=1.5))
+    assert note == "sum of its parts"
+
+
+def test_baselines_say_so_where_a_perturbation_was_never_seen() -> None:
+    reference = reference_of(MEANS)
+    condition = asked("A+Z", "b2", "T")
+    cells, note = Additive(reference).predict(condition)
+    np.testing.assert_allclose(cells, Control(reference).predict(condition).cells)
+    assert note == "'Z' not seen; control"
+    assert "'Z' not seen" in Ridge(reference).predict(condition).note
+    assert "'A+Z' not seen" in PerturbedMean(reference).predict(condition).note
+
+
+def test_every_baseline_predicts_where_nothing_perturbed_was_seen() -> None:
+    reference = reference_of({key: mean for key, mean in MEANS.items() if key[0] == "control"})
+    for baseline in BASELINES.values():
+        cells, note = baseline(reference).predict(asked("A", "b2", "T"))
+        np.testing.assert_allclose(cells.mean(axis=0), BASE + 1)
+        assert note or baseline is Control
+
+
+def test_perturbed_mean_pools_the_cells_from_elsewhere() -> None:
+    cells, _ = PerturbedMean(reference_of(MEANS)).predict(asked("A", "b2", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0))
+    cells, _ = PerturbedMean(reference_of(MEANS)).predict(asked("C", "b2", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + 2.5 + unit(1, size=1.5))
+    assert len(cells) == 4
+
+
+def test_a_dose_is_compared_with_the_same_dose_or_the_nearest() -> None:
+    means = {
+        ("control", "b1", "T"): BASE,
+        ("control", "b2", "T"): BASE,
+        ("A", "b1", "T"): BASE + unit(0),
+    }
+    reference = reference_of(means, doses={2: 1.0})
+    same, note = Additive(reference).predict(asked("A", "b2", "T", 1.0))
+    np.testing.assert_allclose(same.mean(axis=0), BASE + unit(0))
+    assert note == ""
+    assert Additive(reference).predict(asked("A", "b2", "T", 0.5)).note == (
+        "'A at 1' instead of 'A at 0.5'"
+    )
+
+
+def test_own_stratum_counts_only_where_the_treatment_was_seen_nowhere_else() -> None:
+    means = {key: mean for key, mean in MEANS.items() if key[0] == "control"}
+    means["A", "b1", "T"] = BASE + unit(3)
+    cells, note = Additive(reference_of(means)).predict(asked("A", "b1", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(3))
+    assert note.startswith("own stratum")
+
+
+def test_ridge_recovers_effects_that_depend_on_the_state_of_the_controls() -> None:
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(8, 1)) @ rng.normal(size=(1, N_GENES)) + 5.0
+    means = {}
+    for i, control in enumerate(state):
+        means["control", f"b{i}", "T"] = control
+        means["A", f"b{i}", "T"] = control + 0.5 * (control - state.mean(axis=0))
+        means["B", f"b{i}", "T"] = means["A", f"b{i}", "T"] + unit(2)
+    truth = means.pop(("A", "b0", "T"))
+    reference = reference_of(means)
+    ridge = Ridge(reference).predict(asked("A", "b0", "T")).cells.mean(axis=0)
+    additive = Additive(reference).predict(asked("A", "b0", "T")).cells.mean(axis=0)
+    assert np.abs(ridge - truth).max() < 0.02
+    assert np.abs(additive - truth).max() > 0.1

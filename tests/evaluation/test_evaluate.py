@@ -1,0 +1,176 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cfmvc.errors import DataError
+from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation, evaluate
+from cfmvc.evaluation.baselines import BASELINES, Control
+from cfmvc.evaluation.reference import Reference
+from tests.evaluation.conftest import assemble, population, screen
+
+
+@pytest.fixture(scope="module")
+def cells() -> ad.AnnData:
+    return screen(np.random.default_rng(0))
+
+
+def held_out(cells: ad.AnnData) -> ad.AnnData:
+    return cells[cells.obs["split"] == "test"].copy()
+
+
+def run(cells: ad.AnnData, generated: ad.AnnData | None, config: EvaluateConfig) -> Evaluation:
+    return evaluate(cells, generated, config, "control", "+")
+
+
+def test_the_truth_itself_wins_and_every_score_is_finite(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    result = run(cells, held_out(cells), config)
+    assert result.averages.index.tolist() == ["model", *BASELINES, "ceiling"]
+    assert result.averages.columns.tolist() == list(METRICS)
+    assert np.isfinite(result.averages.to_numpy()).all()
+    assert len(result.per_condition) == 2 * (len(BASELINES) + 2)
+    model, control = result.averages.loc["model"], result.averages.loc["control"]
+    assert model["pearson_delta"] == pytest.approx(1.0)
+    assert model["discrimination"] == 1.0
+    assert control["pearson_delta"] == 0.0
+    assert control["discrimination"] == 0.5
+    assert (result.averages["energy_distance"].drop("model") > model["energy_distance"]).all()
+
+
+def test_generated_controls_and_unasked_conditions_change_nothing(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    honest = held_out(cells)
+    controls = cells[cells.obs["perturbation"] == "control"].copy()
+    controls.layers["counts"] = controls.layers["counts"] * 50
+    elsewhere = cells[(cells.obs["perturbation"] == "A") & (cells.obs["batch"] == "b1")].copy()
+    cheating = ad.concat([controls, honest, elsewhere])
+    first, second = run(cells, honest, config), run(cells, cheating, config)
+    pd.testing.assert_frame_equal(first.per_condition, second.per_condition)
+
+
+def test_a_missing_condition_is_an_error_that_names_it(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    generated = held_out(cells)
+    only_a = generated[generated.obs["perturbation"] == "A"].copy()
+    with pytest.raises(DataError, match=r"1 of 2 held-out .* 'B \(b2, T\)'"):
+        run(cells, only_a, config)
+
+
+def test_other_genes_are_an_error(cells: ad.AnnData, config: EvaluateConfig) -> None:
+    with pytest.raises(DataError, match="same order"):
+        run(cells, held_out(cells)[:, ::-1].copy(), config)
+
+
+def test_generated_counts_must_be_counts(cells: ad.AnnData, config: EvaluateConfig) -> None:
+    generated = held_out(cells)
+    generated.layers["counts"].data[3] = np.nan
+    with pytest.raises(DataError, match="1 counts are negative or not finite"):
+        run(cells, generated, config)
+
+
+def test_small_conditions_and_strata_without_controls_are_listed(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    rng = np.random.default_rng(1)
+    few = population(rng, 3, np.full(30, 2.0), perturbation="C", batch="b1", cell_type="T")
+    alone = population(rng, 20, np.full(30, 2.0), perturbation="A", batch="b3", cell_type="T")
+    extra = assemble([few, alone])
+    extra.obs["split"] = "test"
+    extra.obs_names = [f"extra{i}" for i in range(extra.n_obs)]
+    result = run(ad.concat([cells, extra]), None, config)
+    reasons = result.skipped.set_index("condition")["reason"].to_dict()
+    assert reasons == {
+        "A (b3, T)": "no real control in the stratum",
+        "C (b1, T)": "3 real cells; evaluate.min_cells is 8",
+    }
+    assert result.n_conditions == 2
+    assert "model" not in result.averages.index
+
+
+def test_nothing_to_score_is_an_error(cells: ad.AnnData, config: EvaluateConfig) -> None:
+    with pytest.raises(DataError, match="no held-out condition can be scored"):
+        run(cells[cells.obs["split"] == "train"].copy(), None, config)
+
+
+def test_scores_do_not_depend_on_the_order_of_cells(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    exact = config.model_copy(update={"max_cells": 1000})
+    order = np.random.default_rng(2).permutation(cells.n_obs)
+    first, second = run(cells, None, exact), run(cells[order].copy(), None, exact)
+    rows = first.averages.index.drop("ceiling")  # halves are drawn by position
+    np.testing.assert_allclose(
+        first.averages.loc[rows], second.averages.loc[rows], rtol=1e-6, atol=1e-9
+    )
+
+
+def test_a_run_repeats_to_the_bit_and_follows_the_seed(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    first, second = run(cells, None, config), run(cells, None, config)
+    pd.testing.assert_frame_equal(first.per_condition, second.per_condition, check_exact=True)
+    other = run(cells, None, config.model_copy(update={"seed": 1}))
+    assert other.averages.at["ceiling", "mse_top50"] != first.averages.at["ceiling", "mse_top50"]
+
+
+def test_held_out_cells_shape_neither_the_space_nor_any_baseline(
+    cells: ad.AnnData, config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put other cells in the place of the held-out ones: all but the truth must stay."""
+    seen: list[Reference] = []
+
+    class Spy(Control):
+        def __init__(self, reference: Reference) -> None:
+            super().__init__(reference)
+            seen.append(reference)
+
+    monkeypatch.setitem(BASELINES, "spy", Spy)
+    changed = cells.copy()
+    rows = np.flatnonzero(cells.obs["split"] == "test")
+    counts = changed.layers["counts"].toarray()
+    counts[rows] = 3 * counts[rows][:, ::-1] + 1
+    changed.layers["counts"] = sparse.csr_matrix(counts)
+    before, after = (run(data, held_out(cells), config) for data in (cells, changed))
+    assert before.averages.loc["spy"].equals(before.averages.loc["control"])
+    for name, view in before.views.items():
+        np.testing.assert_array_equal(view.predicted_delta, after.views[name].predicted_delta)
+        np.testing.assert_array_equal(view.control_pcs, after.views[name].control_pcs)
+        assert np.abs(view.true_delta - after.views[name].true_delta).max() > 0.1
+    assert {str(condition.stratum) for condition in seen[0].deltas} == {"b1, T", "b1, B", "b2, B"}
+    for condition, delta in seen[0].deltas.items():
+        np.testing.assert_array_equal(delta, seen[1].deltas[condition])
+
+
+def test_doses_are_conditions_of_their_own(config: EvaluateConfig) -> None:
+    rng = np.random.default_rng(3)
+    parts = []
+    for batch in ("b1", "b2"):
+        for label, dose in (("control", np.nan), ("A", 0.5), ("A", 2.0)):
+            means = np.full(20, 3.0)
+            means[:6] += 0.0 if label == "control" else 4.0 * dose
+            parts.append(
+                population(
+                    rng,
+                    30,
+                    means,
+                    perturbation=label,
+                    batch=batch,
+                    cell_type="T",
+                    dose=dose,
+                    split="test" if batch == "b2" and label == "A" else "train",
+                )
+            )
+    cells = assemble(parts)
+    result = run(cells, held_out(cells), config)
+    assert set(result.per_condition["condition"]) == {"A at 0.5 (b2, T)", "A at 2 (b2, T)"}
+    assert (result.per_condition["note"] == "").all()
+    assert result.averages.at["additive", "pearson_delta"] > 0.75
+    undosed = held_out(cells)
+    del undosed.obs["dose"]
+    with pytest.raises(DataError, match="no obs column 'dose'"):
+        run(cells, undosed, config)
