@@ -32,7 +32,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON with sorted keys, atomically and byte for byte repeatable."""
+    """Write ``value`` as indented JSON with sorted keys, atomically; same value, same bytes."""
     with atomic_path(path) as made:
         made.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 

@@ -25,7 +25,7 @@ class PathSample:
 
 
 def straight_path(z_0: torch.Tensor, z_1: torch.Tensor, t: torch.Tensor) -> PathSample:
-    """Sample the straight path at times ``t`` (Lipman et al. 2023, arXiv:2210.02747, with no noise).
+    """Sample the straight path at times ``t`` (Lipman et al. 2023, arXiv:2210.02747).
 
     Parameters
     ----------

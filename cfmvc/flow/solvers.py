@@ -95,9 +95,7 @@ def integrate(
     return end, guard.events()
 
 
-def _last(
-    velocity: Velocity, z_0: torch.Tensor, times: torch.Tensor, method: str
-) -> torch.Tensor:
+def _last(velocity: Velocity, z_0: torch.Tensor, times: torch.Tensor, method: str) -> torch.Tensor:
     """Integrate interval by interval, so that the path in between is not kept in memory.
 
     The displacement from ``z_0`` is integrated, not the state: where the velocity is zero it stays

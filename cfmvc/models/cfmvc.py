@@ -75,12 +75,12 @@ class CFMVCModel(nn.Module):
         _check_choices(source, divergence, times)
         super().__init__()
         self.sizes = {
-            name: value
-            for name, value in locals().items()
-            if name not in ("self", "__class__")
+            name: value for name, value in locals().items() if name not in ("self", "__class__")
         }
         self.source, self.divergence, self.times = source, divergence, times
-        self.encoder = EncoderVAE(n_genes, n_batch, n_ct, dim_int, dim_tech, hidden_vae, dropout_vae)
+        self.encoder = EncoderVAE(
+            n_genes, n_batch, n_ct, dim_int, dim_tech, hidden_vae, dropout_vae
+        )
         self.decoder = DecoderVAE(n_genes, dim_int, dim_tech, hidden_vae, dropout_vae)
         self.context = ContextEncoder(
             n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout
@@ -225,9 +225,7 @@ class CFMVCModel(nn.Module):
             origin = self._reference_controls(p, batch_idx, ct_idx) if z_0 is None else z_0
             start = self.standardise(origin)
         context, alpha = self.context(p, batch_idx, ct_idx, spatial)
-        end, seen = integrate(
-            lambda t, z: self.field(z, t, context, alpha), start, n_steps, method
-        )
+        end, seen = integrate(lambda t, z: self.field(z, t, context, alpha), start, n_steps, method)
         if events is not None:
             events.extend(seen)
         elif seen:

@@ -84,9 +84,7 @@ class ReferenceCells:
             rows[wanted] = group[torch.randint(len(group), (len(wanted),), device=p.device)]
         return rows
 
-    def _group(
-        self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor
-    ) -> torch.Tensor:
+    def _group(self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
         of_type = self.cell_type == cell_type
         of_stratum = of_type & (self.batch == batch)
         for mask in (

@@ -87,9 +87,7 @@ def fit_joint(
         model = bundle.model
         history = train(
             "train_joint",
-            JointObjective(
-                model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty
-            ),
+            JointObjective(model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty),
             TableSource(cells.train, joint.cells_per_step, joint.seed, device),
             TableSource(cells.val, joint.cells_per_step, joint.seed, device)
             if len(cells.val)
@@ -131,9 +129,7 @@ def reference_cells(
 
 
 @torch.no_grad()
-def encode_reference(
-    model: CFMVCModel, table: CellTable, device: torch.device
-) -> ReferenceCells:
+def encode_reference(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
     """Encode all cells of a table."""
     model.eval()
     parts: list[tuple[torch.Tensor, ...]] = []
@@ -154,7 +150,7 @@ def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:
 
 def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     """Return a model with the trained VAE and a fresh flow of the shape asked for."""
-    model = CFMVCModel(**{**trained.sizes, **flow_shape(flow)})  # type: ignore[arg-type]
+    model = CFMVCModel(**{**trained.sizes, **flow_shape(flow)})
     model.encoder.load_state_dict(trained.encoder.state_dict())
     model.decoder.load_state_dict(trained.decoder.state_dict())
     return model

@@ -43,9 +43,7 @@ def training_cells(cells: AnnData) -> TrainingCells:
         str(settings.get("control", "control")),
         str(settings.get("separator", "+")),
     )
-    tables = [
-        CellTable.from_adata(cells[split == part], vocabulary) for part in ("train", "val")
-    ]
+    tables = [CellTable.from_adata(cells[split == part], vocabulary) for part in ("train", "val")]
     genes = [str(name) for name in cells.var_names]
     return TrainingCells(tables[0], tables[1], vocabulary, genes)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,11 +66,11 @@ def fit_vae(
         model.decoder.calibrate(torch.from_numpy(mean_counts).float(), float(np.median(library)))
         history = train(
             "train_vae",
-            VaeObjective(
-                model, vae.beta, vae.kl_warmup, vae.lambda_adv, vae.tech_penalty
-            ),
+            VaeObjective(model, vae.beta, vae.kl_warmup, vae.lambda_adv, vae.tech_penalty),
             TableSource(cells.train, vae.cells_per_step, vae.seed, device),
-            TableSource(cells.val, vae.cells_per_step, vae.seed, device) if len(cells.val) else None,
+            TableSource(cells.val, vae.cells_per_step, vae.seed, device)
+            if len(cells.val)
+            else None,
             vae,
             device,
             callbacks,
@@ -101,7 +102,7 @@ def build_model(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -
     )
 
 
-def flow_shape(flow: FlowConfig) -> dict[str, object]:
+def flow_shape(flow: FlowConfig) -> dict[str, Any]:
     """Return the flow's share of the model's constructor."""
     return {
         "hidden_ctx": flow.hidden_ctx,

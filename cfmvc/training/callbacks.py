@@ -36,10 +36,10 @@ class Callback(Protocol):
     """Watches a training."""
 
     def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
-        """Something was vetoed or large: called as soon as it is known."""
+        """Take note of what was vetoed or large, as soon as it is known."""
 
     def on_epoch_end(self, state: TrainingState) -> None:
-        """An epoch is done; ``state.metrics`` are its figures."""
+        """Take note that an epoch is done; ``state.metrics`` are its figures."""
 
 
 class NoCallback:

@@ -206,7 +206,7 @@ class _Training:
         for rows, cells in self.source.epoch(epoch):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.objective(cells)
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            loss.total.backward()
             vetoed = self.guard.before_update(loss, epoch, self.state.step, rows)
             self.optimizer.found_inf = vetoed  # type: ignore[attr-defined]
             self.optimizer.step()
@@ -227,8 +227,9 @@ class _Training:
             module.eval()
         sums = _Sums()
         # The same times and sources at every validation, and the training's own draws untouched.
-        with self.averaged.applied(), torch.random.fork_rng(
-            [self.device] if self.device.type == "cuda" else []
+        with (
+            self.averaged.applied(),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
         ):
             torch.manual_seed(_VALIDATION_SEED)
             for _, cells in self.validation.epoch(0):

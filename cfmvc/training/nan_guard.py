@@ -202,9 +202,11 @@ class NanGuard:
 
     def _split(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n_probes, n_parts = len(self._probes), len(self._parts)
-        return row[2 : 2 + n_probes], row[2 + n_probes : 2 + n_probes + n_parts], row[
-            2 + n_probes + n_parts :
-        ]
+        return (
+            row[2 : 2 + n_probes],
+            row[2 + n_probes : 2 + n_probes + n_parts],
+            row[2 + n_probes + n_parts :],
+        )
 
     def _verdict(self, event: NanEvent) -> str:
         return (

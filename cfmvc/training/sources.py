@@ -215,9 +215,7 @@ def _drawn(latents: Latents, at: torch.Tensor) -> torch.Tensor:
     return mean + latents.std[at] * torch.randn_like(mean)
 
 
-def _coupled_groups(
-    latents: Latents, controls: Latents
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _coupled_groups(latents: Latents, controls: Latents) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
     perturbed = (latents.p != 0).any(1)
     covariates = torch.stack([latents.batch, latents.cell_type], dim=1)
