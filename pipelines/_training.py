@@ -9,8 +9,7 @@ from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
 from cfmvc.progress import ProgressBar
 from cfmvc.stages.vae import TrainingCells
-from cfmvc.tracking import SpoolTracker
-from cfmvc.tracking.callback import TrackingCallback
+from cfmvc.tracking import SpoolTracker, TrackingCallback
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.loop import History
 

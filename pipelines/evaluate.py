@@ -4,36 +4,51 @@ from pathlib import Path
 
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
-from cfmvc.evaluation.figures import write_pictures
-from cfmvc.evaluation.table import averages_for_plots, nested_averages, to_text, verdict
+from cfmvc.evaluation.figures import methods_by_condition, populations, shifts
+from cfmvc.evaluation.table import to_csv, to_metrics, to_text, verdict
 from cfmvc.files import atomic_path, write_json
 from cfmvc.stages.prepared import load_prepared
 from pipelines._stage import stage
 from pipelines.generate import GENERATED
 from pipelines.prepare import PREPARED
 
-AVERAGES, PER_CONDITION = Path("results/evaluate.json"), Path("results/per_condition.csv")
-PLOT, PICTURES = Path("results/averages.csv"), Path("results/pictures")
+AVERAGES = Path("results/evaluate.json")
+TABLE = Path("results/evaluation.txt")
+PER_CONDITION = Path("results/per_condition.csv")
+PICTURES = Path("results/pictures")
 
 
 def main() -> None:
     with stage("evaluate") as run:
         config = run.section("evaluate", EvaluateConfig)
         cells, generated = load_prepared(PREPARED), load_prepared(GENERATED)
-        evaluation = evaluate(cells, generated, config)
-        write_json(AVERAGES, nested_averages(evaluation))
-        with atomic_path(PER_CONDITION) as made:
-            evaluation.per_condition.to_csv(made, index=False)
-        with atomic_path(PLOT) as made:
-            averages_for_plots(evaluation).to_csv(made, index=False)
-        write_pictures(evaluation, cells, generated, config, PICTURES)
-        for method, figures in nested_averages(evaluation).items():
-            run.tracker.log_metrics({f"{method}.{k}": v for k, v in figures.items()}, step=0)
-        run.tracker.log_artifact(PER_CONDITION)
-        for picture in sorted(PICTURES.iterdir()):
-            run.tracker.log_artifact(picture, "pictures")
-        print(to_text(evaluation))
-        print(verdict(evaluation.averages))
+        names = cells.uns["cfmvc"]
+        evaluation = evaluate(
+            cells, generated, config, str(names["control"]), str(names["separator"])
+        )
+        averages = to_metrics(evaluation)
+        write_json(AVERAGES, averages)
+        text = "\n".join([to_text(evaluation), *verdict(evaluation)]) + "\n"
+        for path, content in ((TABLE, text), (PER_CONDITION, to_csv(evaluation))):
+            with atomic_path(path) as made:
+                made.write_text(content)
+            run.tracker.log_artifact(path)
+        figures = {
+            "methods_by_condition.png": methods_by_condition(evaluation),
+            "shifts.png": shifts(evaluation),
+            "populations.png": populations(evaluation),
+        }
+        with atomic_path(PICTURES) as made:
+            made.mkdir()
+            for name, figure in figures.items():
+                figure.savefig(made / name, dpi=110)
+        for name in figures:
+            run.tracker.log_artifact(PICTURES / name, "pictures")
+        for method, scores in averages.items():
+            if isinstance(scores, dict):
+                named = {f"{method}.{metric}": value for metric, value in scores.items()}
+                run.tracker.log_metrics(named, step=0)
+        print(text)
 
 
 if __name__ == "__main__":

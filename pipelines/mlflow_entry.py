@@ -1,8 +1,8 @@
 """What ``mlflow run . [-e ENTRY] [-P section.key=value ...]`` runs.
 
-Without parameters: ``dvc repro ENTRY`` in this folder. With parameters: a DVC experiment in a folder
-of its own, so that neither ``params.yaml`` nor the results here change; its runs, metrics and models
-are in MLflow, and ``dvc exp show`` lists it.
+Without parameters: ``dvc repro ENTRY`` in this folder. With parameters: a DVC experiment in a
+folder of its own, so that neither ``params.yaml`` nor the results here change; its runs, metrics
+and models are in MLflow, and ``dvc exp show`` lists it.
 """
 
 import os

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from cfmvc.data.canonical import load_cells, write_canonical
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import assign_split
@@ -15,17 +17,20 @@ SPLIT = Path("data/prepared/split.json")
 def main() -> None:
     with stage("prepare") as run:
         data = run.section("data", DataConfig)
-        cells = load_cells(Path(data.path), data)
-        split = assign_split(cells.obs, run.section("split", SplitConfig), data.separator, "control")
-        cells.obs["split"] = split.labels
+        source = Path(data.path)
+        cells = load_cells(source, data)
+        split = assign_split(
+            cells.obs, run.section("split", SplitConfig), data.separator, data.control
+        )
+        cells.obs["split"] = pd.Categorical(split.labels)
         write_canonical(cells, PREPARED)
-        record = {**split.as_json(), "data_md5": md5_of_file(Path(data.path)), "data": data.path}
+        record = {**split.to_json(), "data": data.path, "data_md5": md5_of_file(source)}
         write_json(SPLIT, record)
         run.tracker.set_tags(
             {"cfmvc.split_sha256": split.sha256, "cfmvc.data_md5": record["data_md5"]}
         )
+        run.tracker.log_metrics({f"n_{k}_cells": n for k, n in record["n_cells"].items()}, step=0)
         run.tracker.log_artifact(SPLIT)
-        print(f"split: {split.describe()}")
 
 
 if __name__ == "__main__":

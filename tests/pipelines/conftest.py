@@ -1,0 +1,138 @@
+"""A project of its own for each test: the checkout's files, a git repository, small parameters."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import PROJECT
+
+# Sizes at which a stage takes seconds; everything else is as shipped.
+SMALL = {
+    "simulate.n_cells": 400,
+    "simulate.n_genes": 60,
+    "simulate.n_batches": 2,
+    "simulate.n_cell_types": 2,
+    "simulate.n_perturbations": 2,
+    "simulate.n_combinations": 1,
+    "simulate.n_interactive": 0,
+    "vae.n_epochs": 3,
+    "vae.hidden_dim": 32,
+    "vae.validate_every": 1,
+    "flow.n_epochs": 3,
+    "flow.validate_every": 1,
+    "generate.n_cells": 40,
+    "evaluate.n_components": 5,
+    "compute.n_threads": 1,
+}
+STAGES = ("simulate", "prepare", "train_vae", "train_flow", "generate", "evaluate", "register")
+
+
+@dataclass
+class Project:
+    """A checkout in which commands are run as a user would."""
+
+    folder: Path
+    home: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """A fresh home, and the environment's own programs first."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC", "GIT"))}
+        return kept | {
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "OMP_NUM_THREADS": "1",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    def start(self, *command: str, **options: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env | options,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, expect: int = 0, **options: str) -> str:
+        """Run a command to its end and return what it printed."""
+        process = self.start(*command, **options)
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == expect, f"{' '.join(command)}:\n{output}"
+        return output
+
+    def change(self, values: dict[str, object]) -> None:
+        """Change values of params.yaml."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path)
+        for name, value in values.items():
+            section, key = name.split(".")
+            assert key in params[section], name
+            params[section][key] = value
+        yaml.dump(params, path)
+
+    def commit(self, message: str) -> None:
+        """Commit everything that git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def outs(self) -> dict[str, str]:
+        """Return the md5 of every stage output in dvc.lock, but for the links to MLflow runs."""
+        lock = YAML(typ="safe").load(self.folder / "dvc.lock")
+        return {
+            out["path"]: out["md5"]
+            for stage in lock["stages"].values()
+            for out in stage.get("outs", [])
+            if not out["path"].startswith("results/runs/")
+        }
+
+
+def new_project(folder: Path, values: dict[str, object]) -> Project:
+    """Copy what git would show of the checkout into ``folder``, with other parameters."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listing.stdout.splitlines():
+        source, target = PROJECT / name, folder / "project" / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    home = folder / "home"
+    home.mkdir()
+    project = Project(folder / "project", home)
+    project.run("git", "init", "--quiet")
+    project.change(values)
+    project.commit("the checkout, with small parameters")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return new_project(tmp_path, SMALL)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project whose pipeline has run once, for tests that only look at it."""
+    project = new_project(tmp_path_factory.mktemp("built"), SMALL)
+    project.run("dvc", "repro")
+    return project

@@ -1,0 +1,75 @@
+"""The graph does what it should, and nothing twice."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cfmvc.evaluation import METRICS
+from tests.pipelines.conftest import SMALL, STAGES, Project, new_project
+
+
+def stages_run(output: str) -> list[str]:
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
+def test_second_repro_does_nothing(built: Project) -> None:
+    output = built.run("dvc", "repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+
+
+def test_every_stage_says_what_it_made(built: Project) -> None:
+    results = built.folder / "results"
+    averages = json.loads((results / "evaluate.json").read_text())
+    assert {"model", "control", "perturbed_mean", "additive", "ceiling"} <= set(averages)
+    assert set(averages["model"]) <= set(METRICS)
+    table = pd.read_csv(results / "per_condition.csv")
+    assert set(table["method"]) >= {"model", "additive"}
+    assert json.loads((results / "registered.json").read_text())["version"] == 1
+    summary = built.run("cfmvc", "summary")
+    assert "models:/cfmvc@candidate" in summary
+    assert "energy distance" in summary
+    assert json.loads(built.run("cfmvc", "summary", "--json"))["registered"]["name"] == "cfmvc"
+
+
+def test_dvc_shows_metrics_and_plots(built: Project) -> None:
+    shown = json.loads(built.run("dvc", "metrics", "show", "--json"))
+    files = next(iter(shown.values()))["data"]
+    evaluation = files["results/evaluate.json"]["data"]
+    assert evaluation["model"]["energy_distance"] >= -1
+    assert files["results/train_vae.json"]["data"]["nan_steps"] == 0
+    built.run("dvc", "plots", "show", "--out", "plots-page")
+    assert (built.folder / "plots-page" / "index.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_changes_reach_no_further_than_they_should(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    project = new_project(tmp_path_factory.mktemp("changes"), SMALL)
+    assert stages_run(project.run("dvc", "repro")) == list(STAGES)
+    before = project.outs()
+    project.change({"tracking.experiment": "elsewhere", "tracking.flush_seconds": 5})
+    assert stages_run(project.run("dvc", "repro")) == []
+
+    project.change({"flow.lr": 5e-4})
+    assert stages_run(project.run("dvc", "repro")) == list(STAGES[3:])
+    after = project.outs()
+    assert after["models/vae"] == before["models/vae"]
+    assert after["models/flow"] != before["models/flow"]
+
+    project.change({"flow.lr": SMALL.get("flow.lr", 1e-3)})
+    project.change({"generate.seed": 7})
+    output = project.run("dvc", "repro", "generate")
+    assert "train_vae" not in stages_run(output)
+
+
+def test_a_missing_or_unknown_parameter_stops_the_stage(project: Project) -> None:
+    params = project.folder / "params.yaml"
+    params.write_text(params.read_text().replace("  n_epochs: 3", "  n_epoch: 3", 1))
+    output = project.run("dvc", "repro", "train_vae", expect=255)
+    assert "vae.n_epoch: unknown key (did you mean 'n_epochs'?)" in output
+    assert "vae.n_epochs: missing" in output
+    assert not Path(project.folder / "models" / "vae").exists()

@@ -1,0 +1,58 @@
+"""Kill -9 in each stage at random moments: `dvc repro` again gives the same outputs."""
+
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.pipelines.conftest import SMALL, STAGES, Project, new_project
+
+VICTIMS = ("everything", "the stage alone", "dvc alone")
+
+
+def kill(project: Project, stage: str, victim: str, rng: random.Random) -> None:
+    """Start a stage, and kill a part of what runs at a random moment."""
+    process = project.start("dvc", "repro", stage)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if workers := working(process.pid, stage):
+            break
+        time.sleep(0.02)
+    else:
+        workers = []
+    time.sleep(rng.uniform(0.0, 3.0))
+    if victim == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        for worker in workers if victim == "the stage alone" else [psutil.Process(process.pid)]:
+            if worker.is_running():
+                worker.kill()
+    process.communicate(timeout=120)
+
+
+def working(dvc_pid: int, stage: str) -> list[psutil.Process]:
+    """Return the processes of a stage below dvc."""
+    try:
+        children = psutil.Process(dvc_pid).children(recursive=True)
+        return [c for c in children if f"pipelines.{stage}" in " ".join(c.cmdline())]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.slow
+def test_killed_and_repeated_gives_the_same_outputs(
+    built: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = random.Random(20261123)
+    project = new_project(tmp_path_factory.mktemp("killed"), SMALL)
+    for stage in STAGES:
+        for victim in VICTIMS:
+            kill(project, stage, victim, rng)
+        project.run("dvc", "repro", stage)
+    assert "up to date" in project.run("dvc", "repro")
+    assert project.outs() == built.outs()
+    leftovers = [p for p in (project.folder / "results").rglob(".*") if p.is_file()]
+    assert leftovers == []
