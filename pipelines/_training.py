@@ -9,7 +9,8 @@ from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
 from cfmvc.progress import ProgressBar
 from cfmvc.stages.vae import TrainingCells
-from cfmvc.tracking import SpoolTracker, TrackingCallback
+from cfmvc.tracking import SpoolTracker
+from cfmvc.tracking.callback import TrackingCallback
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.loop import History
 
@@ -34,7 +35,7 @@ def write_course(
         pd.DataFrame(rows).to_csv(made, index=False)
     final = history.summary()
     write_json(Path(f"results/train_{name}.json"), final)
-    numbers = {f"final_{key}": float(value) for key, value in final.items() if value is not None}
+    numbers = {f"final/{key}": float(value) for key, value in final.items() if value is not None}
     tracker.log_metrics(numbers, step=int(history.rows[-1]["step"]) if history.rows else 0)
     tracker.log_figure(loss_curves(history.rows, name), "loss_curves.png")
     tracker.log_figure(latent_picture(bundle, cells), "latents.png")

@@ -1,5 +1,6 @@
 """Stage ``evaluate``: model and baselines against the real held-out cells."""
 
+import textwrap
 from pathlib import Path
 
 from cfmvc.evaluation.config import EvaluateConfig
@@ -28,7 +29,8 @@ def main() -> None:
         )
         averages = to_metrics(evaluation)
         write_json(AVERAGES, averages)
-        text = "\n".join([to_text(evaluation), *verdict(evaluation)]) + "\n"
+        sentences = [textwrap.fill(sentence, 96) for sentence in verdict(evaluation)]
+        text = "\n".join([to_text(evaluation), *sentences]) + "\n"
         for path, content in ((TABLE, text), (PER_CONDITION, to_csv(evaluation))):
             with atomic_path(path) as made:
                 made.write_text(content)
@@ -46,7 +48,7 @@ def main() -> None:
             run.tracker.log_artifact(PICTURES / name, "pictures")
         for method, scores in averages.items():
             if isinstance(scores, dict):
-                named = {f"{method}.{metric}": value for metric, value in scores.items()}
+                named = {f"{method}/{metric}": value for metric, value in scores.items()}
                 run.tracker.log_metrics(named, step=0)
         print(text)
 

@@ -44,6 +44,25 @@ def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
         yield from _check_combinations(known, labels.text, config)
 
 
+def check_arms(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
+    """Yield an error where there is one arm alone: nothing can be learnt from it.
+
+    Parameters
+    ----------
+    labels
+        Canonical labels of the cells.
+    config
+        The section ``data``.
+    """
+    known = labels["perturbation"].unique()
+    if len(known) != 1:
+        return
+    is_control = known[0] == config.control
+    what = f"a control ('{known[0]}')" if is_control else f"labelled '{known[0]}'"
+    where = f"obs['{config.perturbation}']"
+    yield Fault("error", where, f"every cell is {what}", remedy=_TWO_ARMS)
+
+
 def _check_column(adata: AnnData, key: str, name: str) -> Iterator[Fault]:
     where, n_cells = f"obs['{name}']", adata.n_obs
     if name not in adata.obs:
@@ -129,8 +148,6 @@ def _check_control(known: list[str], config: DataConfig) -> Iterator[Fault]:
             f"no cell is labelled '{control}', the control{hint}; labels are {listed(known, 20)}",
             remedy="name the label of the unperturbed cells with --control LABEL",
         )
-        if len(known) == 1:
-            yield Fault("error", where, f"every cell is labelled '{known[0]}'", remedy=_TWO_ARMS)
         return
     if control != CANONICAL_CONTROL and CANONICAL_CONTROL in known:
         yield Fault(
@@ -139,8 +156,6 @@ def _check_control(known: list[str], config: DataConfig) -> Iterator[Fault]:
             f"both '{control}', named as the control, and '{CANONICAL_CONTROL}' are labels",
             remedy=f"merge them, or rename '{CANONICAL_CONTROL}'",
         )
-    if len(known) == 1:
-        yield Fault("error", where, f"every cell is a control ('{control}')", remedy=_TWO_ARMS)
 
 
 _TWO_ARMS = "cells of at least one perturbation and of the control are needed"

@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from cfmvc.data.check_counts import check_counts
 from cfmvc.data.check_design import check_design
-from cfmvc.data.check_labels import check_labels
+from cfmvc.data.check_labels import check_arms, check_labels
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault
 from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fractions, read_labels
@@ -32,9 +32,11 @@ def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
     config
         Names of layer and columns, label of the control.
     """
+    labels = _complete_labels(adata, config)
     faults = [
         *check_contents(adata, config),
-        *check_design(_complete_labels(adata, config), config),
+        *check_arms(labels, config),
+        *check_design(labels, config),
     ]
     return sorted(faults, key=lambda fault: fault.severity != "error")
 

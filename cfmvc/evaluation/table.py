@@ -12,8 +12,8 @@ from cfmvc.evaluation.evaluate import CEILING, MODEL, Evaluation
 from cfmvc.evaluation.metrics import METRICS
 
 
-def to_text(evaluation: Evaluation, width: int = 120, colour: bool = False) -> str:
-    """Return the averages for a terminal: the model first, the best of each metric marked ``*``.
+def to_text(evaluation: Evaluation, width: int = 96, colour: bool = False) -> str:
+    """Return the averages for a terminal: a metric a line, the best method of each marked ``*``.
 
     Parameters
     ----------
@@ -25,26 +25,27 @@ def to_text(evaluation: Evaluation, width: int = 120, colour: bool = False) -> s
         Whether to write terminal codes.
     """
     averages = evaluation.averages
+    marked = _marked(averages)
     table = Table(
         title=_title(evaluation), title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0)
     )
-    table.add_column("method", no_wrap=True)
-    for metric in averages.columns:
-        table.add_column(_heading(metric), justify="right", overflow="fold")
-    chance = [_chance(metric) for metric in averages.columns]
-    for method, cells in _marked(averages).items():
-        if method == CEILING:
-            table.add_section()
+    table.add_column("metric", no_wrap=True)
+    for method in averages.index:
         style = {MODEL: "bold", CEILING: "dim"}.get(method)
-        table.add_row(_shown(method), *cells, style=style)
-    table.add_row("chance", *chance, style="dim")
+        # A name may break between its words, not within one.
+        widest = max(7, *map(len, _shown(method).split()))
+        table.add_column(_shown(method), justify="right", style=style, min_width=widest)
+    table.add_column("chance", justify="right", style="dim", no_wrap=True)
+    for number, metric in enumerate(averages.columns):
+        cells = [marked[method][number] for method in averages.index]
+        table.add_row(_heading(metric), *cells, _chance(metric))
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=colour, no_color=not colour)
     console.print(table)
     console.print(_legend(averages), markup=False, highlight=False)
     for note in notes(evaluation):
         console.print(note, markup=False, highlight=False)
-    return stream.getvalue()
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def to_markdown(evaluation: Evaluation) -> str:

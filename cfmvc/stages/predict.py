@@ -77,7 +77,7 @@ def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         faults.append(
-            f"n_cells: must be a positive integer (row {row + 1}: {clean['n_cells'][row]!r})"
+            f"n_cells: must be a positive integer (row {row + 1}: {clean['n_cells'][row]})"
         )
     if faults:
         raise DataError("\n".join(f"conditions: {fault}" for fault in faults))

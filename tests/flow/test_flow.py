@@ -41,9 +41,7 @@ def test_constant_velocity_is_integrated_exactly(method: str) -> None:
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
 def test_fixed_steps_converge_at_their_order(method: str, order: int) -> None:
     z_0 = torch.ones(1, 1, dtype=torch.float64)
-    errors = [
-        abs(integrate(lambda t, z: z, z_0, n, method)[0].item() - math.e) for n in (8, 16)
-    ]
+    errors = [abs(integrate(lambda t, z: z, z_0, n, method)[0].item() - math.e) for n in (8, 16)]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
 
 

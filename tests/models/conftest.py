@@ -11,9 +11,7 @@ N_GENES, N_BATCH, N_CT, N_PERTS = 30, 3, 4, 5
 @pytest.fixture(params=["noise", "control"])
 def model(request: pytest.FixtureRequest) -> CFMVCModel:
     torch.manual_seed(0)
-    model = CFMVCModel(
-        N_GENES, N_BATCH, N_CT, N_PERTS, 6, 3, 16, 8, 16, 4, source=request.param
-    )
+    model = CFMVCModel(N_GENES, N_BATCH, N_CT, N_PERTS, 6, 3, 16, 8, 16, 4, source=request.param)
     for parameter in model.parameters():  # label embeddings start at zero: fill them
         torch.nn.init.normal_(parameter, std=0.3)
     model.latent_mean.normal_()

@@ -74,9 +74,7 @@ def test_no_perturbation_is_the_identity_to_the_bit_from_controls(
     model.latent_mean.normal_()
     p, batch, cell_type = conditions
     z_0 = torch.randn(len(p), 6) * 3
-    moved = model.sample_z1_from_flow(
-        torch.zeros_like(p), batch, cell_type, z_0=z_0, method=method
-    )
+    moved = model.sample_z1_from_flow(torch.zeros_like(p), batch, cell_type, z_0=z_0, method=method)
     assert torch.equal(moved, z_0)
     assert not torch.equal(model.sample_z1_from_flow(p, batch, cell_type, z_0=z_0), z_0)
 

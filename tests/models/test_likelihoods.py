@@ -43,9 +43,7 @@ def test_gradients_agree_with_numerical_ones() -> None:
     mean = (torch.rand(2, 3, dtype=torch.float64) + 0.1).requires_grad_()
     theta = (torch.rand(3, dtype=torch.float64) + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(lambda m, t: nb_log_likelihood(x, m, t), (mean, theta))
-    assert torch.autograd.gradcheck(
-        lambda m, t: nb_negative_log_likelihood(x, m, t), (mean, theta)
-    )
+    assert torch.autograd.gradcheck(lambda m, t: nb_negative_log_likelihood(x, m, t), (mean, theta))
 
 
 def test_sum_over_genes_is_the_sum_of_the_elements() -> None:

@@ -204,9 +204,7 @@ def test_hopeless_training_stops_with_the_weights_from_before(
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_large_gradients_are_named_and_clipped(
-    cells: TrainingCells, vae_config: VaeConfig
-) -> None:
+def test_large_gradients_are_named_and_clipped(cells: TrainingCells, vae_config: VaeConfig) -> None:
     config = vae_config.model_copy(update={"n_epochs": 1, "nan_check_interval": 1})
     bundle, _ = fit_vae(cells, config, CPU)
 

@@ -1,0 +1,57 @@
+"""All commands under one roof, and errors printed for people."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cfmvc import __version__
+from cfmvc.cli import data, fit, predict, summary, sync
+from cfmvc.errors import CfmvcError
+
+app = typer.Typer(
+    name="cfmvc",
+    help="Models of how single cells respond to perturbations.\n\n"
+    "With DVC and MLflow: `cfmvc data add FILE`, then `dvc repro`. Without: `cfmvc fit`, then "
+    "`cfmvc predict`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command("simulate")(data.simulate_command)
+app.command("fit")(fit.fit_command)
+app.command("predict")(predict.predict_command)
+app.command("summary")(summary.summary_command)
+app.command("sync")(sync.sync_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"cfmvc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that every command shares."""
+
+
+def main() -> None:
+    """Run the command line; errors meant for people are printed bare, with their exit code."""
+    try:
+        app()
+    except CfmvcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,27 @@
+"""``--map`` and ``--control``: the user's names for what the data contract asks for."""
+
+from cfmvc.data.config import DataConfig
+from cfmvc.errors import ConfigError, listed, suggest
+
+_MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "counts_layer")
+
+
+def mapped(data: DataConfig, mapping: list[str], control: str | None) -> DataConfig:
+    """Return the data section with the user's names in it.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is not ``key=NAME`` with a key of the contract.
+    """
+    changes = {} if control is None else {"control": control}
+    for entry in mapping:
+        key, equals, name = entry.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--map {entry}: expected key=NAME, e.g. perturbation=guide_identity")
+        if key not in _MAPPED:
+            raise ConfigError(
+                f"--map {entry}: no '{key}'{suggest(key, _MAPPED)}; {listed(_MAPPED)}"
+            )
+        changes[key] = name
+    return data.model_copy(update=changes)

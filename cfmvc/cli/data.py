@@ -1,0 +1,203 @@
+"""``cfmvc data check``, ``cfmvc data add`` and ``cfmvc simulate``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfmvc.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cfmvc.data.config import DataConfig
+    from cfmvc.data.faults import Fault
+
+app = typer.Typer(help="Check a data set, and make it the pipeline's input.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The cells, an .h5ad file.")]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="KEY=NAME",
+        help="What the file calls a thing, e.g. --map perturbation=guide --map counts_layer=X. "
+        "Keys: perturbation, batch, cell_type, dose, spatial, counts_layer. May be repeated.",
+    ),
+]
+Control = Annotated[
+    str | None, typer.Option("--control", metavar="LABEL", help="Label of the unperturbed cells.")
+]
+
+
+@app.command()
+def check(
+    file: File,
+    maps: Maps = None,
+    control: Control = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of raw counts; short for --map counts_layer=LAYER.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")] = False,
+) -> None:
+    """Name everything that is wrong with FILE, and what to do about it.
+
+    Errors forbid the use of the file (exit code 2), warnings do not (exit code 0). Names that are
+    not given are those of params.yaml, in this folder or as shipped.
+    """
+    from cfmvc.data.checks import check_cells
+    from cfmvc.data.faults import Fault, errors_of
+    from cfmvc.data.reading import open_h5ad
+
+    config = _data_config(maps, control, layer)
+    adata: AnnData | None = None
+    try:
+        adata = open_h5ad(file)
+        faults = check_cells(adata, config)
+    except DataError as error:
+        message = str(error).removeprefix(f"{file}: ")
+        faults = [Fault("error", str(file), message)]
+    n_errors = len(errors_of(faults))
+    if as_json:
+        _print_json(file, adata, faults)
+    else:
+        _print_faults(faults)
+        print(f"{file}: {_summary(adata, config)}{_verdict(n_errors, len(faults) - n_errors)}")
+    if n_errors:
+        raise typer.Exit(DataError.exit_code)
+
+
+@app.command()
+def add(
+    file: File,
+    name: Annotated[
+        str | None, typer.Option(help="Name under data/raw; that of FILE where not given.")
+    ] = None,
+    maps: Maps = None,
+    control: Control = None,
+    force: Annotated[bool, typer.Option(help="Replace another file of that name.")] = False,
+) -> None:
+    """Validate FILE, put it under DVC in data/raw, and make it the pipeline's input.
+
+    Run it in the project's folder (the one with params.yaml), of which it changes one line,
+    data.path. The copy has canonical names: layer counts, columns perturbation, batch, cell_type
+    and dose, the label control.
+    """
+    from cfmvc.cli.project import Project
+    from cfmvc.data.canonical import check_and_load
+    from cfmvc.data.faults import errors_of
+
+    project = Project.here()
+    project.expect_canonical_names()
+    config = _data_config(maps, control, None)
+    cells, faults = check_and_load(file, config)
+    _print_faults([fault for fault in faults if fault not in errors_of(faults)])
+    path = project.store(cells, file, name or file.stem, is_forced=force)
+    project.put_under_dvc(path)
+    project.use(path)
+    print(f"{path}: {_summary(cells, config)}under DVC, and data.path of params.yaml")
+    print("next: dvc repro")
+
+
+def simulate_command(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The cells, an .h5ad file.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The true expectation of every condition, .h5ad."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="simulate.KEY=VALUE",
+            help="Change a value of the section simulate, e.g. simulate.n_cells=500.",
+        ),
+    ] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A params.yaml; this folder's, or the one shipped."),
+    ] = None,
+) -> None:
+    """Simulate cells of which the true response to every perturbation is known.
+
+    Negative binomial counts with library sizes, batch effects, cell types, responses that depend
+    on the cell's state, combinations, and on demand doses (simulate.doses=[0.5,1]) and coordinates
+    (simulate.spatial=true). The same section simulate gives the same bytes.
+    """
+    from cfmvc.config import override, parse_section, read_yaml
+    from cfmvc.data.canonical import write_canonical
+    from cfmvc.data.simulate import SimulateConfig, simulate
+
+    path = params or _params_file()
+    values = read_yaml(path)
+    if "simulate" not in values:
+        raise ConfigError(f"{path}: no section 'simulate'")
+    config = parse_section(SimulateConfig, override(values, settings or [])["simulate"], "simulate")
+    cells, means = simulate(config)
+    write_canonical(cells, out)
+    print(f"{out}: {cells.n_obs:,} cells x {cells.n_vars:,} genes")
+    if truth is not None:
+        write_canonical(means, truth)
+        print(f"{truth}: true means of {means.n_obs:,} conditions")
+
+
+def _data_config(maps: list[str] | None, control: str | None, layer: str | None) -> "DataConfig":
+    from cfmvc.cli.columns import mapped
+    from cfmvc.config import parse_section, read_yaml
+    from cfmvc.data.config import DataConfig
+
+    path = _params_file()
+    data = parse_section(DataConfig, read_yaml(path).get("data") or {}, "data")
+    of_layer = [] if layer is None else [f"counts_layer={layer}"]
+    return mapped(data, [*(maps or []), *of_layer], control)
+
+
+def _params_file() -> Path:
+    from cfmvc.config import default_params_file
+
+    here = Path("params.yaml")
+    return here if here.is_file() else default_params_file()
+
+
+def _print_json(file: Path, adata: "AnnData | None", faults: "list[Fault]") -> None:
+    report: dict[str, Any] = {
+        "file": str(file),
+        "is_usable": all(fault.severity != "error" for fault in faults),
+        "n_cells": None if adata is None else adata.n_obs,
+        "n_genes": None if adata is None else adata.n_vars,
+        "faults": [fault.to_json() for fault in faults],
+    }
+    print(json.dumps(report, indent=2))
+
+
+def _print_faults(faults: "list[Fault]") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    for fault in faults:
+        style = "bold red" if fault.severity == "error" else "yellow"
+        console.print(Text.assemble((f"{fault.severity:8}", style), str(fault)))
+
+
+def _summary(adata: "AnnData | None", config: "DataConfig") -> str:
+    if adata is None:
+        return ""
+    numbers = [f"{adata.n_obs:,} cells x {adata.n_vars:,} genes"]
+    for key, plural in (
+        ("perturbation", "labels of perturbation"),
+        ("batch", "batches"),
+        ("cell_type", "cell types"),
+    ):
+        # canonical cells have the key's own name
+        column = key if key in adata.obs else getattr(config, key)
+        if column in adata.obs:
+            numbers.append(f"{adata.obs[column].nunique()} {plural}")
+    return ", ".join(numbers) + ": "
+
+
+def _verdict(n_errors: int, n_warnings: int) -> str:
+    errors = "1 error" if n_errors == 1 else f"{n_errors} errors"
+    warnings = "1 warning" if n_warnings == 1 else f"{n_warnings} warnings"
+    return f"{'not usable' if n_errors else 'usable'} ({errors}, {warnings})"

@@ -1,0 +1,52 @@
+"""``cfmvc fit``: a model from one file, without DVC."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def fit_command(
+    train: Annotated[Path, typer.Argument(help="AnnData file of raw counts (.h5ad).")],
+    out: Annotated[Path, typer.Option(help="Folder of the model to write.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter, e.g. flow.lr=1e-3; may be repeated."),
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="A column of yours, e.g. perturbation=guide_identity."),
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="Label of the unperturbed cells.")] = None,
+    params: Annotated[
+        Path | None, typer.Option(help="Parameter file [default: the one shipped with cfmvc].")
+    ] = None,
+    track: Annotated[
+        bool, typer.Option("--track", help="Log to MLflow (MLFLOW_TRACKING_URI, or ./mlflow.db).")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a model on all cells of a file.
+
+    A share of the cells (split.val_fraction) chooses the best epoch; nothing is held out.
+
+    Example: cfmvc fit train.h5ad --out model --set flow.lr=5e-4
+    """
+    from cfmvc.cli.fitting import fit_file
+    from cfmvc.errors import ConfigError
+
+    if out.exists() and not force:
+        raise ConfigError(f"{out}: exists; choose another folder, or replace it with --force")
+    result = fit_file(train, out, settings or [], mapping or [], control, params, track)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    print(
+        f"{out}: model of {result['n_perturbations']} perturbations, {result['n_batches']} batches "
+        f"and {result['n_cell_types']} cell types, {result['n_genes']:,} genes, "
+        f"from {result['n_cells']:,} cells\n"
+        f"next: cfmvc predict --model {out} --conditions conditions.csv --controls {train} "
+        "--out pred.h5ad"
+    )

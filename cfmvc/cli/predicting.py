@@ -1,0 +1,82 @@
+"""The work behind ``cfmvc predict``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+
+from cfmvc.cli.columns import mapped
+from cfmvc.config import default_params_file, parse_section, read_yaml
+from cfmvc.data.canonical import load_controls, write_canonical
+from cfmvc.data.config import DataConfig
+from cfmvc.errors import ConfigError, DataError
+from cfmvc.models import Bundle, load_bundle
+from cfmvc.stages.predict import predict_cells
+
+
+def predict_file(
+    model: str,
+    conditions: Path,
+    out: Path,
+    controls: Path | None,
+    seed: int,
+    n_steps: int,
+    method: str,
+    mapping: list[str],
+    control: str | None,
+    device: str,
+) -> dict[str, Any]:
+    """Read model, conditions and controls; write the virtual cells; return what was made."""
+    bundle = load_bundle(bundle_folder(model), device)
+    prediction = predict_cells(
+        bundle,
+        _read_conditions(conditions),
+        None if controls is None else _read_controls(controls, bundle, mapping, control),
+        seed=seed,
+        n_steps=n_steps,
+        method=method,
+    )
+    if prediction.events:
+        prediction.cells.uns["cfmvc_events"] = json.dumps(prediction.events)
+    write_canonical(prediction.cells, out)
+    return {
+        "out": str(out),
+        "n_cells": prediction.cells.n_obs,
+        "n_conditions": len(prediction.cells.obs.drop_duplicates()),
+        "n_genes": prediction.cells.n_vars,
+        "n_velocity_events": len(prediction.events),
+    }
+
+
+def bundle_folder(model: str) -> Path:
+    """Return the folder of a model: given, or fetched from an MLflow registry."""
+    if model.startswith(("models:/", "runs:/")):
+        try:
+            from cfmvc.registry.fetch import fetch_bundle
+        except ImportError as error:
+            raise ConfigError(
+                f"{model}: a registry needs MLflow; pip install 'cfmvc[serve]'"
+            ) from error
+        return fetch_bundle(model)
+    if not Path(model).is_dir():
+        raise ConfigError(
+            f"{model}: no such folder; give a folder made by `cfmvc fit`, or models:/NAME@ALIAS"
+        )
+    return Path(model)
+
+
+def _read_conditions(path: Path) -> pd.DataFrame:
+    try:
+        text = ("perturbation", "batch", "cell_type")
+        return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a CSV table: {error}") from error
+
+
+def _read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
+    data = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
+    return load_controls(path, mapped(data, mapping, control or bundle.vocabulary.control))

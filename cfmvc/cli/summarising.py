@@ -1,0 +1,56 @@
+"""The work behind ``cfmvc summary``."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cfmvc.errors import CfmvcError
+from cfmvc.files import read_json
+
+
+def read_summary(project: Path) -> dict[str, Any]:
+    """Collect what the stages wrote.
+
+    Raises
+    ------
+    CfmvcError
+        If the pipeline has not run to the end.
+    """
+    results = project / "results"
+    needed = [
+        project / "data" / "prepared" / "split.json",
+        results / "evaluate.json",
+        results / "registered.json",
+        results / "evaluation.txt",
+    ]
+    missing = [str(path.relative_to(project)) for path in needed if not path.is_file()]
+    if missing:
+        raise CfmvcError(f"no result yet ({', '.join(missing)} missing); run `dvc repro` first")
+    return {
+        "split": read_json(needed[0]),
+        "evaluation": read_json(needed[1]),
+        "registered": read_json(needed[2]),
+        "table": needed[3].read_text(),
+    }
+
+
+def print_summary(result: dict[str, Any], project: Path) -> None:
+    """Say what was built, how good it is, and where to look."""
+    console = Console(highlight=False)
+    split, registered = result["split"], result["registered"]
+    held_out = "; ".join(" x ".join(map(str, entry.values())) for entry in split["held_out"][:6])
+    console.print()
+    console.rule("cfmvc: what was built")
+    console.print(f"data        {split['data']} (md5 {split['data_md5'][:12]})")
+    console.print(f"held out    {held_out or split['kind']}")
+    console.print(
+        f"model       models:/{registered['name']}@{registered['alias']} "
+        f"(version {registered['version']})"
+    )
+    console.rule("how good it is, on the held-out cells")
+    print(result["table"].rstrip())
+    console.rule("where to look")
+    console.print("mlflow ui --backend-store-uri sqlite:///mlflow.db   runs, curves, pictures")
+    console.print(f"{project / 'results' / 'per_condition.csv'}   every condition by itself")
+    console.print("dvc plots show; dvc metrics show   the same figures, for comparisons")

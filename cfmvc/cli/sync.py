@@ -1,0 +1,55 @@
+"""``cfmvc sync``: send to MLflow what a dead server, or a killed process, has left on disk."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cfmvc.tracking.leftovers import SyncReport
+
+
+def sync_command(
+    project: Annotated[Path, typer.Option(help="Folder of the project.")] = Path(),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Send everything here, and not to the address that each run was started with.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Send spooled records to MLflow, and mark the runs of killed processes as KILLED.
+
+    Nothing is sent twice: stop it, and run it again, as often as you like. The exit code is 0 if
+    nothing is left, 5 if a store does not answer or refuses.
+    """
+    from cfmvc.config import parse_section, read_yaml
+    from cfmvc.errors import ConfigError, TrackingError
+    from cfmvc.tracking.config import TrackingConfig, absolute_uri, home_of, tracking_uri
+    from cfmvc.tracking.leftovers import sync
+
+    params = read_yaml(project / "params.yaml")
+    if "tracking" not in params:
+        raise ConfigError(f"{project / 'params.yaml'}: no section 'tracking'")
+    config = parse_section(TrackingConfig, params["tracking"], "tracking")
+    report = sync(
+        home_of(project),
+        tracking_uri(config, project),
+        None if to is None else absolute_uri(to, project),
+    )
+    print(json.dumps(report.as_json(), indent=2) if as_json else _in_words(report))
+    if report.left:
+        raise typer.Exit(TrackingError.exit_code)
+
+
+def _in_words(report: "SyncReport") -> str:
+    lines = [f"sent    {run['stage']}: {run['n_records']} records" for run in report.sent]
+    lines += [f"killed  {run['stage']}: its process is gone" for run in report.killed]
+    lines += [
+        f"left    {run['stage']}: {run['n_records']} records: {run['reason']}"
+        for run in report.left
+    ]
+    return "\n".join(lines) or "nothing to send"

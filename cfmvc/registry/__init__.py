@@ -1,0 +1,1 @@
+"""The model registry: versions, and the aliases that point to them."""

@@ -1,0 +1,48 @@
+"""The bundle of a registered model, for those who predict without MLflow's own loader."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cfmvc.errors import TrackingError
+from cfmvc.tracking.config import URI_VARIABLE, absolute_uri
+from cfmvc.tracking.store import Store, first_line, patience
+
+
+def fetch_bundle(model: str, workspace: Path | None = None) -> Path:
+    """Return the folder of a model's bundle, downloaded if it is not on this machine.
+
+    Parameters
+    ----------
+    model
+        ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or ``models:/ID``.
+    workspace
+        Project whose store is asked where ``MLFLOW_TRACKING_URI`` names none; the working folder
+        if not given.
+
+    Raises
+    ------
+    TrackingError
+        If the registry does not answer, or does not know the model.
+    """
+    workspace = workspace or Path.cwd()
+    store = Store.connect(absolute_uri(os.environ.get(URI_VARIABLE), workspace), workspace)
+    from mlflow.artifacts import download_artifacts
+
+    target = tempfile.mkdtemp(prefix="cfmvc-fetched-")
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    try:
+        with patience():
+            folder = Path(
+                download_artifacts(
+                    model, dst_path=target, tracking_uri=store.uri, registry_uri=store.uri
+                )
+            )
+    except Exception as error:  # of whatever store the files are in
+        raise TrackingError(f"{model}: cannot be fetched: {first_line(error)}") from error
+    bundle = folder / "artifacts" / "bundle"
+    if not bundle.is_dir():
+        raise TrackingError(f"{model}: not a model that cfmvc has registered")
+    return bundle

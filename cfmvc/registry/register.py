@@ -1,0 +1,225 @@
+"""A trained model as a version in the MLflow registry, once and only once."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cfmvc.errors import CfmvcError, TrackingError
+from cfmvc.evaluation.evaluate import MODEL
+from cfmvc.registry.config import RegisterConfig
+from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
+from cfmvc.registry.model_folder import code_sha256, packaged
+from cfmvc.tracking.config import shareable_uri
+from cfmvc.tracking.spool_tracker import SpoolTracker
+from cfmvc.tracking.store import Store, first_line, patience
+
+BUNDLE_TAG, EVALUATION_TAG, CODE_TAG = (
+    "cfmvc.bundle_sha256",
+    "cfmvc.evaluation_sha256",
+    "cfmvc.code_sha256",
+)
+UID_TAG = "cfmvc.uid"
+_LONGEST_TAG = 4000
+_WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in the registry.
+
+    Parameters
+    ----------
+    name, version, alias
+        ``models:/<name>/<version>``, which is ``models:/<name>@<alias>`` for now.
+    bundle_sha256
+        Hash of the model's files.
+    tracking_uri
+        Address of the registry, without passwords; an SQLite file relative to the project.
+    """
+
+    name: str
+    version: int
+    alias: str
+    bundle_sha256: str
+    tracking_uri: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return asdict(self)
+
+
+def register_model(
+    bundle: Path,
+    evaluation: Mapping[str, Any],
+    config: RegisterConfig,
+    tracker: SpoolTracker,
+) -> RegisteredVersion:
+    """Make a version of a model, with its tags from the start, and point the alias at it.
+
+    The same files, evaluation and code are the same version: called again, also after a kill at
+    any moment, it finds what is there and completes it.
+
+    Parameters
+    ----------
+    bundle
+        Folder of a trained model.
+    evaluation
+        Figures by method (``{"model": {"pearson_delta": 0.8, ...}, "control": ...}``), or the
+        model's alone.
+    config
+        Name and alias.
+    tracker
+        Of the run that registers it.
+
+    Raises
+    ------
+    TrackingError
+        If the registry does not answer.
+    """
+    identity = {
+        BUNDLE_TAG: sha256_of_folder(bundle),
+        EVALUATION_TAG: sha256_of_values(evaluation),
+        CODE_TAG: code_sha256(),
+    }
+    with _says_what_to_do(tracker.uri), patience():
+        run_id = tracker.wait_for_run(_WAIT_SECONDS)
+        store = Store.connect(tracker.uri, tracker.home)
+        with FileLock(tracker.home / ".cfmvc" / "register.lock"):
+            registrar = _Registrar(store, config.name, identity, run_id)
+            version = registrar.version(bundle, evaluation, tracker)
+            registrar.point(config.alias, version)
+    return RegisteredVersion(
+        config.name,
+        version,
+        config.alias,
+        identity[BUNDLE_TAG],
+        shareable_uri(tracker.uri, tracker.home),
+    )
+
+
+@dataclass(frozen=True)
+class _Registrar:
+    store: Store
+    name: str
+    identity: dict[str, str]
+    run_id: str
+
+    def version(self, bundle: Path, evaluation: Mapping[str, Any], tracker: SpoolTracker) -> int:
+        """Find the version, or make it in one step: with its tags, or not at all."""
+        self._ensure_model()
+        found = self.store.client.search_model_versions(
+            f"name = '{self.name}' and {self._is_identical()}"
+        )
+        if found:
+            return min(int(version.version) for version in found)
+        figures = model_figures(evaluation)
+        model = self._logged_model(bundle, figures)
+        tags = {**tracker.lineage, **self.identity, UID_TAG: tracker.uid}
+        tags |= {f"metric.{name}": repr(value) for name, value in figures.items()}
+        made = self.store.client.create_model_version(
+            self.name,
+            source=self._source(model),
+            run_id=model.source_run_id,
+            tags={name: value[:_LONGEST_TAG] for name, value in tags.items()},
+            model_id=model.model_id,
+        )
+        return int(made.version)
+
+    def point(self, alias: str, version: int) -> None:
+        """Let the alias point to the version, if it does not yet."""
+        model = self.store.client.get_registered_model(self.name)
+        if str(model.aliases.get(alias)) != str(version):
+            self.store.client.set_registered_model_alias(self.name, alias, str(version))
+
+    def _source(self, model: Any) -> str:
+        """Return where the version's files are, in the form that the store takes.
+
+        A server looks a logged model up in its own store; a database opened directly would look
+        it up in whatever store this process has set globally, so there it is the location itself.
+        """
+        if self.store.is_server:
+            return f"models:/{model.model_id}"
+        return str(model.artifact_location)
+
+    def _ensure_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.store.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _logged_model(self, bundle: Path, figures: Mapping[str, float]) -> Any:
+        """Return the model's files in the store; whole ones that a killed run left are used."""
+        client = self.store.client
+        experiment_id = client.get_run(self.run_id).info.experiment_id
+        left = client.search_logged_models([experiment_id], self._is_identical())
+        whole = [model for model in left if str(model.status) == "READY"]
+        if whole:
+            return whole[-1]
+        for model in left:
+            if client.get_run(model.source_run_id).info.status != "RUNNING":
+                client.delete_logged_model(model.model_id)  # half there, and nobody is at it
+        return self._log_model(bundle, figures, experiment_id)
+
+    def _log_model(self, bundle: Path, figures: Mapping[str, float], experiment_id: str) -> Any:
+        from mlflow.entities import LoggedModelOutput, Metric
+        from mlflow.models import Model
+
+        client = self.store.client
+        model = client.create_logged_model(
+            experiment_id, name=self.name, source_run_id=self.run_id, tags=self.identity
+        )
+        description = Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=self.run_id,
+            model_id=model.model_id,
+        )
+        with packaged(bundle, description) as folder:
+            client.log_model_artifacts(model.model_id, str(folder))
+        client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        metrics = [
+            Metric(name, value, model.creation_timestamp, 0, model_id=model.model_id)
+            for name, value in figures.items()
+        ]
+        client.log_batch(self.run_id, metrics=metrics)
+        return client.finalize_logged_model(model.model_id, "READY")
+
+    def _is_identical(self) -> str:
+        return " and ".join(f"tags.`{name}` = '{value}'" for name, value in self.identity.items())
+
+
+def model_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return the model's own finite figures out of an evaluation."""
+    own = evaluation.get(MODEL, evaluation)
+    return {
+        name: float(value)
+        for name, value in own.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+@contextmanager
+def _says_what_to_do(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except CfmvcError as error:
+        if isinstance(error, TrackingError):
+            raise TrackingError(f"{error}{_advice()}") from error
+        raise
+    except Exception as error:  # whatever MLflow and its drivers raise
+        raise TrackingError(f"{first_line(error)}{_advice()}") from error
+
+
+def _advice() -> str:
+    return (
+        "\nnothing was registered; the model itself is safe. Check MLFLOW_TRACKING_URI and "
+        "tracking.uri in params.yaml, start the server, and run the stage again"
+    )

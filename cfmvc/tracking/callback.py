@@ -1,0 +1,33 @@
+"""The last callback of a training: it forwards what the state says to a tracker."""
+
+from cfmvc.tracking.tracker import Tracker
+from cfmvc.training.callbacks import TrainingState
+from cfmvc.training.nan_guard import NanEvent
+
+
+class TrackingCallback:
+    """Forwards metrics and events.
+
+    Parameters
+    ----------
+    tracker
+        Where they go.
+    prefix
+        Before each metric's name, where one run holds several trainings (``vae_``).
+    """
+
+    def __init__(self, tracker: Tracker, prefix: str = "") -> None:
+        self._tracker = tracker
+        self._prefix = prefix
+
+    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+        """Record what was vetoed or suspiciously large, at the step where it happened."""
+        for event in events:
+            self._tracker.log_event(self._prefix + event.kind, event.as_json(), event.step)
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Record the epoch's figures at its last optimiser step."""
+        metrics = {"epoch": float(state.epoch), **state.metrics}
+        self._tracker.log_metrics(
+            {self._prefix + name: value for name, value in metrics.items()}, state.step
+        )

@@ -1,0 +1,195 @@
+"""Sends one spool to MLflow, from where it was acknowledged, so that nothing is lost or doubled.
+
+Records are acknowledged after they were taken. A kill in between sends them once more, which
+changes nothing: MLflow keeps one of equal (name, step, time, value), parameters and tags are
+idempotent, files are replaced, and a run is found again by its tag ``cfmvc.uid``.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cfmvc.tracking.parents import PARENT_TAG, PROCESS_TAG, close_parent, open_place
+from cfmvc.tracking.spool import Acknowledged, Record, Spool, moved_on
+from cfmvc.tracking.store import Store, first_line, is_lost, is_refusal
+
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
+_MOST_METRICS, _MOST_VALUES = 900, 90  # MLflow takes 1000 entities a request, 100 of them values
+_FORBIDDEN = re.compile(r"[^\w.\-:/ ]")
+
+
+@dataclass
+class _Contents:
+    """A chunk of records, sorted by kind."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
+    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)
+    end: Record | None = None
+    last_ms: int = 0
+
+    @classmethod
+    def of(cls, records: list[Record]) -> "_Contents":
+        contents = cls()
+        for record in records:
+            contents._add(record)
+        return contents
+
+    def _add(self, record: Record) -> None:
+        self.last_ms = record["ms"]
+        match record["kind"]:
+            case "params":
+                for name, value in record["values"].items():
+                    self.params.setdefault(key(name), value[:_LONGEST_PARAM])
+            case "tags":
+                short = {key(n): value[:_LONGEST_TAG] for n, value in record["values"].items()}
+                self.tags.update(short)
+            case "metrics":
+                for name, value in record["values"].items():
+                    self.metrics.append((key(name), value, record["ms"], record["step"]))
+            case "artifact":
+                self.artifacts[record["file"], record["folder"]] = None
+            case "end":
+                self.end = record
+
+
+class Shipment:
+    """Sends a spool; the caller holds the spool's lock.
+
+    Parameters
+    ----------
+    spool
+        What to send.
+    store
+        Where to.
+    """
+
+    def __init__(self, spool: Spool, store: Store) -> None:
+        self._spool = spool
+        self._store = store
+        self._state = spool.acknowledged()
+        self._last_ms = spool.header.started_ms
+        if self._state.uri != store.uri:
+            self._state = self._found_elsewhere(self._state)
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run, once it exists."""
+        return self._state.run_id
+
+    def send(self) -> bool:
+        """Send all that is there, and return whether the run has ended with it.
+
+        Raises
+        ------
+        Exception
+            Whatever MLflow and its drivers raise while the store cannot be reached.
+        """
+        try:
+            self._ensure_run()
+            for records, offset in self._spool.pending(self._state.offset):
+                has_ended = self._send_chunk(_Contents.of(records))
+                self._remember(moved_on(self._state, offset, len(records)))
+                if has_ended:
+                    return True
+        except Exception as error:
+            if is_lost(error):  # the store was made anew: begin from the start
+                self._remember(Acknowledged(uri=self._store.uri))
+            raise
+        return False
+
+    def end_of_dead(self) -> None:
+        """End the run of a process that died without a word."""
+        self._terminate({"status": "KILLED", "ms": self._last_ms, "tags": {}})
+
+    def _ensure_run(self) -> None:
+        if self._state.run_id is not None:
+            return
+        header = self._spool.header
+        place = open_place(self._store, header)
+        # An earlier request may have been carried out although its answer was lost.
+        run = self._store.find_run(header.uid, [place.experiment_id])
+        if run is None:
+            tags = {key(name): value[:_LONGEST_TAG] for name, value in header.tags.items()}
+            tags |= {"cfmvc.uid": header.uid, PROCESS_TAG: header.process}
+            if place.parent_id is not None:
+                tags[PARENT_TAG] = place.parent_id
+            run = self._store.client.create_run(
+                place.experiment_id, start_time=header.started_ms, tags=tags, run_name=header.stage
+            )
+        self._remember(replace(self._state, run_id=run.info.run_id, uri=self._store.uri))
+
+    def _found_elsewhere(self, state: Acknowledged) -> Acknowledged:
+        """Go on in a store of another address only if it knows the run (a server that moved)."""
+        fresh = Acknowledged(uri=self._store.uri)
+        if state.run_id is None:
+            return fresh
+        run = self._store.find_run(self._spool.header.uid, self._store.experiment_ids())
+        known = run is not None and run.info.run_id == state.run_id
+        return replace(state, uri=self._store.uri) if known else fresh
+
+    def _remember(self, state: Acknowledged) -> None:
+        self._spool.acknowledge(state)
+        self._state = state
+
+    def _send_chunk(self, contents: _Contents) -> bool:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._last_ms = contents.last_ms or self._last_ms
+        params = [Param(name, value) for name, value in contents.params.items()]
+        tags = [RunTag(name, value) for name, value in contents.tags.items()]
+        metrics = [Metric(*values) for values in contents.metrics]
+        for start in range(0, len(params), _MOST_VALUES):
+            self._log("params", params[start : start + _MOST_VALUES])
+        for start in range(0, len(tags), _MOST_VALUES):
+            self._log("tags", tags[start : start + _MOST_VALUES])
+        for start in range(0, len(metrics), _MOST_METRICS):
+            self._log("metrics", metrics[start : start + _MOST_METRICS])
+        for file, folder in contents.artifacts:
+            self._upload(self._spool.folder / file, folder or None)
+        if contents.end is None:
+            return False
+        self._terminate(contents.end)
+        return True
+
+    def _log(self, kind: str, items: list[Any]) -> None:
+        """Send values; where some are refused for good, the others pass all the same."""
+        try:
+            self._store.client.log_batch(self._state.run_id, **{kind: items})
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            if len(items) == 1:
+                self._spool.reject(str(items[0]), first_line(error))
+                return
+            half = len(items) // 2
+            self._log(kind, items[:half])
+            self._log(kind, items[half:])
+
+    def _upload(self, path: Path, folder: str | None) -> None:
+        client, run_id = self._store.client, self._state.run_id
+        try:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), f"{folder or ''}/{path.name}".lstrip("/"))
+            elif path.exists():
+                client.log_artifact(run_id, str(path), folder)
+            else:
+                self._spool.reject(str(path), "the file is gone")
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            self._spool.reject(str(path), first_line(error))
+
+    def _terminate(self, end: Record) -> None:
+        client, run_id, status = self._store.client, self._state.run_id, end["status"]
+        for name, value in end["tags"].items():
+            client.set_tag(run_id, key(name), value[:_LONGEST_TAG])
+        client.set_terminated(run_id, status, end["ms"])
+        close_parent(self._store, client.get_run(run_id), status, end["ms"])
+
+
+def key(name: str) -> str:
+    """Return a name that MLflow takes: other characters than ``A-z 0-9 _ - . : / space`` go."""
+    return _FORBIDDEN.sub("_", name)[:_LONGEST_KEY]

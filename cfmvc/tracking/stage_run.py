@@ -1,0 +1,134 @@
+"""The run of one stage: opened, described, and closed as what it was."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from cfmvc.errors import CfmvcError
+from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
+from cfmvc.tracking.environment import environment, requirements
+from cfmvc.tracking.lineage import lineage_tags
+from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
+from cfmvc.tracking.shipper import Shipper
+from cfmvc.tracking.spool import RunHeader, Spool, now_ms, spool_root
+from cfmvc.tracking.spool_tracker import SpoolTracker
+from cfmvc.tracking.store import first_line
+
+# `mlflow run` names the run that it made; whoever starts stages otherwise may name one as well.
+_PARENT_VARIABLES = ("CFMVC_PARENT_RUN", "MLFLOW_RUN_ID")
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as an exception, so that the run can be closed; exits with 128 + 15."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+    def __str__(self) -> str:
+        return "terminated by SIGTERM"
+
+
+@contextmanager
+def stage_run(
+    stage: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str] | None = None
+) -> Iterator[SpoolTracker]:
+    """Open the run of a stage; nothing in it waits for MLflow.
+
+    The run ends FINISHED, FAILED (an exception, or an exit code other than 0) or KILLED (Ctrl-C,
+    SIGTERM). What a store that does not answer has missed stays in ``.cfmvc/spool``.
+
+    Parameters
+    ----------
+    stage
+        Name of the stage, and of the run.
+    workspace
+        The project's folder.
+    config
+        Where runs are kept.
+    tags
+        More tags than the lineage.
+    """
+    spool = Spool.create(
+        spool_root(home_of(workspace)), _header(stage, workspace, config, tags or {})
+    )
+    shipper = Shipper(spool, workspace)
+    tracker = SpoolTracker(spool, shipper, home_of(workspace))
+    status, failure = "FINISHED", dict[str, str]()
+    with _sigterm_raises():
+        shipper.start()
+        try:
+            tracker.log_text(json.dumps(environment(), indent=2) + "\n", "environment.json")
+            tracker.log_text(requirements(), "requirements.txt")
+            yield tracker
+        except BaseException as error:
+            status, failure = _ending(error)
+            if status == "FAILED" and not isinstance(error, CfmvcError | SystemExit):
+                tracker.log_text(traceback.format_exc(), "traceback.txt")
+            raise
+        finally:
+            spool.append({"kind": "end", "status": status, "tags": failure})
+            _say_what_is_kept(spool, shipper.close(config.flush_seconds), workspace)
+
+
+def _header(
+    stage: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str]
+) -> RunHeader:
+    session = dvc_ancestor()
+    given = next((os.environ[name] for name in _PARENT_VARIABLES if os.environ.get(name)), None)
+    return RunHeader(
+        uid=uuid.uuid4().hex,
+        stage=stage,
+        uri=tracking_uri(config, workspace),
+        experiment=config.experiment,
+        process=str(ProcessIdentity.own()),
+        started_ms=now_ms(),
+        given_parent=given,
+        session=None if session is None else str(session),
+        session_name=experiment_name(),
+        tags={**lineage_tags(workspace, stage), **tags, "cfmvc.stage": stage},
+    )
+
+
+def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        return "KILLED", {"cfmvc.error": str(error) or "interrupted"}
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "FINISHED", {}
+    return "FAILED", {"cfmvc.error": f"{type(error).__name__}: {error}"}
+
+
+def _say_what_is_kept(spool: Spool, reason: Exception | None, workspace: Path) -> None:
+    if reason is None:
+        return
+    spool.close()
+    print(
+        f"tracking: {spool.count_pending()} records kept in .cfmvc/spool "
+        f"({shareable_uri(spool.header.uri, workspace)}: {first_line(reason)}); "
+        "`cfmvc sync` sends them",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into an exception, where this is the thread that hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,198 @@
+"""The MLflow store: opened once under a lock, and asked in a few plain ways.
+
+MLflow is imported when a store is first connected, in whatever thread does it, so that importing
+this module costs nothing.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cfmvc.errors import TrackingError
+from cfmvc.tracking.config import home_of, sqlite_file
+
+# A dead server must be noticed quickly: who sends a spool tries again by itself.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_QUIET = {
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_REFUSALS = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "MALFORMED_REQUEST",
+    "RESOURCE_ALREADY_EXISTS",
+}
+_UID = "cfmvc.uid"
+_CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A connected store.
+
+    Parameters
+    ----------
+    client
+        MLflow's client.
+    uri
+        Address of the store.
+    home
+        Folder of the project.
+    """
+
+    client: Any
+    uri: str
+    home: Path
+
+    @classmethod
+    def connect(cls, uri: str, workspace: Path) -> "Store":
+        """Open a store; a fresh SQLite file gets its tables here.
+
+        Raises
+        ------
+        TrackingError
+            If it cannot be reached.
+        """
+        for name, value in {**_IMPATIENT, **_QUIET}.items():
+            os.environ.setdefault(name, value)
+        _silence()
+        home = home_of(workspace)
+        try:
+            with _alone(uri):
+                from mlflow import MlflowClient
+
+                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                client.search_experiments(max_results=1)
+        except Exception as error:  # any driver's own error: it could not be reached
+            raise TrackingError(
+                f"{without_password(uri)}: no answer: {first_line(error)}"
+            ) from error
+        return cls(client, uri, home)
+
+    @property
+    def is_server(self) -> bool:
+        """Return whether a server answers, and not a database directly."""
+        return not self.uri.startswith(("sqlite:", "postgresql", "mysql", "mssql"))
+
+    def experiment_id(self, name: str) -> str:
+        """Return the experiment of that name, which is made where there is none.
+
+        Raises
+        ------
+        TrackingError
+            If it was deleted: what is in the trash is not ours to bring back.
+        """
+        from mlflow.exceptions import MlflowException
+
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                # The kind decides which of its pages MLflow shows first.
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                location = self._artifact_location()
+                return str(self.client.create_experiment(name, location, tags=kind))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                experiment = self.client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage != "active":
+            raise TrackingError(
+                f"experiment '{name}' was deleted; bring it back with `mlflow experiments restore "
+                f"--experiment-id {experiment.experiment_id}`, or change tracking.experiment"
+            )
+        return str(experiment.experiment_id)
+
+    def experiment_ids(self) -> list[str]:
+        """Return the ids of all experiments that are not deleted."""
+        return [experiment.experiment_id for experiment in self.client.search_experiments()]
+
+    def find_run(self, uid: str, experiment_ids: list[str]) -> Any | None:
+        """Return the run with the tag ``cfmvc.uid``, or None."""
+        found = self.client.search_runs(experiment_ids, f"tags.`{_UID}` = '{uid}'", max_results=1)
+        return found[0] if found else None
+
+    def find_runs(self, experiment_ids: list[str], condition: str) -> Iterator[Any]:
+        """Yield all runs that meet a condition in MLflow's filter language."""
+        token = None
+        while True:
+            page = self.client.search_runs(experiment_ids, condition, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _artifact_location(self) -> str | None:
+        """Return where a new experiment keeps its files; a server knows by itself."""
+        if self.is_server:
+            return None
+        file = sqlite_file(self.uri)
+        folder = (self.home if file is None else file.parent) / "mlartifacts"
+        return folder.as_uri()
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let requests take their time, as an upload of a model may."""
+    before = {name: os.environ.get(name) for name in _IMPATIENT}
+    ours = [name for name, value in _IMPATIENT.items() if before[name] == value]
+    for name in ours:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update({name: _IMPATIENT[name] for name in ours})
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether the store will never take what it was sent."""
+    return getattr(error, "error_code", None) in _REFUSALS
+
+
+def is_lost(error: Exception) -> bool:
+    """Return whether the store does not know the run any more."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
+def without_password(text: str) -> str:
+    """Return a text in which addresses have lost their user and password."""
+    return _CREDENTIALS.sub(r"\1", text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error in one line without passwords; of a lost connection, what the system said."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    text = without_password(str(error)).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Hold the lock of an SQLite file: two processes that migrate a fresh one would collide."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        yield
+
+
+def _silence() -> None:
+    """Keep MLflow and its migrations from chatting on the terminal of a stage."""
+    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)

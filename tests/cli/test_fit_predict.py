@@ -1,0 +1,214 @@
+"""``cfmvc fit`` and ``cfmvc predict``, for people without DVC."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from cfmvc.cli.app import app
+from cfmvc.errors import CfmvcError
+from tests.training.conftest import small_adata
+
+QUICK = [
+    "--set=vae.n_epochs=2",
+    "--set=flow.n_epochs=2",
+    "--set=vae.hidden_dim=16",
+    "--set=compute.n_threads=1",
+]
+
+
+def cfmvc(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+
+
+def refusal(*words: str | Path) -> str:
+    result = cfmvc(*words)
+    assert isinstance(result.exception, CfmvcError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "train.h5ad"
+    small_adata(300, 25).write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(train_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "model"
+    result = cfmvc("fit", train_file, "--out", out, *QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture
+def conditions(tmp_path: Path) -> Path:
+    path = tmp_path / "conditions.csv"
+    path.write_text(
+        "perturbation,batch,cell_type,n_cells\nA,b1,T,30\nA+B,b2,B,20\ncontrol,b1,B,10\n"
+    )
+    return path
+
+
+def test_prediction_holds_what_was_asked_for(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pred.h5ad"
+    result = cfmvc(
+        *("predict", "--model", model, "--conditions", conditions),
+        *("--controls", train_file, "--out", out, "--seed", "3", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["n_cells"] == 60
+    cells = anndata.read_h5ad(out)
+    assert cells.shape == (60, 25)
+    assert list(cells.var_names) == [f"gene{i}" for i in range(25)]
+    sizes = cells.obs.groupby(["perturbation", "batch", "cell_type"], observed=True).size()
+    assert dict(sizes) == {("A", "b1", "T"): 30, ("A+B", "b2", "B"): 20, ("control", "b1", "B"): 10}
+    counts, mean = cells.layers["counts"].toarray(), np.asarray(cells.layers["mean"])
+    assert (counts == np.round(counts)).all()
+    assert (counts >= 0).all()
+    assert (mean > 0).all()
+    assert np.corrcoef(counts.mean(0), mean.mean(0))[0, 1] > 0.9
+
+
+def test_same_seed_same_bytes(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"pred{i}.h5ad" for i in range(3)]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        cfmvc(
+            *("predict", "--model", model, "--conditions", conditions),
+            *("--controls", train_file, "--out", file, "--seed", str(seed)),
+        )
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes() != files[2].read_bytes()
+
+
+def test_controls_alone_are_enough_and_may_come_from_the_model(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    cells = anndata.read_h5ad(train_file)
+    controls = tmp_path / "controls.h5ad"
+    cells[(cells.obs["perturbation"] == "control").to_numpy()].copy().write_h5ad(controls)
+    command = ("predict", "--model", model, "--conditions", conditions)
+    for extra in (("--controls", controls), ()):
+        result = cfmvc(*command, *extra, "--out", tmp_path / "pred.h5ad")
+        assert result.exit_code == 0, f"{result.output} {result.exception}"
+
+
+def test_unknown_labels_list_the_known_ones(model: Path, train_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "conditions.csv"
+    command = ("predict", "--model", model, "--conditions", path, "--controls", train_file)
+    for row, message in (
+        ("IFNg,b1,T,5", "unknown perturbation 'IFNg'; the model knows 'control', 'A', 'B'"),
+        ("A,b9,T,5", "unknown batch 'b9'"),
+        ("A,b1,NK,5", "unknown cell type 'NK'"),
+        ("A+C,b1,T,5", "unknown perturbation 'C'"),
+        ("A,b1,T,0", "conditions: n_cells: must be a positive integer (row 1: 0)"),
+        (",b1,T,5", "conditions: perturbation: empty in row 1"),
+    ):
+        path.write_text(f"perturbation,batch,cell_type,n_cells\n{row}\n")
+        assert message in refusal(*command, "--out", tmp_path / "pred.h5ad")
+    path.write_text("perturbation,batch\nA,b1\n")
+    assert "conditions: no column 'cell_type', 'n_cells'" in refusal(
+        *command, "--out", tmp_path / "pred.h5ad"
+    )
+
+
+def test_genes_that_are_missing_are_named(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    fewer = tmp_path / "fewer.h5ad"
+    anndata.read_h5ad(train_file)[:, :20].copy().write_h5ad(fewer)
+    message = refusal(
+        *("predict", "--model", model, "--conditions", conditions),
+        *("--controls", fewer, "--out", tmp_path / "pred.h5ad"),
+    )
+    assert "5 of the model's 25 genes are missing: 'gene20'" in message
+
+
+def test_genes_in_another_order_give_the_same_cells(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    shuffled = tmp_path / "shuffled.h5ad"
+    anndata.read_h5ad(train_file)[:, ::-1].copy().write_h5ad(shuffled)
+    files = {}
+    for controls in (train_file, shuffled):
+        files[controls] = tmp_path / f"pred-{controls.stem}.h5ad"
+        cfmvc(
+            *("predict", "--model", model, "--conditions", conditions),
+            *("--controls", controls, "--out", files[controls]),
+        )
+    one, two = (anndata.read_h5ad(file) for file in files.values())
+    np.testing.assert_array_equal(one.layers["counts"].toarray(), two.layers["counts"].toarray())
+
+
+def test_fit_refuses_what_it_does_not_know(train_file: Path, tmp_path: Path, model: Path) -> None:
+    fit = ("fit", train_file, "--out", tmp_path / "m")
+    assert "no key 'learning_rate' in section 'flow'" in refusal(
+        *fit, "--set", "flow.learning_rate=1"
+    )
+    assert "no section 'flo' (did you mean 'flow'?)" in refusal(*fit, "--set", "flo.lr=1")
+    assert "flow.source: Input should be 'noise' or 'control'" in refusal(
+        *fit, "--set", "flow.source=cells"
+    )
+    assert "exists; choose another folder" in refusal("fit", train_file, "--out", model)
+    assert "no such column" in refusal(*fit, "--map", "batch=donor")
+    assert not (tmp_path / "m").exists()
+
+
+def test_doses_are_learnt_and_asked_for(tmp_path: Path) -> None:
+    adata = small_adata(300, 25)
+    adata.obs["dose"] = np.where(adata.obs["perturbation"] == "control", 0.0, 2.0)
+    train = tmp_path / "dosed.h5ad"
+    adata.write_h5ad(train)
+    assert cfmvc("fit", train, "--out", tmp_path / "m", *QUICK).exit_code == 0
+    asked = pd.DataFrame(
+        {"perturbation": "A", "batch": "b1", "cell_type": "T", "n_cells": 20, "dose": [0.0, 2.0]}
+    )
+    asked.to_csv(tmp_path / "conditions.csv", index=False)
+    result = cfmvc(
+        *("predict", "--model", tmp_path / "m", "--conditions", tmp_path / "conditions.csv"),
+        *("--controls", train, "--out", tmp_path / "pred.h5ad"),
+    )
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert sorted(anndata.read_h5ad(tmp_path / "pred.h5ad").obs["dose"].unique()) == [0.0, 2.0]
+
+
+def test_command_line_prints_errors_bare_and_helps(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", "from cfmvc.cli import main; main()", *words],
+            capture_output=True,
+            text=True,
+        )
+
+    failed = run("fit", str(tmp_path / "none.h5ad"), "--out", str(tmp_path / "m"))
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: ")
+    assert "no such file" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    for command in ((), ("data",), ("fit",), ("predict",), ("simulate",), ("sync",), ("summary",)):
+        helped = run(*command, "--help")
+        assert helped.returncode == 0
+        assert "Usage" in helped.stdout
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['cfmvc', '--help']\n"
+        "from cfmvc.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'mlflow', 'anndata', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,115 @@
+"""A server that dies in the middle, and ``cfmvc sync`` afterwards."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cfmvc.cli.app import app
+from cfmvc.tracking.spool import RunHeader, Spool, spool_root, spools
+from cfmvc.tracking.store import Store
+from tests.tracking.a_stage import N_STEPS
+from tests.tracking.conftest import Start, artifact_text, runs_of, steps_of
+from tests.tracking.server import Server
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(template_store, folder / "mlflow.db")
+    server = Server(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+def run_sync(workspace: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, ["sync", "--json", "--project", str(workspace), *options])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def wait_for_half(server: Server, workspace: Path) -> None:
+    store = Store.connect(server.uri, workspace)
+    while "vae" not in (runs := runs_of(store)) or not runs["vae"].data.metrics:
+        pass
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
+    workspace: Path, server: Server, start_stage: Start
+) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("uri: null", f"uri: {server.uri}"))
+    stage = start_stage("vae", "two_halves")
+    assert stage.stdout is not None
+    assert stage.stdout.readline() == "half\n"
+    wait_for_half(server, workspace)
+    server.kill()
+    (workspace / "go").touch()
+    said = stage.communicate()[1]
+    assert stage.returncode == 0
+    assert len(said.splitlines()) == 1
+    assert "records kept" in said
+
+    code, report = run_sync(workspace)
+    assert code == 5
+    assert [run["stage"] for run in report["left"]] == ["vae"]
+
+    server.start()
+    code, report = run_sync(workspace)
+    assert (code, report["left"]) == (0, [])
+    assert [run["stage"] for run in report["sent"]] == ["vae"]
+    store = Store.connect(server.uri, workspace)
+    assert len(list(store.find_runs(store.experiment_ids(), ""))) == 1
+    run = runs_of(store)["vae"]
+    assert run.info.status == "FINISHED"
+    assert steps_of(store, run, "loss") == [(n, 1 / (n + 1)) for n in range(N_STEPS)]
+    assert steps_of(store, run, "nan_events") == [(3, 1.0), (77, 2.0)]
+    assert len(artifact_text(store, run, "events/nan.jsonl").splitlines()) == 2
+    assert run_sync(workspace) == (0, {"sent": [], "left": [], "killed": []})
+    assert spools(workspace) == []
+
+
+def test_what_a_killed_process_had_not_sent_is_sent(
+    workspace: Path, store: Store, start_stage: Start
+) -> None:
+    """Its store was unreachable, and then it was killed: the run ends KILLED, with its figures."""
+    stage = start_stage("vae", "two_halves", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert stage.stdout is not None
+    assert stage.stdout.readline() == "half\n"
+    assert run_sync(workspace)[1]["left"][0]["reason"].startswith("still running")
+    stage.kill()
+    stage.communicate()
+    assert run_sync(workspace)[0] == 5
+    code, report = run_sync(workspace, "--to", "sqlite:///mlflow.db")
+    assert code == 0
+    assert [run["stage"] for run in report["sent"]] == ["vae"]
+    run = runs_of(store)["vae"]
+    assert run.info.status == "KILLED"
+    assert run.info.end_time >= run.info.start_time
+    assert len(steps_of(store, run, "loss")) == N_STEPS // 2
+    assert len(artifact_text(store, run, "events/nan.jsonl").splitlines()) == 1
+
+
+def test_the_next_start_sends_what_is_left(
+    workspace: Path, store: Store, start_stage: Start
+) -> None:
+    header = RunHeader("u1", "vae", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)
+    left = Spool.create(spool_root(workspace), header)
+    for step in range(4):
+        left.append({"kind": "metrics", "step": step, "values": {"loss": float(step)}})
+    left.append({"kind": "end", "status": "FAILED", "tags": {"cfmvc.error": "E"}})
+    stage = start_stage("flow", "wait")
+    assert stage.stdout is not None
+    assert stage.stdout.readline() == "ready\n"
+    while len(spools(workspace)) > 1:
+        pass
+    run = runs_of(store)["vae"]
+    assert (run.info.status, run.data.tags["cfmvc.error"]) == ("FAILED", "E")
+    assert run.info.start_time == 1000
+    assert steps_of(store, run, "loss") == [(step, float(step)) for step in range(4)]
