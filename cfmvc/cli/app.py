@@ -9,6 +9,9 @@ from cfmvc import __version__
 from cfmvc.cli import data, fit, predict, summary, sync
 from cfmvc.errors import CfmvcError
 
+# Packages of the extra `pipeline`, which a light installation does without.
+_OPTIONAL = ("filelock", "matplotlib", "mlflow", "psutil", "sklearn")
+
 app = typer.Typer(
     name="cfmvc",
     help="Models of how single cells respond to perturbations.\n\n"
@@ -52,6 +55,14 @@ def main() -> None:
     except CfmvcError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        print(
+            f"error: this command needs {error.name}; pip install 'cfmvc[pipeline]'",
+            file=sys.stderr,
+        )
+        sys.exit(CfmvcError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

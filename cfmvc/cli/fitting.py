@@ -1,6 +1,7 @@
 """The work behind ``cfmvc fit``."""
 
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import validation_cells
+from cfmvc.errors import ConfigError
 from cfmvc.models import save_bundle
 from cfmvc.progress import ProgressBar
 from cfmvc.stages import fit_flow, fit_joint, fit_vae
@@ -71,6 +73,8 @@ def _tracking(track: bool, params: dict[str, Any]) -> Any:
     if not track:
         nothing: Tracker = NullTracker()
         return nullcontext(nothing)
+    if find_spec("mlflow") is None:
+        raise ConfigError("--track needs MLflow; pip install 'cfmvc[pipeline]'")
     from cfmvc.tracking import TrackingConfig, stage_run
 
     config = parse_section(TrackingConfig, params["tracking"], "tracking")

@@ -1,6 +1,7 @@
 """The work behind ``cfmvc predict``."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,10 @@ def predict_file(
 def bundle_folder(model: str) -> Path:
     """Return the folder of a model: given, or fetched from an MLflow registry."""
     if model.startswith(("models:/", "runs:/")):
-        try:
-            from cfmvc.registry.fetch import fetch_bundle
-        except ImportError as error:
-            raise ConfigError(
-                f"{model}: a registry needs MLflow; pip install 'cfmvc[serve]'"
-            ) from error
+        if find_spec("mlflow") is None:
+            raise ConfigError(f"{model}: a registry needs MLflow; pip install 'cfmvc[serve]'")
+        from cfmvc.registry.fetch import fetch_bundle
+
         return fetch_bundle(model)
     if not Path(model).is_dir():
         raise ConfigError(

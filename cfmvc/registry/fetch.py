@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cfmvc.errors import TrackingError
 from cfmvc.tracking.config import URI_VARIABLE, absolute_uri
-from cfmvc.tracking.store import Store, first_line, patience
+from cfmvc.tracking.store import Store, as_default, first_line, patience
 
 
 def fetch_bundle(model: str, workspace: Path | None = None) -> Path:
@@ -34,12 +34,8 @@ def fetch_bundle(model: str, workspace: Path | None = None) -> Path:
     target = tempfile.mkdtemp(prefix="cfmvc-fetched-")
     atexit.register(shutil.rmtree, target, ignore_errors=True)
     try:
-        with patience():
-            folder = Path(
-                download_artifacts(
-                    model, dst_path=target, tracking_uri=store.uri, registry_uri=store.uri
-                )
-            )
+        with patience(), as_default(store):
+            folder = Path(download_artifacts(model, dst_path=target))
     except Exception as error:  # of whatever store the files are in
         raise TrackingError(f"{model}: cannot be fetched: {first_line(error)}") from error
     bundle = folder / "artifacts" / "bundle"

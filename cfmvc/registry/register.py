@@ -1,5 +1,6 @@
 """A trained model as a version in the MLflow registry, once and only once."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +17,15 @@ from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
 from cfmvc.registry.model_folder import code_sha256, packaged
 from cfmvc.tracking.config import shareable_uri
 from cfmvc.tracking.spool_tracker import SpoolTracker
-from cfmvc.tracking.store import Store, first_line, patience
+from cfmvc.tracking.store import Store, as_default, first_line, patience
 
 BUNDLE_TAG, EVALUATION_TAG, CODE_TAG = (
     "cfmvc.bundle_sha256",
     "cfmvc.evaluation_sha256",
     "cfmvc.code_sha256",
 )
-UID_TAG = "cfmvc.uid"
+UID_TAG, MODEL_TAG = "cfmvc.uid", "cfmvc.model_id"
+_VERSIONS_TAG = "mlflow.modelVersions"
 _LONGEST_TAG = 4000
 _WAIT_SECONDS = 30.0
 
@@ -89,7 +91,7 @@ def register_model(
     with _says_what_to_do(tracker.uri), patience():
         run_id = tracker.wait_for_run(_WAIT_SECONDS)
         store = Store.connect(tracker.uri, tracker.home)
-        with FileLock(tracker.home / ".cfmvc" / "register.lock"):
+        with FileLock(tracker.home / ".cfmvc" / "register.lock"), as_default(store):
             registrar = _Registrar(store, config.name, identity, run_id)
             version = registrar.version(bundle, evaluation, tracker)
             registrar.point(config.alias, version)
@@ -119,15 +121,18 @@ class _Registrar:
             return min(int(version.version) for version in found)
         figures = model_figures(evaluation)
         model = self._logged_model(bundle, figures)
+        # MLflow's databases keep no model id with a version, so a tag does.
         tags = {**tracker.lineage, **self.identity, UID_TAG: tracker.uid}
+        tags[MODEL_TAG] = model.model_id
         tags |= {f"metric.{name}": repr(value) for name, value in figures.items()}
         made = self.store.client.create_model_version(
             self.name,
-            source=self._source(model),
+            source=f"models:/{model.model_id}",
             run_id=model.source_run_id,
             tags={name: value[:_LONGEST_TAG] for name, value in tags.items()},
             model_id=model.model_id,
         )
+        self._link(model, int(made.version))
         return int(made.version)
 
     def point(self, alias: str, version: int) -> None:
@@ -136,15 +141,10 @@ class _Registrar:
         if str(model.aliases.get(alias)) != str(version):
             self.store.client.set_registered_model_alias(self.name, alias, str(version))
 
-    def _source(self, model: Any) -> str:
-        """Return where the version's files are, in the form that the store takes.
-
-        A server looks a logged model up in its own store; a database opened directly would look
-        it up in whatever store this process has set globally, so there it is the location itself.
-        """
-        if self.store.is_server:
-            return f"models:/{model.model_id}"
-        return str(model.artifact_location)
+    def _link(self, model: Any, version: int) -> None:
+        """Let the logged model's page show the version, as MLflow itself does."""
+        value = json.dumps([{"name": self.name, "version": version}])
+        self.store.client.set_logged_model_tags(model.model_id, {_VERSIONS_TAG: value})
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException

@@ -94,7 +94,7 @@ class Spool:
     def __init__(self, folder: Path, header: RunHeader) -> None:
         self.folder = folder
         self.header = header
-        # Beside the folder: taking the lock of a spool that was just removed must not bring it back.
+        # Beside the folder: locking a spool that was just removed must not bring it back.
         self.lock = FileLock(folder.with_name(folder.name + _LOCK), thread_local=False)
         self._guard = threading.Lock()
         self._stream: Any = None
@@ -189,12 +189,16 @@ class Spool:
         """Remember how far the records were taken."""
         write_json(self.folder / _SENT, asdict(state))
 
+    @property
+    def rejected(self) -> Path:
+        """File of what the store refused; it outlives the spool."""
+        return self.folder.parent.parent / "rejected" / f"{self.header.uid}.jsonl"
+
     def reject(self, what: str, reason: str) -> None:
         """Keep a note of what the store refuses for good, so that the rest can pass."""
-        notes = self.folder.parent.parent / "rejected"
-        notes.mkdir(exist_ok=True)
+        self.rejected.parent.mkdir(exist_ok=True)
         note = {"run": self.header.stage, "what": what[:500], "reason": reason[:500]}
-        with (notes / f"{self.header.uid}.jsonl").open("a") as stream:
+        with self.rejected.open("a") as stream:
             stream.write(json.dumps(note) + "\n")
 
     def remove(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from cfmvc.errors import TrackingError
-from cfmvc.tracking.config import home_of, sqlite_file
+from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file
 
 # A dead server must be noticed quickly: who sends a spool tries again by itself.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -152,6 +152,24 @@ def patience() -> Iterator[None]:
         yield
     finally:
         os.environ.update({name: _IMPATIENT[name] for name in ours})
+
+
+@contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """Make a store MLflow's own default for a while.
+
+    MLflow resolves ``models:/`` addresses in its default store, whatever a client was given.
+    """
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = os.environ.get(URI_VARIABLE)
+    try:
+        with _use_tracking_uri(store.uri):
+            yield
+    finally:
+        os.environ.pop(URI_VARIABLE, None)
+        if before is not None:
+            os.environ[URI_VARIABLE] = before
 
 
 def is_refusal(error: Exception) -> bool:

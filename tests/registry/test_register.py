@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ def test_the_version_carries_its_figures_and_where_it_came_from(
         "metric.energy_distance": "0.1",
     }
     assert version.tags.items() >= expected.items()
-    model = store.client.get_logged_model(version.model_id)
+    model = store.client.get_logged_model(version.tags["cfmvc.model_id"])
     assert {m.key: m.value for m in model.metrics} == EVALUATION["model"]
-    assert run.outputs.model_outputs[0].model_id == version.model_id
+    assert run.outputs.model_outputs[0].model_id == model.model_id
     assert str(workspace) not in str(made.as_json())
 
 
@@ -96,38 +97,34 @@ class Killed(BaseException):
     """What a test puts in the place of SIGKILL."""
 
 
-@pytest.mark.parametrize("is_after", [False, True])
 @pytest.mark.parametrize("step", _STEPS)
-def test_a_kill_between_any_two_steps_leaves_one_whole_version(
+def test_a_kill_after_any_step_leaves_one_whole_version(
     workspace: Path,
     store: Store,
     bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
-    is_after: bool,
 ) -> None:
     from mlflow import MlflowClient
 
     real = getattr(MlflowClient, step)
 
-    def killed(client: Any, *arguments: Any, **options: Any) -> None:
-        if is_after:
-            real(client, *arguments, **options)
-        raise Killed
+    def killed(client: Any, *arguments: Any, **options: Any) -> Any:
+        done = real(client, *arguments, **options)
+        if threading.current_thread() is threading.main_thread():
+            raise Killed
+        return done  # the shipper's thread uses the same client
 
     with stage_run("register", workspace, CONFIG) as tracker:
         tracker.wait_for_run(60)
-    runs_before = len(runs_of(store))
     with monkeypatch.context() as patched, stage_run("register", workspace, CONFIG) as tracker:
         tracker.wait_for_run(60)
         patched.setattr(MlflowClient, step, killed)
         with pytest.raises(Killed):
             register_model(bundle, EVALUATION, REGISTER, tracker)
         patched.undo()
-    assert runs_before == 1
     assert register(workspace, bundle).version == 1
-    (version,) = store.client.search_model_versions("name = 'cfmvc'")
-    assert version.aliases == [] or version.aliases == ["candidate"]
+    assert len(store.client.search_model_versions("name = 'cfmvc'")) == 1
     assert store.client.get_model_version_by_alias("cfmvc", "candidate").version == 1
     models = store.client.search_logged_models(store.experiment_ids())
     assert [str(model.status) for model in models] == ["READY"]
@@ -182,7 +179,7 @@ def test_it_predicts_in_another_folder_without_our_checkout(
 def test_loading_executes_no_pickle(workspace: Path, store: Store, bundle: Path) -> None:
     register(workspace, bundle)
     version = store.client.get_model_version_by_alias("cfmvc", "candidate")
-    model = store.client.get_logged_model(version.model_id)
+    model = store.client.get_logged_model(version.tags["cfmvc.model_id"])
     folder = Path(model.artifact_location.removeprefix("file://"))
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {
@@ -202,7 +199,7 @@ def test_signature_example_and_requirements_are_there(
 
     register(workspace, bundle)
     version = store.client.get_model_version_by_alias("cfmvc", "candidate")
-    model = store.client.get_logged_model(version.model_id)
+    model = store.client.get_logged_model(version.tags["cfmvc.model_id"])
     folder = Path(model.artifact_location.removeprefix("file://"))
     signature = Model.load(str(folder)).signature
     required = [column.name for column in signature.inputs if column.required]

@@ -13,13 +13,15 @@ from cfmvc.tracking.sweep import sweep
 from tests.tracking.conftest import CONFIG, Start, artifact_text, runs_of, steps_of
 
 
-def test_an_exception_fails_the_run_and_is_passed_on(workspace: Path, store: Store) -> None:
-    with (
-        pytest.raises(RuntimeError, match="flux"),
-        stage_run("vae", workspace, CONFIG) as tracker,
-    ):
+def fail(workspace: Path) -> None:
+    with stage_run("vae", workspace, CONFIG) as tracker:
         tracker.log_metrics({"loss": 1.0}, 0)
         raise RuntimeError("no flux")
+
+
+def test_an_exception_fails_the_run_and_is_passed_on(workspace: Path, store: Store) -> None:
+    with pytest.raises(RuntimeError, match="no flux"):
+        fail(workspace)
     run = runs_of(store)["vae"]
     assert run.info.status == "FAILED"
     assert run.data.tags["cfmvc.error"] == "RuntimeError: no flux"

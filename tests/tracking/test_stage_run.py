@@ -87,7 +87,9 @@ def test_odd_names_and_long_values_are_made_to_fit(workspace: Path, store: Store
     assert len(run.data.tags["dvc.out.a_b"]) == 5000
 
 
-def test_what_the_store_refuses_does_not_hold_up_the_rest(workspace: Path, store: Store) -> None:
+def test_what_the_store_refuses_does_not_hold_up_the_rest(
+    workspace: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     with stage_run("vae", workspace, CONFIG) as tracker:
         tracker.log_params({"lr": "1"})
         tracker.wait_for_run(60)
@@ -99,6 +101,7 @@ def test_what_the_store_refuses_does_not_hold_up_the_rest(workspace: Path, store
     assert run.info.status == "FINISHED"
     assert run.data.params == {"lr": "1"} | {f"p{n}": str(n) for n in range(20)}
     (notes,) = (workspace / ".cfmvc" / "rejected").iterdir()
+    assert capsys.readouterr().err == f"tracking: the store refused some values; see {notes}\n"
     (note,) = notes.read_text().splitlines()
     assert "'lr'" in json.loads(note)["what"]
 

@@ -75,7 +75,7 @@ def stage_run(
             raise
         finally:
             spool.append({"kind": "end", "status": status, "tags": failure})
-            _say_what_is_kept(spool, shipper.close(config.flush_seconds), workspace)
+            _say_what_is_missing(spool, shipper.close(config.flush_seconds), workspace)
 
 
 def _header(
@@ -105,7 +105,9 @@ def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
     return "FAILED", {"cfmvc.error": f"{type(error).__name__}: {error}"}
 
 
-def _say_what_is_kept(spool: Spool, reason: Exception | None, workspace: Path) -> None:
+def _say_what_is_missing(spool: Spool, reason: Exception | None, workspace: Path) -> None:
+    if spool.rejected.exists():
+        print(f"tracking: the store refused some values; see {spool.rejected}", file=sys.stderr)
     if reason is None:
         return
     spool.close()
