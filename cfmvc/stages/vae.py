@@ -66,7 +66,14 @@ def fit_vae(
         model.decoder.calibrate(torch.from_numpy(mean_counts).float(), float(np.median(library)))
         history = train(
             "train_vae",
-            VaeObjective(model, vae.beta, vae.kl_warmup, vae.lambda_adv, vae.tech_penalty),
+            VaeObjective(
+                model,
+                vae.beta,
+                vae.kl_warmup,
+                vae.lambda_adv,
+                vae.tech_penalty,
+                vae.lambda_batch,
+            ),
             TableSource(cells.train, vae.cells_per_step, vae.seed, device),
             TableSource(cells.val, vae.cells_per_step, vae.seed, device)
             if len(cells.val)

@@ -35,6 +35,9 @@ class VaeConfig(LoopConfig):
     beta: float = Field(ge=0, description="weight of the KL terms")
     tech_penalty: float = Field(ge=0, description="weight of KL_tech, relative to KL_int")
     kl_warmup: float = Field(ge=0, le=1, description="share of the epochs in which beta rises")
+    lambda_batch: float = Field(
+        ge=0, description="strength with which batches are drawn together in z_int"
+    )
     lambda_adv: float = Field(
         ge=0, description="weight of the adversary that reads the perturbation from z_int"
     )

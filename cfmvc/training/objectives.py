@@ -43,6 +43,39 @@ class Objective(Protocol):
         """Return the loss on some cells."""
 
 
+class BatchOffsets(nn.Module):
+    """Pushes the controls of each batch, in ``z_int``, towards the centre of their cell type.
+
+    The means are averages over many steps, so that few cells a step are enough; the push is linear
+    in ``z_int`` and vanishes with the offsets. Controls alone, because batches may differ in their
+    perturbations.
+    """
+
+    sums: torch.Tensor
+    sizes: torch.Tensor
+
+    def __init__(self, n_batch: int, n_ct: int, dim_int: int, decay: float = 0.98) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("sums", torch.zeros(n_ct, n_batch, dim_int))
+        self.register_buffer("sizes", torch.zeros(n_ct, n_batch, 1))
+
+    def forward(self, z_int: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Return a scalar whose gradient is the push; its value means nothing."""
+        is_control = ~(cells.p != 0).any(1, keepdim=True)
+        where = (cells.cell_type, cells.batch)
+        finite = torch.isfinite(z_int.detach()).all(1, keepdim=True) & is_control
+        self.sums.mul_(self.decay).index_put_(
+            where, torch.where(finite, z_int.detach(), torch.zeros_like(z_int)), accumulate=True
+        )
+        self.sizes.mul_(self.decay).index_put_(where, finite.to(z_int.dtype), accumulate=True)
+        means = self.sums / self.sizes.clamp_min(1e-6)
+        known = (self.sizes > 1.0).to(z_int.dtype)
+        centre = (means * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1.0)
+        offsets = ((means - centre) * known)[where]
+        return (z_int * offsets * is_control).sum(1).mean()
+
+
 class VaeObjective:
     """``-E log p(x|z) + beta (KL_int + tech_penalty KL_tech)``, beta rising linearly at first.
 
@@ -57,19 +90,20 @@ class VaeObjective:
         kl_warmup: float = 0.0,
         lambda_adv: float = 0.0,
         tech_penalty: float = 1.0,
+        lambda_batch: float = 0.0,
     ) -> None:
         self.model, self.beta, self.kl_warmup = model, beta, kl_warmup
         self.tech_penalty = tech_penalty
-        self.lambda_adv, self.ramp = lambda_adv, 1.0
-        n_perts, dim_int = model.sizes["n_perts"], model.sizes["dim_int"]
-        self.adversary = None
-        if lambda_adv > 0:
-            self.adversary = nn.Linear(dim_int, n_perts).to(model.latent_mean.device)
+        self.ramp = 1.0
+        self.lambda_batch, self.lambda_adv = lambda_batch, lambda_adv
+        sizes, device = model.sizes, model.latent_mean.device
+        self.adversary = nn.Linear(sizes["dim_int"], sizes["n_perts"]).to(device)
+        self.offsets = BatchOffsets(sizes["n_batch"], sizes["n_ct"], sizes["dim_int"]).to(device)
 
     def modules(self) -> list[nn.Module]:
-        """Return encoder and decoder, and the adversary where there is one."""
+        """Return encoder and decoder, and the adversary where it has a weight."""
         learning: list[nn.Module] = [self.model.encoder, self.model.decoder]
-        return learning if self.adversary is None else [*learning, self.adversary]
+        return [*learning, self.adversary] if self.lambda_adv > 0 else learning
 
     def start_epoch(self, progress: float) -> None:
         """Raise beta from 0 over the first ``kl_warmup`` of the epochs."""
@@ -87,9 +121,11 @@ class VaeObjective:
             "kl_int": kl_int.mean(),
             "kl_tech": kl_tech.mean(),
         }
-        if self.adversary is not None:
+        if self.lambda_adv > 0:
             parts["adversary"] = self._adversary_loss(z_int, cells.p)
             total = total + self.lambda_adv * parts["adversary"]
+        if self.lambda_batch > 0 and model.encoder.training:
+            total = total + self.lambda_batch * self.offsets(z_int, cells)
         probes = {
             "input": cells.x.sum(),
             "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
@@ -101,7 +137,6 @@ class VaeObjective:
 
     def _adversary_loss(self, z_int: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the perturbation; its gradient reaches the encoder reversed."""
-        assert self.adversary is not None
         logits = self.adversary(_Reversed.apply(z_int))
         return nn.functional.binary_cross_entropy_with_logits(logits, (p > 0).to(logits.dtype))
 

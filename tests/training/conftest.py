@@ -75,6 +75,7 @@ def vae_config() -> VaeConfig:
         beta=1.0,
         tech_penalty=1.0,
         kl_warmup=0.3,
+        lambda_batch=0.1,
         lambda_adv=0.0,
     )
 
