@@ -21,7 +21,7 @@ demo: env
 	cfmvc summary
 
 test: env
-	python -m pytest -n 2 --dist worksteal
+	python -m pytest -n 2 --dist loadfile
 
 lint: env
 	ruff check .

@@ -130,7 +130,7 @@ def project(tmp_path: Path) -> Project:
     return new_project(tmp_path, SMALL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project whose pipeline has run once, for tests that only look at it."""
     project = new_project(tmp_path_factory.mktemp("built"), SMALL)
