@@ -14,7 +14,7 @@ import torch
 from cfmvc.data import CellTable
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.models import load_bundle
-from cfmvc.stages.flow import encode_reference
+from cfmvc.stages.flow import encode_table
 from cfmvc.stages.prepared import load_prepared
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     bundle, cells = load_bundle(arguments.bundle), load_prepared(arguments.cells)
     seen = cells[(cells.obs["split"] != "test").to_numpy()]
     table = CellTable.from_adata(seen, bundle.vocabulary)
-    encoded = encode_reference(bundle.model, table, torch.device("cpu"))
+    encoded = encode_table(bundle.model, table, torch.device("cpu"))
     latents = {"z_int": encoded.int_mean.numpy(), "z_tech": encoded.tech_mean.numpy()}
     labels = {
         name: seen.obs[name].astype(str).to_numpy(dtype=object)

@@ -25,7 +25,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield made
         _sync(made)
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+            os.replace(target, holder / "replaced")  # a folder cannot be renamed onto another
         os.replace(made, target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)

@@ -1,8 +1,10 @@
 """What every test may use."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 
 # Small matrices are slower on several threads, and the suite itself runs on both cores.
@@ -11,10 +13,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+# The published sets as their README describes them: cells and genes.
+PUBLISHED = {
+    "kang_pbmc_ifnb": (1556, 1267),
+    "papalexi_thp1_crispr": (16192, 299),
+    "airway_cftr_pig_confounded": (2722, 1339),
+}
+
+
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of the real data sets, which lies beside a developer's checkout."""
-    folder = PROJECT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("real data not at hand: no folder shared/data beside the checkout")
-    return folder
+def published() -> Callable[[str], Path]:
+    """Return a function from the name of a real data set to its file, where it is at hand.
+
+    The files lie beside a developer's checkout. A test that needs one is skipped, with the reason,
+    where it is missing or is not the published one.
+    """
+
+    def find(name: str) -> Path:
+        path = PROJECT.parent / "shared" / "data" / f"{name}.h5ad"
+        if not path.is_file():
+            pytest.skip(f"real data not at hand: no shared/data/{name}.h5ad beside the checkout")
+        with h5py.File(path) as file:
+            found = (len(file["obs/batch/codes"]), len(file["var/_index"]))
+        if found != PUBLISHED[name]:
+            expected = " x ".join(map(str, PUBLISHED[name]))
+            pytest.skip(
+                f"shared/data/{name}.h5ad is not the published file: it has "
+                f"{found[0]} x {found[1]} cells x genes instead of {expected}"
+            )
+        return path
+
+    return find

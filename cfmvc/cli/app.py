@@ -63,6 +63,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(CfmvcError.exit_code)
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(CfmvcError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -34,11 +34,11 @@ def fit_command(
 
     Example: cfmvc fit train.h5ad --out model --set flow.lr=5e-4
     """
-    from cfmvc.cli.fitting import fit_file
-    from cfmvc.errors import ConfigError
+    from cfmvc.cli.targets import check_target_model
 
-    if out.exists() and not force:
-        raise ConfigError(f"{out}: exists; choose another folder, or replace it with --force")
+    check_target_model(out, force)
+    from cfmvc.cli.fitting import fit_file  # torch comes along
+
     result = fit_file(train, out, settings or [], mapping or [], control, params, track)
     if as_json:
         print(json.dumps(result, indent=2))

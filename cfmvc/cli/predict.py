@@ -12,7 +12,7 @@ def predict_command(
     ],
     conditions: Annotated[
         Path,
-        typer.Option(help="CSV: perturbation,batch,cell_type,n_cells[,dose]; one row a condition."),
+        typer.Option(help="CSV: perturbation, batch, cell_type, n_cells and optionally dose."),
     ],
     out: Annotated[Path, typer.Option(help="AnnData file to write (.h5ad).")],
     controls: Annotated[
@@ -32,7 +32,8 @@ def predict_command(
     control: Annotated[
         str | None, typer.Option(help="Label of the unperturbed cells in the controls' file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Generate virtual cells.
@@ -44,6 +45,9 @@ def predict_command(
     """
     import json
 
+    from cfmvc.cli.targets import check_target_file
+
+    check_target_file(out, [conditions, *([] if controls is None else [controls])], force)
     from cfmvc.cli.predicting import predict_file
 
     result = predict_file(

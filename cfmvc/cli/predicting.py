@@ -3,17 +3,18 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from anndata import AnnData
 
 from cfmvc.cli.columns import mapped
 from cfmvc.config import default_params_file, parse_section, read_yaml
-from cfmvc.data.canonical import load_controls, write_canonical
+from cfmvc.data.canonical import load_controls, rename_control, write_canonical
 from cfmvc.data.config import DataConfig
-from cfmvc.errors import ConfigError, DataError
+from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
+from cfmvc.stages.compute import ComputeConfig, Device, use
 from cfmvc.stages.predict import predict_cells
 
 
@@ -30,7 +31,10 @@ def predict_file(
     device: str,
 ) -> dict[str, Any]:
     """Read model, conditions and controls; write the virtual cells; return what was made."""
-    bundle = load_bundle(bundle_folder(model), device)
+    if device not in get_args(Device):
+        raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
+    where = use(ComputeConfig(device=device, n_threads=0))  # type: ignore[arg-type]
+    bundle = load_bundle(bundle_folder(model), where)
     prediction = predict_cells(
         bundle,
         _read_conditions(conditions),
@@ -78,4 +82,8 @@ def _read_conditions(path: Path) -> pd.DataFrame:
 
 def _read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
     data = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
-    return load_controls(path, mapped(data, mapping, control or bundle.vocabulary.control))
+    known = bundle.vocabulary.control
+    cells = load_controls(path, mapped(data, mapping, control or known))
+    if control is not None and control != known:
+        rename_control(cells, known)
+    return cells

@@ -173,10 +173,10 @@ class SingleCellDataset(Dataset[dict[str, Any]]):
             adata.layers["X"] = adata.X
         self.table = CellTable.from_adata(adata, self.vocabulary, gene_key)
         values = self.table.counts.data
-        if not np.isfinite(values).all() or (values < 0).any():
+        if not np.isfinite(values).all() or (values < 0).any() or (values % 1 != 0).any():
             raise DataError(
-                f"layers['{gene_key}']: counts must be finite and non-negative; "
-                "`cfmvc data check FILE` names the cells"
+                f"layers['{gene_key}']: counts must be finite, non-negative integers (raw, not "
+                "log-normalised); `cfmvc data check FILE` names the cells"
             )
 
     @property
@@ -231,5 +231,9 @@ def _check(adata: AnnData, gene_key: str) -> None:
     ]
     if missing:
         raise DataError(f"obs: no column {listed(missing)}; columns: {listed(adata.obs.columns)}")
+    for column in ("perturbation", "batch", "cell_type"):
+        if adata.obs[column].isna().any():
+            n_missing = int(adata.obs[column].isna().sum())
+            raise DataError(f"obs['{column}']: {n_missing} of {adata.n_obs} labels are missing")
     if gene_key != "X" and gene_key not in adata.layers:
         raise DataError(f"layers: no layer '{gene_key}'; layers: {listed(adata.layers)}")

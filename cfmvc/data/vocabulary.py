@@ -89,6 +89,10 @@ class Vocabulary:
             if len(unique)
             else np.zeros((0, len(self.perturbations)), dtype=np.float32)
         )
+        if (codes < 0).any():
+            raise DataError(
+                f"perturbation: {int((codes < 0).sum())} of {len(codes)} labels are missing"
+            )
         matrix = rows[codes]
         if doses is None:
             return matrix

@@ -7,8 +7,8 @@ import torch
 from sklearn.decomposition import PCA
 
 from cfmvc.models.bundle import Bundle
+from cfmvc.stages.flow import encode_table
 from cfmvc.stages.vae import TrainingCells
-from cfmvc.training.sources import TableSource, encode_latents
 
 _MOST_CELLS = 3000
 _MOST_COLOURS = 10
@@ -42,14 +42,12 @@ def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
 
     rows = np.random.default_rng(0).permutation(len(cells.train))[:_MOST_CELLS]
     table = cells.train.subset(np.sort(rows))
-    source = TableSource(table, 1024, 0, bundle.device)
-    order = np.concatenate([some for some, _ in source.epoch(0)])
-    latents = encode_latents(bundle.model, (some for _, some in source.epoch(0)))
-    points = PCA(2, random_state=0).fit_transform(latents.mean.cpu().numpy())
+    latents = encode_table(bundle.model, table, bundle.device)
+    points = PCA(2, random_state=0).fit_transform(latents.int_mean.cpu().numpy())
     labels = {
         "perturbation": _perturbation_names(latents.p, bundle.vocabulary.perturbations),
-        "cell type": np.asarray(bundle.vocabulary.cell_types)[table.cell_type[order]],
-        "batch": np.asarray(bundle.vocabulary.batches)[table.batch[order]],
+        "cell type": np.asarray(bundle.vocabulary.cell_types)[table.cell_type],
+        "batch": np.asarray(bundle.vocabulary.batches)[table.batch],
     }
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, 3), labels.items(), strict=True):

@@ -13,6 +13,7 @@ from cfmvc.errors import ConfigError, listed
 
 FIXED_STEP = ("euler", "midpoint", "rk4")
 SOLVERS = (*FIXED_STEP, "dopri5")
+_RTOL, _ATOL = 1e-5, 1e-6  # of the adaptive solver: single precision has no more to give
 
 Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -36,26 +37,22 @@ class _Guard:
     """Replaces non-finite velocities by 0 and remembers where they were."""
 
     velocity: Velocity
-    n_steps: int
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    step: int = 0
+    seen: list[tuple[int, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     def __call__(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         v = self.velocity(t, z)
         finite = torch.isfinite(v)
-        self.seen.append((t, ~finite.all(dim=1)))
+        self.seen.append((self.step, t, ~finite.all(dim=1)))
         return torch.where(finite, v, torch.zeros_like(v))
 
     def events(self) -> list[NonFiniteVelocity]:
         """Read the flags back, once, after the integration."""
-        if not self.seen or not torch.stack([bad.any() for _, bad in self.seen]).any():
+        if not self.seen or not torch.stack([bad.any() for _, _, bad in self.seen]).any():
             return []
         return [
-            NonFiniteVelocity(
-                min(int(float(t) * self.n_steps), self.n_steps - 1),
-                float(t),
-                bad.nonzero().reshape(-1).tolist(),
-            )
-            for t, bad in self.seen
+            NonFiniteVelocity(step, float(t), bad.nonzero().reshape(-1).tolist())
+            for step, t, bad in self.seen
             if bad.any()
         ]
 
@@ -87,7 +84,7 @@ def integrate(
         raise ConfigError(f"solver '{method}': unknown; valid: {listed(SOLVERS)}")
     if n_steps < 1:
         raise ConfigError(f"n_steps: must be at least 1 (got {n_steps})")
-    guard = _Guard(velocity, n_steps)
+    guard = _Guard(velocity)
     # The solver's grid is the steps themselves; the adaptive one reports the end alone.
     n_times = n_steps + 1 if method in FIXED_STEP else 2
     times = torch.linspace(0.0, 1.0, n_times, dtype=z_0.dtype, device=z_0.device)
@@ -95,7 +92,7 @@ def integrate(
     return end, guard.events()
 
 
-def _last(velocity: Velocity, z_0: torch.Tensor, times: torch.Tensor, method: str) -> torch.Tensor:
+def _last(velocity: _Guard, z_0: torch.Tensor, times: torch.Tensor, method: str) -> torch.Tensor:
     """Integrate interval by interval, so that the path in between is not kept in memory.
 
     The displacement from ``z_0`` is integrated, not the state: where the velocity is zero it stays
@@ -103,6 +100,14 @@ def _last(velocity: Velocity, z_0: torch.Tensor, times: torch.Tensor, method: st
     """
     moved = torch.zeros_like(z_0)
     for start in range(len(times) - 1):
-        interval = times[start : start + 2]
-        moved = odeint(lambda t, d: velocity(t, z_0 + d), moved, interval, method=method)[-1]
+        velocity.step, interval = start, times[start : start + 2]
+        states = odeint(
+            lambda t, d: velocity(t, z_0 + d),
+            moved,
+            interval,
+            rtol=_RTOL,
+            atol=_ATOL,
+            method=method,
+        )
+        moved = states[-1]
     return z_0 + moved

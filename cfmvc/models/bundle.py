@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cfmvc.data.vocabulary import Vocabulary
@@ -81,7 +82,7 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
     try:
         description = read_json(folder / DESCRIPTION)
         weights = load_file(folder / WEIGHTS, device=str(device))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CfmvcError(
             f"{folder}: not a cfmvc model (expected {DESCRIPTION} and {WEIGHTS}): {error}"
         ) from error

@@ -10,9 +10,10 @@ from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.flow.divergences import DIVERGENCES, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
 from cfmvc.flow.solvers import NonFiniteVelocity, integrate
-from cfmvc.models.context import ContextEncoder
+from cfmvc.models.context import ContextEncoder, is_control
 from cfmvc.models.decoder import DecoderVAE
 from cfmvc.models.encoder import EncoderVAE, draw
+from cfmvc.models.layers import evaluating
 from cfmvc.models.likelihoods import nb_negative_log_likelihood, nb_sample
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.models.velocity_field import FlowField
@@ -130,7 +131,7 @@ class CFMVCModel(nn.Module):
         self, x: torch.Tensor, z_int: torch.Tensor, z_tech: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``-log p(x | z)`` of each cell, ``(B,)`` in nats, and the means ``(B, G)``."""
-        counts = x.clamp_min(0.0)
+        counts = x.to(self.latent_mean.dtype).clamp_min(0.0)
         mean, theta = self.decoder(z_int, z_tech, counts.sum(1))
         return nb_negative_log_likelihood(counts, mean, theta), mean
 
@@ -167,8 +168,8 @@ class CFMVCModel(nn.Module):
         detach
             Cut the gradient to the encoder (off in joint training alone).
         """
-        z_1 = self.standardise(z_int.detach() if detach else z_int)
-        weight = torch.ones(len(z_1), dtype=z_1.dtype, device=z_1.device)
+        z_1 = self.standardise((z_int.detach() if detach else z_int).to(self.latent_mean.dtype))
+        weight = torch.ones_like(z_1[:, 0])
         if self.source == "noise":
             start = torch.randn_like(z_1) if z_0 is None else z_0
         elif z_0 is not None:
@@ -183,8 +184,10 @@ class CFMVCModel(nn.Module):
         dist_loss = torch.zeros_like(fm_loss)
         if lambda_dist > 0:
             arrived = path.z_t + (1.0 - path.t) * velocity
-            same = same_condition(p, batch_idx, ct_idx)
-            dist_loss = DIVERGENCES[self.divergence](arrived, z_1, same)
+            # Rows without a source are in no population; those that have one keep their place.
+            present = (weight > 0)[:, None]
+            same = same_condition(p, batch_idx, ct_idx, present)
+            dist_loss = DIVERGENCES[self.divergence](torch.where(present, arrived, z_1), z_1, same)
         total = fm_loss + lambda_dist * dist_loss
         if lambda_reg > 0:
             total = total + lambda_reg * self.field.mix(alpha).square().mean()
@@ -278,7 +281,8 @@ class CFMVCModel(nn.Module):
             z_tech = draw(*self.encoder.tech_prior(batch_idx))
         if library is None and self.reference is not None:
             library = self.reference.library[self.reference.nearest(p, batch_idx, ct_idx)]
-        mean, theta = self.decoder(z_1, z_tech, library)
+        with evaluating(self.decoder):
+            mean, theta = self.decoder(z_1, z_tech, library)
         return mean if use_mean else nb_sample(mean, theta)
 
     # -- latents ----------------------------------------------------------------------------
@@ -292,15 +296,30 @@ class CFMVCModel(nn.Module):
         return standardised * self.latent_std + self.latent_mean
 
     @torch.no_grad()
-    def fit_standardisation(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Take centre and spread of the training cells' posteriors, both ``(n, dim_int)``.
+    def fit_standardisation(self, cells: ReferenceCells) -> None:
+        """Take centre and spread of the training cells' posteriors; those not finite do not count.
 
         The spread is that of draws, between and within cells: a dimension that the VAE does not
         use has means that hardly differ, and would be blown up if they alone counted.
+
+        Raises
+        ------
+        DataError
+            If no cell was encoded to finite numbers.
         """
-        self.latent_mean.copy_(mean.mean(0))
-        spread = mean.var(0, unbiased=False) + std.square().mean(0)
+        finite = cells.select(cells.is_finite)
+        if len(finite) == 0:
+            raise DataError("no cell could be encoded: all latents are NaN or infinite")
+        self.latent_mean.copy_(finite.int_mean.mean(0))
+        spread = finite.int_mean.var(0, unbiased=False) + finite.int_std.square().mean(0)
         self.latent_std.copy_(spread.sqrt().clamp_min(1e-6))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "CFMVCModel":
+        """Let the reference cells follow the module to its device."""
+        super()._apply(fn, recurse)
+        if self.reference is not None:
+            self.reference = self.reference.to(self.latent_mean.device)
+        return self
 
     def _reference_controls(
         self, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
@@ -319,9 +338,9 @@ def _controls_among(
     z: torch.Tensor, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pick a control cell of the same stratum for each row; weight 0 where there is none."""
-    is_control = ~(p[:, 1:] != 0).any(1)
-    candidates = (same_condition(batch_idx, ct_idx) & is_control[None, :]).to(z.dtype)
-    weight = (candidates.sum(1) > 0).to(z.dtype) * (~is_control).to(z.dtype)
+    unperturbed = is_control(p)
+    candidates = (same_condition(batch_idx, ct_idx) & unperturbed[None, :]).to(z.dtype)
+    weight = (candidates.sum(1) > 0).to(z.dtype) * (~unperturbed).to(z.dtype)
     chosen = torch.multinomial(candidates + 1e-9, 1).reshape(-1)
     return z[chosen], weight
 

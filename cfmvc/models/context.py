@@ -9,6 +9,11 @@ EMBEDDING = 8
 SPATIAL = 16
 
 
+def is_control(p: torch.Tensor) -> torch.Tensor:
+    """Return which perturbation vectors ``(B, K)`` mean no perturbation; column 0 is ignored."""
+    return ~(p[:, 1:] != 0).any(1)
+
+
 class ContextEncoder(nn.Module):
     """Covariates to ``context``; perturbation and covariates to ``pert_alpha``.
 
@@ -83,7 +88,8 @@ class ContextEncoder(nn.Module):
         return context, self._alpha(p, context)
 
     def _alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        effect = nn.functional.linear(p[:, 1:], self.perturbation.weight[:, 1:])
+        weight = self.perturbation.weight
+        effect = nn.functional.linear(p[:, 1:].to(weight.dtype), weight[:, 1:])
         # SiLU(0) = 0: combinations may depart from the sum of their parts, zero stays zero.
         effect = effect + nn.functional.silu(self.interaction(effect))
         return effect * (1.0 + self.gate(torch.cat([effect, context], dim=1)))

@@ -83,7 +83,8 @@ class EncoderVAE(nn.Module):
             Column numbers, ``(B,)``.
         """
         covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
-        h = self.hidden(torch.cat([torch.log1p(x.clamp_min(0.0)), *covariates], dim=1))
+        logged = torch.log1p(x.to(covariates[0].dtype).clamp_min(0.0))
+        h = self.hidden(torch.cat([logged, *covariates], dim=1))
         int_mean, int_logvar, tech_mean, tech_logvar = self.moments(h).split(self.dims, dim=1)
         return Posterior(int_mean, _clamped(int_logvar), tech_mean, _clamped(tech_logvar))
 

@@ -1,5 +1,8 @@
 """The one stack of layers that encoder, decoder and velocity field are made of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -30,7 +33,7 @@ def mlp(n_in: int, hidden: int, n_layers: int, dropout: float = 0.0) -> nn.Seque
 
 
 class LabelEmbedding(nn.Embedding):
-    """Label embedding that starts at zero and is dropped at random in training.
+    """Label embedding that starts near zero and is dropped at random in training.
 
     A label whose context was never trained (a cell type seen as control alone, say) then acts as
     "no label" instead of as noise, and what the field learns leans on the cell's state first.
@@ -38,7 +41,7 @@ class LabelEmbedding(nn.Embedding):
 
     def __init__(self, n_labels: int, dim: int, label_dropout: float = 0.0) -> None:
         super().__init__(n_labels, dim)
-        nn.init.zeros_(self.weight)
+        nn.init.normal_(self.weight, std=0.02)
         self.label_dropout = label_dropout
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
@@ -48,3 +51,16 @@ class LabelEmbedding(nn.Embedding):
             keep = torch.rand(len(labels), 1, device=vectors.device) >= self.label_dropout
             vectors = vectors * keep
         return vectors
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into ``eval()`` inside the block, and each back into the mode it was in."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, was_training in modes:
+            part.training = was_training

@@ -33,9 +33,9 @@ def nb_log_likelihood(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) 
     ``lgamma`` is evaluated on the non-zeros alone, which is exact.
     """
     theta = theta.expand_as(mean)
-    zero_part = -theta * torch.log1p(mean / theta)
+    value = -theta * torch.log1p(mean / theta)  # all there is where x = 0
     where = (x != 0).nonzero(as_tuple=True)  # NaN counts as non-zero, and stays visible
-    return zero_part.index_put(where, _count_part(x[where], mean[where], theta[where]), True)
+    return value.index_put(where, _counted(x[where], mean[where], theta[where]).to(value.dtype))
 
 
 def nb_negative_log_likelihood(
@@ -46,10 +46,11 @@ def nb_negative_log_likelihood(
     Parameters as in :func:`nb_log_likelihood`, of which it is the sum without the dense copy.
     """
     theta = theta.expand_as(mean)
-    rows, columns = (x != 0).nonzero(as_tuple=True)
-    counts = _count_part(x[rows, columns], mean[rows, columns], theta[rows, columns])
-    per_cell = (theta * torch.log1p(mean / theta)).sum(1)
-    return per_cell.index_add(0, rows, -counts)
+    where = (x != 0).nonzero(as_tuple=True)
+    zero_part = -theta * torch.log1p(mean / theta)
+    counted = _counted(x[where], mean[where], theta[where])
+    more = (counted - zero_part[where].double()).to(mean.dtype)
+    return -zero_part.sum(1).index_add(0, where[0], more)
 
 
 def nb_sample(mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -115,14 +116,17 @@ def _causes(
     return causes
 
 
-def _count_part(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Return the terms that vanish at ``x = 0``, for a flat list of other counts."""
-    # lgamma(x + theta) - lgamma(theta) cancels up to 6 digits at large theta: double precision.
-    wide_x, wide_theta = x.double().clamp_min(0.0), theta.double()
-    rising = torch.lgamma(wide_x + wide_theta) - torch.lgamma(wide_theta)
-    floored = mean.clamp_min(_MEAN_FLOOR)
-    scaled = x * (torch.log(floored) - torch.log(theta + floored))
-    return (rising - torch.lgamma(wide_x + 1.0)).to(mean.dtype) + scaled
+def _counted(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of a flat list of counts that are not 0, in double precision.
+
+    In single precision ``lgamma(x + theta) - lgamma(theta)`` cancels six digits at large theta, and
+    its sum with the other terms the rest.
+    """
+    counts, floored, size = x.double(), mean.double().clamp_min(_MEAN_FLOOR), theta.double()
+    counts = counts.clamp_min(0.0)
+    rising = torch.lgamma(counts + size) - torch.lgamma(size) - torch.lgamma(counts + 1.0)
+    scaled = counts * torch.log1p(size / floored) + size * torch.log1p(floored / size)
+    return rising - scaled
 
 
 def _finite_range(values: torch.Tensor) -> tuple[float, float]:

@@ -1,13 +1,21 @@
-"""Training cells that a model keeps: library sizes to draw from, control latents to start from."""
+"""Encoded cells: the table that the flow learns from, and what a model keeps to generate from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 
+from cfmvc.data.dataset import Cells
+from cfmvc.models.context import is_control
+from cfmvc.models.encoder import EncoderVAE
+from cfmvc.models.layers import evaluating
+
+KEPT_PER_CONDITION = 500  # cells of each condition that a model keeps
+
 
 @dataclass(frozen=True)
 class ReferenceCells:
-    """Encoded training cells, a bounded number of each condition.
+    """Encoded cells and their conditions; on one device.
 
     Parameters
     ----------
@@ -39,7 +47,24 @@ class ReferenceCells:
     @property
     def is_control(self) -> torch.Tensor:
         """Which cells are unperturbed, ``(n,)`` bool."""
-        return ~(self.p != 0).any(1)
+        return is_control(self.p)
+
+    @property
+    def is_finite(self) -> torch.Tensor:
+        """Which cells were encoded to finite numbers, ``(n,)`` bool."""
+        return torch.isfinite(self.int_mean).all(1) & torch.isfinite(self.int_std).all(1)
+
+    def bounded(self, most: int) -> "ReferenceCells":
+        """Return at most ``most`` cells of each condition, drawn with a fixed seed."""
+        covariates = torch.stack([self.batch, self.cell_type], dim=1).to(self.p)
+        key = torch.cat([self.p, covariates], dim=1).cpu()
+        _, member = torch.unique(key, dim=0, return_inverse=True)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        by_condition = order[torch.argsort(member[order], stable=True)]
+        sizes = torch.bincount(member)
+        rank = torch.arange(len(self)) - (sizes.cumsum(0) - sizes)[member[by_condition]]
+        kept = by_condition[rank < most].sort().values
+        return self.select(kept.to(self.p.device))
 
     def select(self, rows: torch.Tensor) -> "ReferenceCells":
         """Return some cells (indices or a boolean mask)."""
@@ -97,3 +122,25 @@ class ReferenceCells:
             if mask.any():
                 return mask.nonzero().reshape(-1)
         return torch.arange(len(self), device=p.device)
+
+
+@torch.no_grad()
+def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells]) -> ReferenceCells:
+    """Encode cells once, with the encoder in ``eval()`` and left in the mode it was in.
+
+    Parameters
+    ----------
+    encoder
+        A trained encoder.
+    cells
+        Cells, some at a time.
+    """
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for some in cells:
+        with evaluating(encoder):
+            q = encoder.posterior(some.x, some.batch, some.cell_type)
+        int_std, tech_std = torch.exp(0.5 * q.int_logvar), torch.exp(0.5 * q.tech_logvar)
+        moments = (q.int_mean, int_std, q.tech_mean, tech_std)
+        place = () if some.spatial is None else (some.spatial,)
+        parts.append((some.p, some.batch, some.cell_type, some.x.sum(1), *moments, *place))
+    return ReferenceCells(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -58,7 +58,7 @@ class FlowField(nn.Module):
     def forward(
         self,
         z_t: torch.Tensor,
-        t: torch.Tensor,
+        t: torch.Tensor | float,
         context: torch.Tensor,
         pert_alpha: torch.Tensor,
     ) -> torch.Tensor:
@@ -78,8 +78,9 @@ class FlowField(nn.Module):
         velocity = torch.einsum("bj,bjd->bd", self.mix(pert_alpha), fields)
         return velocity if self.base is None else velocity + self.base(h)
 
-    def _gamma(self, t: torch.Tensor, z_t: torch.Tensor) -> torch.Tensor:
+    def _gamma(self, t: torch.Tensor | float, z_t: torch.Tensor) -> torch.Tensor:
         """Return sines and cosines of the time, ``(B, TIME_FEATURES)``."""
-        angle = t.reshape(-1, 1) * self.frequencies.to(z_t.dtype)
+        times = torch.as_tensor(t, dtype=z_t.dtype, device=z_t.device)
+        angle = times.reshape(-1, 1) * self.frequencies.to(z_t.dtype)
         features = torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
         return features.expand(len(z_t), -1)

@@ -12,11 +12,13 @@ from pydantic import Field
 from cfmvc.config import Section
 from cfmvc.errors import ConfigError
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class ComputeConfig(Section):
     """Where and how to compute."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
 
 

@@ -2,23 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
-from cfmvc.models.reference import ReferenceCells
+from cfmvc.models.reference import KEPT_PER_CONDITION, ReferenceCells, encode_cells
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
 from cfmvc.training.loop import History, train
 from cfmvc.training.objectives import FlowObjective, JointObjective
-from cfmvc.training.sources import LatentSource, TableSource, encode_latents
+from cfmvc.training.sources import LatentSource, TableSource
 
 _ENCODE_CELLS = 4096  # cells encoded at a time
-_KEPT_PER_CONDITION = 500  # reference cells that a model keeps of each condition
 
 
 def fit_flow(
@@ -46,8 +44,8 @@ def fit_flow(
     """
     with seeded(flow.seed, device):
         model = _with_new_flow(bundle.model, flow).to(device)
-        latents = [encode_latents(model, _all(table, device)) for table in (cells.train, cells.val)]
-        model.fit_standardisation(latents[0].mean, latents[0].std)
+        latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
+        model.fit_standardisation(latents[0])
         sources = [
             LatentSource(
                 some,
@@ -69,7 +67,7 @@ def fit_flow(
             device,
             callbacks,
         )
-        model.reference = reference_cells(model, cells.train, device)
+        model.reference = latents[0].bounded(KEPT_PER_CONDITION)
     settings = {**bundle.settings, "flow": flow.model_dump()}
     return _replaced(bundle, model, settings), history
 
@@ -96,50 +94,14 @@ def fit_joint(
             device,
             callbacks,
         )
-        model.reference = reference_cells(model, cells.train, device)
+        encoded = encode_table(model, cells.train, device)
+        model.reference = encoded.bounded(KEPT_PER_CONDITION)
     return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
 
 
-@torch.no_grad()
-def reference_cells(
-    model: CFMVCModel, table: CellTable, device: torch.device, most: int = _KEPT_PER_CONDITION
-) -> ReferenceCells:
-    """Encode up to ``most`` cells of each condition, for the model to keep.
-
-    Parameters
-    ----------
-    model
-        With a trained VAE.
-    table
-        Training cells.
-    device
-        Where the model is.
-    most
-        Cells of each condition, drawn with a fixed seed.
-    """
-    rng = np.random.default_rng(0)
-    key = np.stack([table.condition, table.batch, table.cell_type], axis=1)
-    _, member = np.unique(key, axis=0, return_inverse=True)
-    order = rng.permutation(len(table))
-    rank = np.empty(len(table), dtype=np.int64)
-    by_condition = order[np.argsort(member.reshape(-1)[order], kind="stable")]
-    starts = np.searchsorted(member.reshape(-1)[by_condition], np.arange(member.max() + 1))
-    rank[by_condition] = np.arange(len(table)) - starts[member.reshape(-1)[by_condition]]
-    return encode_reference(model, table.subset(np.flatnonzero(rank < most)), device)
-
-
-@torch.no_grad()
-def encode_reference(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
+def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
     """Encode all cells of a table."""
-    model.eval()
-    parts: list[tuple[torch.Tensor, ...]] = []
-    for some in _all(table, device):
-        q = model.encoder.posterior(some.x, some.batch, some.cell_type)
-        int_std, tech_std = torch.exp(0.5 * q.int_logvar), torch.exp(0.5 * q.tech_logvar)
-        moments = (q.int_mean, int_std, q.tech_mean, tech_std)
-        place = () if some.spatial is None else (some.spatial,)
-        parts.append((some.p, some.batch, some.cell_type, some.x.sum(1), *moments, *place))
-    return ReferenceCells(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return encode_cells(model.encoder, _all(table, device))
 
 
 def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:

@@ -18,7 +18,7 @@ from cfmvc.models.encoder import draw
 from cfmvc.models.likelihoods import nb_sample
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.compute import seeded
-from cfmvc.stages.flow import encode_reference
+from cfmvc.stages.flow import encode_table
 
 _CHUNK = 4096  # cells generated at a time
 _REQUIRED = ("perturbation", "batch", "cell_type", "n_cells")
@@ -79,10 +79,21 @@ def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
         faults.append(
             f"n_cells: must be a positive integer (row {row + 1}: {clean['n_cells'][row]})"
         )
+    if "dose" in clean:
+        clean["dose"], bad = _doses(clean["dose"])
+        faults += [f"dose: not a number (row {row + 1})" for row in bad]
     if faults:
         raise DataError("\n".join(f"conditions: {fault}" for fault in faults))
     clean["n_cells"] = counts.astype(int)
     return clean
+
+
+def _doses(column: pd.Series) -> tuple[pd.Series, list[int]]:
+    """Return doses as numbers, NaN where the field is empty; and the rows of other text."""
+    text = column.astype(str).str.strip()
+    doses = pd.to_numeric(text, errors="coerce")
+    is_empty = column.isna() | text.str.lower().isin(["", "nan"])
+    return doses, np.flatnonzero(doses.isna() & ~is_empty).tolist()
 
 
 def predict_cells(
@@ -115,6 +126,8 @@ def predict_cells(
     DataError
         If genes differ, or a stratum has no controls to start from.
     """
+    if "flow" not in bundle.settings:
+        raise DataError("this model has no trained flow; give the folder that train_flow has made")
     asked = check_conditions(conditions)
     vocabulary, device = bundle.vocabulary, bundle.device
     doses = asked["dose"].to_numpy(float) if "dose" in asked else None
@@ -123,6 +136,8 @@ def predict_cells(
     cell_type = torch.from_numpy(vocabulary.cell_type_codes(asked["cell_type"].to_numpy()))
     with seeded(seed, device), torch.no_grad():
         background = _controls(bundle, controls)
+        if bundle.model.source == "control":
+            _expect_controls(asked, batch, cell_type, background)
         repeats = torch.from_numpy(asked["n_cells"].to_numpy())
         rows = torch.repeat_interleave(torch.arange(len(asked)), repeats)
         generator = _Generator(bundle, background, n_steps, method)
@@ -211,7 +226,27 @@ def _controls(bundle: Bundle, controls: AnnData | None) -> ReferenceCells | None
             f"cell types: {listed(bundle.vocabulary.cell_types)}"
         )
     table = CellTable.from_adata(usable, bundle.vocabulary)
-    return encode_reference(bundle.model, table, bundle.device)
+    return encode_table(bundle.model, table, bundle.device)
+
+
+def _expect_controls(
+    asked: pd.DataFrame,
+    batch: torch.Tensor,
+    cell_type: torch.Tensor,
+    background: ReferenceCells | None,
+) -> None:
+    """Raise unless there are controls of every stratum that a flow shall start from."""
+    strata = set()
+    if background is not None:
+        strata = set(zip(background.batch.tolist(), background.cell_type.tolist(), strict=True))
+    wanted = zip(batch.tolist(), cell_type.tolist(), strict=True)
+    rows = [row for row, stratum in enumerate(wanted) if stratum not in strata]
+    if rows:
+        names = [f"{asked['batch'][row]} | {asked['cell_type'][row]}" for row in rows]
+        raise DataError(
+            f"controls: no control cell of {listed(dict.fromkeys(names))} (batch | cell type), "
+            f"needed by {len(rows)} of {len(asked)} conditions"
+        )
 
 
 def _assemble(

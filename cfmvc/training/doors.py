@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.reference import KEPT_PER_CONDITION, encode_cells
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import FlowObjective, JointObjective, VaeObjective
-from cfmvc.training.sources import LatentSource, LoaderSource, encode_latents
+from cfmvc.training.sources import LatentSource, LoaderSource
 
 Loader = Iterable[Mapping[str, Any]]
 
@@ -51,14 +52,11 @@ def train_vae_stage(
     config = _loop_config(
         n_epochs, learning_rate, weight_decay, grad_clip_max_norm, nan_check_interval
     )
-    return train(
-        "train_vae",
-        VaeObjective(model, beta),
-        LoaderSource(train_loader, where),
-        None if val_loader is None else LoaderSource(val_loader, where),
-        config,
-        where,
-    ).as_dict()
+    source = LoaderSource(train_loader, where)
+    validation = None if val_loader is None else LoaderSource(val_loader, where)
+    history = train("train_vae", VaeObjective(model, beta), source, validation, config, where)
+    _remember(model, source)
+    return history.as_dict()
 
 
 def train_flow_stage(
@@ -102,18 +100,35 @@ def train_flow_stage(
     )
     loaders = [LoaderSource(train_loader, where)]
     loaders += [] if val_loader is None else [LoaderSource(val_loader, where)]
-    encoded = [encode_latents(model, (c for _, c in loader.epoch(0))) for loader in loaders]
-    model.fit_standardisation(encoded[0].mean, encoded[0].std)
+    encoded = [encode_cells(model.encoder, (c for _, c in loader.epoch(0))) for loader in loaders]
+    model.fit_standardisation(encoded[0])
     if not freeze_vae:
         joint = JointObjective(model, beta, lambda_dist=lambda_dist)
-        return train("train_joint", joint, loaders[0], _second(loaders), config, where).as_dict()
+        for module in joint.modules():
+            module.requires_grad_(True)  # a caller may have frozen the VAE for stage 2
+        history = train("train_joint", joint, loaders[0], _second(loaders), config, where)
+        _remember(model, loaders[0])
+        return history.as_dict()
     cells_per_step = getattr(train_loader, "batch_size", None) or config.cells_per_step
     sources = [
         LatentSource(latents, model, cells_per_step, config.seed, controls=encoded[0])
         for latents in encoded
     ]
     flow = FlowObjective(model, lambda_dist)
-    return train("train_flow", flow, sources[0], _second(sources), config, where).as_dict()
+    history = train("train_flow", flow, sources[0], _second(sources), config, where)
+    _remember(model, loaders[0])
+    return history.as_dict()
+
+
+def _remember(model: CFMVCModel, source: LoaderSource) -> None:
+    """Keep encoded training cells: library sizes and controls to generate from."""
+    encoded = encode_cells(model.encoder, (cells for _, cells in source.epoch(0)))
+    encoded = encoded.select(encoded.is_finite)
+    if len(encoded) == 0:
+        return
+    model.reference = encoded.bounded(KEPT_PER_CONDITION)
+    model.decoder.reference_library.fill_(float(encoded.library.median().clamp_min(1.0)))
+    model.eval()
 
 
 def _second(sources: list[Any]) -> Any:

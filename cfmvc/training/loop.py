@@ -55,7 +55,11 @@ class History:
         """Return the figures of the epoch that was kept, and what was vetoed."""
         kept = next((r for r in self.rows if r["epoch"] == self.best_epoch), None)
         kept = kept or (self.rows[-1] if self.rows else {})
-        losses = {k: v for k, v in kept.items() if k.startswith(("train_", "val_"))}
+        losses = {
+            name: value if math.isfinite(value) else None
+            for name, value in kept.items()
+            if name.startswith(("train_", "val_"))
+        }
         n_vetoed = sum(event.kind == "nan" for event in self.events)
         epochs = {"n_epochs": len(self.rows), "best_epoch": self.best_epoch}
         return {**losses, **epochs, "nan_steps": n_vetoed, "first_nan_step": self.nan_step}
@@ -95,7 +99,7 @@ class _Sums:
             return {}
         *sums, n_cells = self.total.tolist()
         return {
-            f"{prefix}_{name}": value / max(n_cells, 1.0)
+            f"{prefix}_{name}": value / n_cells if n_cells else math.nan
             for name, value in zip(self.names, sums, strict=True)
         }
 
@@ -131,7 +135,7 @@ def train(
     NonFiniteError
         After ``max_consecutive_vetoes`` vetoed updates in a row; the weights are those before.
     """
-    if source.n_cells == 0:
+    if source.n_cells == 0 or source.n_steps == 0:
         raise DataError(
             f"{stage}: no cells to learn from; with control sources a perturbed cell needs "
             "control cells of its own batch and cell type (see flow.source)"
@@ -187,8 +191,10 @@ class _Training:
             self.state.epoch = epoch + 1
             metrics = sums.means("train") | self._figures(norms, time.perf_counter() - started)
             is_last = epoch + 1 == self.config.n_epochs
-            if self.validation is not None and (
-                is_last or self.state.epoch % self.config.validate_every == 0
+            if (
+                self.validation is not None
+                and self.validation.n_steps
+                and (is_last or self.state.epoch % self.config.validate_every == 0)
             ):
                 metrics |= self._validate()
             self._close_epoch(metrics)
@@ -235,7 +241,10 @@ class _Training:
             for _, cells in self.validation.epoch(0):
                 loss = self.objective(cells)
                 sums.add(loss, len(cells), torch.zeros((), device=self.device))
+                self.guard.note(loss)
         metrics = sums.means("val")
+        if not math.isfinite(metrics["val_loss"]):
+            self._tell([self.guard.bad_validation(self.state.epoch - 1, self.state.step)])
         if metrics["val_loss"] < self.best_loss:
             self.best_loss, self.n_without_progress = metrics["val_loss"], 0
             self.best = self.averaged.values()
@@ -246,12 +255,12 @@ class _Training:
         return metrics
 
     def _figures(self, norms: list[torch.Tensor], seconds: float) -> dict[str, float]:
-        finite = [norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)]
+        finite = [n for n in (torch.stack(norms).tolist() if norms else []) if math.isfinite(n)]
         return {
             "grad_norm": sum(finite) / max(len(finite), 1),
             "lr": self.schedule.get_last_lr()[0],
             "cells_per_second": self.source.n_cells / seconds,
-            "step_seconds": seconds / len(norms),
+            "step_seconds": seconds / max(len(norms), 1),
             **peak_memory(self.device),
         }
 

@@ -92,7 +92,9 @@ class NanGuard:
     first_nan_step: int | None = None
     last_norm: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
     last_event: NanEvent | None = None
+    _n_steps: int = 0
     _consecutive: int = 0
+    _validation_place: str = "loss"
     _pending: list[_Pending] = field(default_factory=list)
     _probes: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
@@ -120,7 +122,8 @@ class NanGuard:
         self._probes, self._parts, self.last_norm = list(loss.probes), list(loss.parts), total_norm
         parts = torch.stack([value.detach().float() for value in loss.parts.values()])
         # Sizes are looked at when the flags are read, not at every step.
-        is_last = len(self._pending) + 1 >= self.interval
+        self._n_steps += 1
+        is_last = self._n_steps % self.interval == 0
         largest = torch.stack(torch._foreach_norm(gradients, ord=torch.inf)) if is_last else None
         if largest is not None:
             largest = largest * (total_norm / self.max_norm).clamp(min=1.0)
@@ -130,8 +133,8 @@ class NanGuard:
 
     @property
     def is_due(self) -> bool:
-        """Whether ``interval`` steps wait to be read."""
-        return len(self._pending) >= self.interval
+        """Whether ``interval`` steps have passed since the last regular read."""
+        return self._n_steps % self.interval == 0
 
     def read(self) -> list[NanEvent]:
         """Read the waiting flags from the device, once, and return what happened."""
@@ -147,6 +150,19 @@ class NanGuard:
                 events += self._large(pending, row)
         self._pending.clear()
         return events
+
+    def note(self, loss: Loss) -> None:
+        """Look at a loss of the validation, which has no update to veto."""
+        for name, value in loss.probes.items():
+            if not torch.isfinite(value):
+                self._validation_place = name
+                return
+
+    def bad_validation(self, epoch: int, step: int) -> NanEvent:
+        """Return the event of a validation whose loss was not finite."""
+        action = "validation not counted"
+        place = f"validation: {self._validation_place}"
+        return NanEvent("nan", self.stage, epoch, step, place, [], {}, None, [], action)
 
     def raise_if_hopeless(self) -> None:
         """Give up on a training whose updates are all vetoed.

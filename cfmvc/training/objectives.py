@@ -8,6 +8,7 @@ from torch import nn
 
 from cfmvc.data.dataset import Cells
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.context import is_control
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ class BatchOffsets(nn.Module):
 
     def forward(self, z_int: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return a scalar whose gradient is the push; its value means nothing."""
-        is_control = ~(cells.p != 0).any(1, keepdim=True)
+        unperturbed = is_control(cells.p)[:, None]
         where = (cells.cell_type, cells.batch)
-        finite = torch.isfinite(z_int.detach()).all(1, keepdim=True) & is_control
+        # One absurd cell, whose update is vetoed, must not stay in the means for good.
+        sane = (z_int.detach().abs() < 1e3).all(1, keepdim=True) & unperturbed
         self.sums.mul_(self.decay).index_put_(
-            where, torch.where(finite, z_int.detach(), torch.zeros_like(z_int)), accumulate=True
+            where, torch.where(sane, z_int.detach(), torch.zeros_like(z_int)), accumulate=True
         )
-        self.sizes.mul_(self.decay).index_put_(where, finite.to(z_int.dtype), accumulate=True)
+        self.sizes.mul_(self.decay).index_put_(where, sane.to(z_int.dtype), accumulate=True)
         means = self.sums / self.sizes.clamp_min(1e-6)
         known = (self.sizes > 1.0).to(z_int.dtype)
         centre = (means * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1.0)
         offsets = ((means - centre) * known)[where]
-        return (z_int * offsets * is_control).sum(1).mean()
+        return (z_int * offsets * unperturbed).sum(1).mean()
 
 
 class VaeObjective:

@@ -11,6 +11,8 @@ from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.data.samplers import ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.context import is_control
+from cfmvc.models.reference import ReferenceCells
 from cfmvc.training.objectives import LatentCells
 
 
@@ -76,53 +78,8 @@ class LoaderSource:
             start += len(cells)
 
 
-@dataclass(frozen=True)
-class Latents:
-    """A data set encoded once: moments of the posterior and conditions, on the device.
-
-    Parameters
-    ----------
-    mean, std
-        Of ``z_int``, ``(n_cells, dim_int)``.
-    p, batch, cell_type, spatial
-        Conditions of the cells.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    p: torch.Tensor
-    batch: torch.Tensor
-    cell_type: torch.Tensor
-    spatial: torch.Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-
-@torch.no_grad()
-def encode_latents(model: CFMVCModel, cells: Iterable[Cells]) -> Latents:
-    """Encode cells with the frozen VAE; stage 2 never reads a gene again."""
-    was_training = model.training
-    model.eval()
-    means, stds, rest = [], [], []
-    for some in cells:
-        q = model.encoder.posterior(some.x, some.batch, some.cell_type)
-        means.append(q.int_mean)
-        stds.append(torch.exp(0.5 * q.int_logvar))
-        rest.append(some)
-    model.train(was_training)
-    return Latents(
-        torch.cat(means),
-        torch.cat(stds),
-        torch.cat([some.p for some in rest]),
-        torch.cat([some.batch for some in rest]),
-        torch.cat([some.cell_type for some in rest]),
-        None if rest[0].spatial is None else torch.cat([s.spatial for s in rest]),  # type: ignore[misc]
-    )
-
-
 class LatentSource:
-    """Latents drawn anew each epoch from their posteriors, and paired with their sources.
+    """ReferenceCells drawn anew each epoch from their posteriors, and paired with their sources.
 
     Parameters
     ----------
@@ -140,13 +97,13 @@ class LatentSource:
 
     def __init__(
         self,
-        latents: Latents,
+        latents: ReferenceCells,
         model: CFMVCModel,
         cells_per_step: int,
         seed: int,
         coupling: str = "ot",
         recouple_every: int = 1,
-        controls: Latents | None = None,
+        controls: ReferenceCells | None = None,
     ) -> None:
         self.latents, self.seed = latents, seed
         self.controls = latents if controls is None else controls
@@ -174,7 +131,7 @@ class LatentSource:
 
     def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, LatentCells]]:
         """Yield rows, and latents drawn from their posteriors."""
-        all_latents, device = self.latents, self.latents.mean.device
+        all_latents, device = self.latents, self.latents.int_mean.device
         if self.is_paired:
             self._couple(epoch // self.recouple_every)
         for picked in self._order.epoch(epoch):
@@ -200,8 +157,10 @@ class LatentSource:
         if round_number == self._paired_at:
             return
         rng = np.random.default_rng((self.seed, round_number, 1))
-        targets = self.standardise(self.latents.mean).cpu().numpy()
-        sources = self.standardise(self.controls.mean).cpu().numpy()
+        targets = self.standardise(self.latents.int_mean).cpu().numpy()
+        sources = self.standardise(self.controls.int_mean).cpu().numpy()
+        # A target that is not finite stays, for the guard to veto and name; it has no place.
+        targets[~np.isfinite(targets).all(1)] = 0.0
         pairs = [
             candidates[self.coupling(sources[candidates], targets[rows], rng)]
             for rows, candidates in self.groups
@@ -210,23 +169,25 @@ class LatentSource:
         self._paired_at = round_number
 
 
-def _drawn(latents: Latents, at: torch.Tensor) -> torch.Tensor:
-    mean = latents.mean[at]
-    return mean + latents.std[at] * torch.randn_like(mean)
+def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:
+    mean = latents.int_mean[at]
+    return mean + latents.int_std[at] * torch.randn_like(mean)
 
 
-def _coupled_groups(latents: Latents, controls: Latents) -> list[tuple[np.ndarray, np.ndarray]]:
+def _coupled_groups(
+    latents: ReferenceCells, controls: ReferenceCells
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
-    perturbed = (latents.p != 0).any(1)
+    perturbed = ~is_control(latents.p)
     covariates = torch.stack([latents.batch, latents.cell_type], dim=1)
     of_condition = torch.cat([latents.p, covariates.to(latents.p)], dim=1)
     _, member = torch.unique(of_condition, dim=0, return_inverse=True)
-    is_control = ~(controls.p != 0).any(1)
+    usable = controls.is_control & controls.is_finite
     groups = []
     for number in member[perturbed].unique():
         rows = (member == number).nonzero().reshape(-1)
         batch, cell_type = covariates[rows[0]]
-        same = (controls.batch == batch) & (controls.cell_type == cell_type) & is_control
+        same = (controls.batch == batch) & (controls.cell_type == cell_type) & usable
         if same.any():
             groups.append((rows.cpu().numpy(), same.nonzero().reshape(-1).cpu().numpy()))
     return groups

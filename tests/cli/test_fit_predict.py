@@ -99,8 +99,8 @@ def test_controls_alone_are_enough_and_may_come_from_the_model(
     controls = tmp_path / "controls.h5ad"
     cells[(cells.obs["perturbation"] == "control").to_numpy()].copy().write_h5ad(controls)
     command = ("predict", "--model", model, "--conditions", conditions)
-    for extra in (("--controls", controls), ()):
-        result = cfmvc(*command, *extra, "--out", tmp_path / "pred.h5ad")
+    for number, extra in enumerate((("--controls", controls), ())):
+        result = cfmvc(*command, *extra, "--out", tmp_path / f"pred{number}.h5ad")
         assert result.exit_code == 0, f"{result.output} {result.exception}"
 
 
@@ -114,13 +114,29 @@ def test_unknown_labels_list_the_known_ones(model: Path, train_file: Path, tmp_p
         ("A+C,b1,T,5", "unknown perturbation 'C'"),
         ("A,b1,T,0", "conditions: n_cells: must be a positive integer (row 1: 0)"),
         (",b1,T,5", "conditions: perturbation: empty in row 1"),
+        ("A,b1,T,5,much", "conditions: dose: not a number (row 1)"),
+        ("A,b1,T,5,", "dose: 1 of 1 doses are negative or not finite"),
     ):
-        path.write_text(f"perturbation,batch,cell_type,n_cells\n{row}\n")
+        columns = "perturbation,batch,cell_type,n_cells" + ",dose" * (row.count(",") == 4)
+        path.write_text(f"{columns}\n{row}\n")
         assert message in refusal(*command, "--out", tmp_path / "pred.h5ad")
     path.write_text("perturbation,batch\nA,b1\n")
     assert "conditions: no column 'cell_type', 'n_cells'" in refusal(
         *command, "--out", tmp_path / "pred.h5ad"
     )
+
+
+def test_strata_without_controls_are_named(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    cells = anndata.read_h5ad(train_file)
+    is_b1 = (cells.obs["batch"] == "b1").to_numpy()
+    cells[is_b1].copy().write_h5ad(tmp_path / "b1.h5ad")
+    message = refusal(
+        *("predict", "--model", model, "--conditions", conditions),
+        *("--controls", tmp_path / "b1.h5ad", "--out", tmp_path / "pred.h5ad"),
+    )
+    assert "no control cell of 'b2 | B' (batch | cell type), needed by 1 of 3" in message
 
 
 def test_genes_that_are_missing_are_named(
@@ -161,8 +177,49 @@ def test_fit_refuses_what_it_does_not_know(train_file: Path, tmp_path: Path, mod
         *fit, "--set", "flow.source=cells"
     )
     assert "exists; choose another folder" in refusal("fit", train_file, "--out", model)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("mine")
+    assert "is not a cfmvc model" in refusal("fit", train_file, "--out", precious, "--force")
+    assert (precious / "notes.txt").read_text() == "mine"
     assert "no such column" in refusal(*fit, "--map", "batch=donor")
     assert not (tmp_path / "m").exists()
+
+
+def test_predict_never_writes_over_what_it_reads(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    controls = tmp_path / "controls.h5ad"
+    controls.write_bytes(train_file.read_bytes())
+    command = ("predict", "--model", model, "--conditions", conditions, "--controls", controls)
+    before = controls.read_bytes(), conditions.read_bytes()
+    for target in (controls, conditions):
+        assert "is one of the inputs" in refusal(*command, "--out", target, "--force")
+    assert "is a folder" in refusal(*command, "--out", model, "--force")
+    other = tmp_path / "other.h5ad"
+    other.write_text("mine")
+    assert "exists; name another file" in refusal(*command, "--out", other)
+    other.chmod(0o444)
+    assert "is read-only" in refusal(*command, "--out", other, "--force")
+    protected = tmp_path / "protected"
+    protected.mkdir(mode=0o555)
+    assert "not a writable folder" in refusal(*command, "--out", protected / "pred.h5ad")
+    assert (controls.read_bytes(), conditions.read_bytes()) == before
+    assert other.read_text() == "mine"
+
+
+def test_another_label_of_the_control_is_understood(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    cells = anndata.read_h5ad(train_file)
+    cells = cells[(cells.obs["perturbation"] == "control").to_numpy()].copy()
+    cells.obs["perturbation"] = "NT"
+    cells.write_h5ad(tmp_path / "nt.h5ad")
+    result = cfmvc(
+        *("predict", "--model", model, "--conditions", conditions, "--control", "NT"),
+        *("--controls", tmp_path / "nt.h5ad", "--out", tmp_path / "pred.h5ad"),
+    )
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
 
 
 def test_doses_are_learnt_and_asked_for(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading, repairing and writing; files that are none; the real data sets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -175,12 +176,16 @@ def test_a_file_that_is_no_h5ad(
 
 
 @pytest.mark.parametrize("name", ["kang_pbmc_ifnb", "papalexi_thp1_crispr"])
-def test_real_data_without_fault(shared_data: Path, config: DataConfig, name: str) -> None:
-    assert check_and_load(shared_data / f"{name}.h5ad", config)[1] == []
+def test_real_data_without_fault(
+    published: Callable[[str], Path], config: DataConfig, name: str
+) -> None:
+    assert check_and_load(published(name), config)[1] == []
 
 
-def test_confounded_real_data_get_a_warning(shared_data: Path, config: DataConfig) -> None:
-    _, faults = check_and_load(shared_data / "airway_cftr_pig_confounded.h5ad", config)
+def test_confounded_real_data_get_a_warning(
+    published: Callable[[str], Path], config: DataConfig
+) -> None:
+    _, faults = check_and_load(published("airway_cftr_pig_confounded"), config)
     assert {fault.severity for fault in faults} == {"warning"}
     assert (
         "obs['perturbation'], obs['batch']: confounded with batch: 'CFTR_KO' in SCF1, SCF2, SCF3, "

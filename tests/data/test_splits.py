@@ -1,6 +1,8 @@
 """Splits: what is held out, what never is, and that nothing but names and seed decides."""
 
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -240,15 +242,17 @@ def test_nothing_vanishes_from_training(kind: str, held_out, message: str) -> No
     assert str(raised.value) == message
 
 
-def test_real_data_resolve_as_documented(shared_data, config: DataConfig) -> None:
+def test_real_data_resolve_as_documented(
+    published: Callable[[str], Path], config: DataConfig
+) -> None:
     declared = SplitConfig(kind="auto", held_out=None, test_fraction=0.2, val_fraction=0.1, seed=0)
-    kang = load_cells(shared_data / "kang_pbmc_ifnb.h5ad", config)
+    kang = load_cells(published("kang_pbmc_ifnb"), config)
     result = assign_split(kang.obs, declared, "+", "control")
     assert result.kind == "held_out_cell_type"
     assert result.held_out == [{"perturbation": "IFNb", "cell_type": "CD4 T cells"}]
     assert result.to_json()["n_cells"] == {"train": 1221, "val": 135, "test": 200}
 
-    papalexi = load_cells(shared_data / "papalexi_thp1_crispr.h5ad", config)
+    papalexi = load_cells(published("papalexi_thp1_crispr"), config)
     result = assign_split(papalexi.obs, declared, "+", "control")
     assert result.kind == "held_out_batch"
     assert len(result.held_out) == 15

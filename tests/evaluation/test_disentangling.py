@@ -9,7 +9,7 @@ from cfmvc.data import CellTable
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.stages import fit_vae
-from cfmvc.stages.flow import encode_reference
+from cfmvc.stages.flow import encode_table
 from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import VaeConfig
 
@@ -39,7 +39,7 @@ def test_the_model_puts_batch_into_z_tech_and_biology_into_z_int() -> None:
     prepared = training_cells(cells)
     bundle, _ = fit_vae(prepared, vae, torch.device("cpu"))
     table = CellTable.from_adata(cells, prepared.vocabulary)
-    encoded = encode_reference(bundle.model, table, torch.device("cpu"))
+    encoded = encode_table(bundle.model, table, torch.device("cpu"))
     found = readable_labels(
         {"z_int": encoded.int_mean.numpy(), "z_tech": encoded.tech_mean.numpy()},
         {

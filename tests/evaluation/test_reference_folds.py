@@ -1,6 +1,7 @@
 """The published reference tables, from real data, with the shipped script."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -74,12 +75,14 @@ def disagreements(table: pd.DataFrame, published: dict[str, list[float]], name: 
 
 
 @pytest.mark.slow
-def test_kang(script: ModuleType, shared_data: Path) -> None:
-    table = script.reference_table(script.kang_folds(shared_data), CONFIG)
+def test_kang(script: ModuleType, published: Callable[[str], Path]) -> None:
+    folder = published("kang_pbmc_ifnb").parent
+    table = script.reference_table(script.kang_folds(folder), CONFIG)
     assert disagreements(table, KANG, "kang") == []
 
 
 @pytest.mark.slow
-def test_papalexi(script: ModuleType, shared_data: Path) -> None:
-    table = script.reference_table(script.papalexi_folds(shared_data), CONFIG)
+def test_papalexi(script: ModuleType, published: Callable[[str], Path]) -> None:
+    folder = published("papalexi_thp1_crispr").parent
+    table = script.reference_table(script.papalexi_folds(folder), CONFIG)
     assert disagreements(table, PAPALEXI, "papalexi") == []

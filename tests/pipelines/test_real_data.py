@@ -1,6 +1,7 @@
 """Two commands on real data: `cfmvc data add FILE`, `dvc repro`; the table is printed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def repro(folder: Path, file: Path, held_out: list[dict[str, str]] | None = None
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["kang_pbmc_ifnb", "papalexi_thp1_crispr"])
 def test_model_is_ahead_of_the_simple_baselines(
-    name: str, shared_data: Path, tmp_path: Path
+    name: str, published: Callable[[str], Path], tmp_path: Path
 ) -> None:
     held_out = None  # Papalexi: one replicate of each of the 15 largest knock-outs
     if name.startswith("kang"):
         held_out = [{"perturbation": "IFNb", "cell_type": "CD4 T cells"}]
-    averages = repro(tmp_path, shared_data / f"{name}.h5ad", held_out)
+    averages = repro(tmp_path, published(name), held_out)
     model = averages["model"]
     for baseline in ("control", "perturbed_mean"):
         for metric in METRICS:

@@ -11,13 +11,14 @@ import torch
 import cfmvc.models.cfmvc as model_module
 from cfmvc.errors import NonFiniteError
 from cfmvc.models import CFMVCModel
+from cfmvc.models.reference import encode_cells
 from cfmvc.stages import TrainingCells, fit_flow, fit_vae
 from cfmvc.training.callbacks import NoCallback, TrainingState
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.loop import train
 from cfmvc.training.nan_guard import NanEvent
 from cfmvc.training.objectives import FlowObjective, VaeObjective
-from cfmvc.training.sources import LatentSource, TableSource, encode_latents
+from cfmvc.training.sources import LatentSource, TableSource
 
 CPU = torch.device("cpu")
 BAD_STEP = 6
@@ -161,7 +162,7 @@ def flow_source(
     bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU)
     bundle, _ = fit_flow(bundle, cells, flow_config.model_copy(update={"n_epochs": 1}), CPU)
     everything = np.arange(len(cells.train))
-    latents = encode_latents(bundle.model, [cells.train.cells(everything, CPU)])
+    latents = encode_cells(bundle.model.encoder, [cells.train.cells(everything, CPU)])
     return bundle.model, LatentSource(latents, bundle.model, 16, 0)
 
 

@@ -1,0 +1,45 @@
+"""Where a command writes: checked before any work is done, and never over what it reads."""
+
+import os
+from pathlib import Path
+
+from cfmvc.errors import ConfigError
+
+
+def check_target_file(out: Path, inputs: list[Path], is_forced: bool) -> None:
+    """Refuse a target that would destroy something.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is a folder, one of the inputs, an existing file (without ``--force``), or
+        cannot be written.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file")
+    if any(path.exists() and out.exists() and out.samefile(path) for path in inputs):
+        raise ConfigError(f"--out {out}: is one of the inputs, which would be lost; name another")
+    if out.exists() and not is_forced:
+        raise ConfigError(f"--out {out}: exists; name another file, or replace it with --force")
+    _check_writable(out)
+
+
+def check_target_model(out: Path, is_forced: bool) -> None:
+    """Refuse a folder that is no model of ours, or one that is and is not to be replaced."""
+    if out.exists() and not (out / "model.json").is_file():
+        raise ConfigError(f"--out {out}: exists and is not a cfmvc model; choose another folder")
+    if out.exists() and not is_forced:
+        raise ConfigError(f"--out {out}: exists; choose another folder, or replace it with --force")
+    _check_writable(out)
+
+
+def _check_writable(out: Path) -> None:
+    # The modes are asked as they stand: to root every file is writable, also a protected one.
+    if out.is_file() and not out.stat().st_mode & 0o222:
+        raise ConfigError(f"--out {out}: is read-only")
+    folder = out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    protected = folder.is_dir() and not folder.stat().st_mode & 0o222
+    if not folder.is_dir() or protected or not os.access(folder, os.W_OK):
+        raise ConfigError(f"--out {out}: cannot be written, {folder} is not a writable folder")
