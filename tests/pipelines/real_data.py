@@ -1,0 +1,29 @@
+"""The same two commands on any real data set: `cfmvc data add FILE`, `dvc repro`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.pipelines.conftest import Project, new_project
+
+# The evaluation's first metrics; the others are in the table as well.
+METRICS = ("pearson_delta", "pearson_delta_top50", "mse_top50", "energy_distance")
+HIGHER = ("pearson_delta", "pearson_delta_top50")
+
+
+def repro(folder: Path, file: Path, held_out: list[dict[str, str]] | None) -> dict[str, Any]:
+    """Run the pipeline with the parameters as shipped, print its table, return its averages."""
+    project: Project = new_project(folder, {"split.held_out": held_out})
+    print(project.run("cfmvc", "data", "add", str(file)))
+    project.run("dvc", "repro")
+    print(project.run("cfmvc", "summary"))
+    return json.loads((project.folder / "results" / "evaluate.json").read_text())
+
+
+def expect_ahead(averages: dict[str, Any], *baselines: str) -> None:
+    """Expect the model to be ahead of the baselines on every metric."""
+    for baseline in baselines:
+        for metric in METRICS:
+            ours, theirs = averages["model"][metric], averages[baseline][metric]
+            is_ahead = ours > theirs if metric in HIGHER else ours < theirs
+            assert is_ahead, f"{metric}: model {ours:.3f}, {baseline} {theirs:.3f}"
