@@ -40,5 +40,5 @@ def make_bundle(folder: Path, seed: int) -> Path:
         torch.full((N_REFERENCE, DIM_TECH), 0.1),
     )
     genes = [f"gene-{number}" for number in range(N_GENES)]
-    save_bundle(Bundle(model.eval(), VOCABULARY, genes, 200.0, {}), folder)
+    save_bundle(Bundle(model.eval(), VOCABULARY, genes, 200.0, {"flow": {}}), folder)
     return folder
