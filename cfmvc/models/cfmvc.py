@@ -221,14 +221,17 @@ class CFMVCModel(nn.Module):
             Non-finite velocities are appended here; without a list they raise a warning.
         """
         if self.source == "noise":
-            origin = None
-            start = torch.randn(len(p), len(self.latent_mean), device=p.device)
-            start = start if z_0 is None else z_0
+            origin, start = None, z_0
+            if start is None:
+                start = torch.randn(len(p), len(self.latent_mean), device=p.device)
         else:
             origin = self._reference_controls(p, batch_idx, ct_idx) if z_0 is None else z_0
             start = self.standardise(origin)
-        context, alpha = self.context(p, batch_idx, ct_idx, spatial)
-        end, seen = integrate(lambda t, z: self.field(z, t, context, alpha), start, n_steps, method)
+        with evaluating(self.context, self.field):
+            context, alpha = self.context(p, batch_idx, ct_idx, spatial)
+            end, seen = integrate(
+                lambda t, z: self.field(z, t, context, alpha), start, n_steps, method
+            )
         if events is not None:
             events.extend(seen)
         elif seen:

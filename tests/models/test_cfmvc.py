@@ -223,3 +223,21 @@ def test_unknown_choices_list_the_valid_ones() -> None:
         CFMVCModel(3, 1, 1, 2, divergence="wasserstein")
     with pytest.raises(ConfigError, match="source 'cells': unknown"):
         CFMVCModel(3, 1, 1, 2, source="cells")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", ["noise", "control"])
+def test_generation_is_the_same_in_training_mode_and_leaves_it(
+    conditions: Conditions, source: str
+) -> None:
+    model = CFMVCModel(
+        *(30, 3, 4, 5, 6, 3, 16, 8, 16, 4),
+        source=source,  # type: ignore[arg-type]
+        dropout_vae=0.5,
+        dropout_flow=0.5,
+        label_dropout=0.5,
+    )
+    latents = {"z_0": torch.randn(40, 6), "z_tech": torch.zeros(40, 3)}
+    one, two = (model.generate_expression(*conditions, **latents) for _ in range(2))
+    assert torch.equal(one, two)
+    assert model.field.training
+    assert model.decoder.training

@@ -156,8 +156,7 @@ def test_control_source_pairs_within_the_stratum(
 def test_control_source_without_controls_is_an_error(
     cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
 ) -> None:
-    if flow_config.source == "noise":  # a flow from noise needs no controls: nothing to show
-        return
+    flow_config = flow_config.model_copy(update={"source": "control"})
     bundle, _ = fit_vae(cells, vae_config, CPU)
     perturbed = (cells.train.conditions[cells.train.condition] != 0).any(1)
     without = TrainingCells(
