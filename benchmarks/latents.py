@@ -14,7 +14,7 @@ import torch
 from cfmvc.data import CellTable
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.models import load_bundle
-from cfmvc.stages.flow import encode_table
+from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.prepared import load_prepared
 
 

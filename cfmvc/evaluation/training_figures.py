@@ -7,7 +7,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from cfmvc.models.bundle import Bundle
-from cfmvc.stages.flow import encode_table
+from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.vae import TrainingCells
 
 _MOST_CELLS = 3000

@@ -10,7 +10,8 @@ from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.flow.divergences import DIVERGENCES, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
 from cfmvc.flow.solvers import NonFiniteVelocity, integrate
-from cfmvc.models.context import ContextEncoder, is_control
+from cfmvc.models.conditions import is_control
+from cfmvc.models.context import ContextEncoder
 from cfmvc.models.decoder import DecoderVAE
 from cfmvc.models.encoder import EncoderVAE, draw
 from cfmvc.models.layers import evaluating

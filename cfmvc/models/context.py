@@ -9,11 +9,6 @@ EMBEDDING = 8
 SPATIAL = 16
 
 
-def is_control(p: torch.Tensor) -> torch.Tensor:
-    """Return which perturbation vectors ``(B, K)`` mean no perturbation; column 0 is ignored."""
-    return ~(p[:, 1:] != 0).any(1)
-
-
 class ContextEncoder(nn.Module):
     """Covariates to ``context``; perturbation and covariates to ``pert_alpha``.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cfmvc.models.centring import BatchCentring
 from cfmvc.models.layers import mlp
 
 EMBEDDING = 8
@@ -32,8 +33,9 @@ class Posterior:
 class EncoderVAE(nn.Module):
     """``q(z_int, z_tech | x, batch, cell_type)``.
 
-    ``z_tech`` has a prior of its own for each batch, which costs nothing to follow, while batch in
-    ``z_int`` costs KL against N(0, I): that is what separates the two.
+    ``z_tech`` has a prior of its own for each batch, which costs nothing to follow, while
+    ``z_int`` is centred batch by batch (:class:`~cfmvc.models.centring.BatchCentring`): that
+    separates the two.
 
     Parameters
     ----------
@@ -65,6 +67,7 @@ class EncoderVAE(nn.Module):
         self.moments = nn.Linear(hidden_dim, sum(self.dims))
         nn.init.xavier_uniform_(self.moments.weight)
         nn.init.zeros_(self.moments.bias)
+        self.centring = BatchCentring(n_batch, n_ct, dim_int)
         self.tech_prior_mean = nn.Embedding(n_batch, dim_tech)
         self.tech_prior_logvar = nn.Embedding(n_batch, dim_tech)
         nn.init.normal_(self.tech_prior_mean.weight)
@@ -86,6 +89,7 @@ class EncoderVAE(nn.Module):
         logged = torch.log1p(x.to(covariates[0].dtype).clamp_min(0.0))
         h = self.hidden(torch.cat([logged, *covariates], dim=1))
         int_mean, int_logvar, tech_mean, tech_logvar = self.moments(h).split(self.dims, dim=1)
+        int_mean = self.centring(int_mean, batch_idx, ct_idx)
         return Posterior(int_mean, _clamped(int_logvar), tech_mean, _clamped(tech_logvar))
 
     def tech_prior(self, batch_idx: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

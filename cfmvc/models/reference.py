@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from cfmvc.data.dataset import Cells
-from cfmvc.models.context import is_control
+from cfmvc.models.conditions import is_control
 from cfmvc.models.encoder import EncoderVAE
 from cfmvc.models.layers import evaluating
 
@@ -85,7 +85,7 @@ class ReferenceCells:
     def nearest(
         self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor
     ) -> torch.Tensor:
-        """Draw a cell for each row from the most specific group that has any.
+        """Draw a cell for each row from the most specific group that has any, each equally often.
 
         The groups: the condition itself; the stratum's controls; the stratum; the cell type's
         controls; the cell type; all cells.
@@ -106,14 +106,21 @@ class ReferenceCells:
         for number, condition in enumerate(conditions):
             wanted = (member == number).nonzero().reshape(-1)
             group = self._group(condition[:-2], condition[-2].long(), condition[-1].long())
-            rows[wanted] = group[torch.randint(len(group), (len(wanted),), device=p.device)]
+            rows[wanted] = _drawn_evenly(group, len(wanted))
         return rows
+
+    def of_condition(
+        self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor
+    ) -> torch.Tensor:
+        """Return which cells are of one condition, ``(n,)`` bool."""
+        of_stratum = (self.cell_type == cell_type) & (self.batch == batch)
+        return of_stratum & (self.p == p).all(1)
 
     def _group(self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
         of_type = self.cell_type == cell_type
         of_stratum = of_type & (self.batch == batch)
         for mask in (
-            of_stratum & (self.p == p).all(1),
+            self.of_condition(p, batch, cell_type),
             of_stratum & self.is_control,
             of_stratum,
             of_type & self.is_control,
@@ -122,6 +129,13 @@ class ReferenceCells:
             if mask.any():
                 return mask.nonzero().reshape(-1)
         return torch.arange(len(self), device=p.device)
+
+
+def _drawn_evenly(group: torch.Tensor, n: int) -> torch.Tensor:
+    """Draw ``n`` members at random, none a second time before all were drawn once."""
+    n_rounds = -(-n // len(group))
+    orders = [torch.randperm(len(group), device=group.device) for _ in range(n_rounds)]
+    return group[torch.cat(orders)[:n]]
 
 
 @torch.no_grad()

@@ -1,22 +1,20 @@
 """Stage 2, and the optional stage 3: config + latents + model -> loop."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 
-from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
-from cfmvc.models.reference import KEPT_PER_CONDITION, ReferenceCells, encode_cells
+from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
+from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
 from cfmvc.training.loop import History, train
 from cfmvc.training.objectives import FlowObjective, JointObjective
 from cfmvc.training.sources import LatentSource, TableSource
-
-_ENCODE_CELLS = 4096  # cells encoded at a time
 
 
 def fit_flow(
@@ -94,20 +92,10 @@ def fit_joint(
             device,
             callbacks,
         )
+        settle_centring(model, cells.train, device)
         encoded = encode_table(model, cells.train, device)
         model.reference = encoded.bounded(KEPT_PER_CONDITION)
     return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
-
-
-def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
-    """Encode all cells of a table."""
-    return encode_cells(model.encoder, _all(table, device))
-
-
-def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:
-    """Yield all cells in order; an empty table yields one empty set of cells."""
-    for start in range(0, max(len(table), 1), _ENCODE_CELLS):
-        yield table.cells(slice(start, start + _ENCODE_CELLS), device)
 
 
 def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:

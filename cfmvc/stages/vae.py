@@ -12,6 +12,7 @@ from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.stages.compute import seeded
+from cfmvc.stages.encoding import settle_centring
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.loop import History, train
@@ -82,6 +83,7 @@ def fit_vae(
             device,
             callbacks,
         )
+        settle_centring(model, cells.train, device)
     bundle = Bundle(
         model.eval(),
         cells.vocabulary,

@@ -55,6 +55,7 @@ def train_vae_stage(
     source = LoaderSource(train_loader, where)
     validation = None if val_loader is None else LoaderSource(val_loader, where)
     history = train("train_vae", VaeObjective(model, beta), source, validation, config, where)
+    _settle(model, source)
     _remember(model, source)
     return history.as_dict()
 
@@ -107,6 +108,7 @@ def train_flow_stage(
         for module in joint.modules():
             module.requires_grad_(True)  # a caller may have frozen the VAE for stage 2
         history = train("train_joint", joint, loaders[0], _second(loaders), config, where)
+        _settle(model, loaders[0])
         _remember(model, loaders[0])
         return history.as_dict()
     cells_per_step = getattr(train_loader, "batch_size", None) or config.cells_per_step
@@ -118,6 +120,12 @@ def train_flow_stage(
     history = train("train_flow", flow, sources[0], _second(sources), config, where)
     _remember(model, loaders[0])
     return history.as_dict()
+
+
+def _settle(model: CFMVCModel, source: LoaderSource) -> None:
+    """Centre the batches in ``z_int`` by all training cells."""
+    seen = encode_cells(model.encoder, (cells for _, cells in source.epoch(0)))
+    model.encoder.centring.settle(seen.int_mean, seen.p, seen.batch, seen.cell_type)
 
 
 def _remember(model: CFMVCModel, source: LoaderSource) -> None:

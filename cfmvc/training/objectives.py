@@ -8,7 +8,7 @@ from torch import nn
 
 from cfmvc.data.dataset import Cells
 from cfmvc.models.cfmvc import CFMVCModel
-from cfmvc.models.context import is_control
+from cfmvc.models.conditions import is_control
 
 
 @dataclass(frozen=True)

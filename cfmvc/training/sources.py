@@ -11,7 +11,7 @@ from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.data.samplers import ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
-from cfmvc.models.context import is_control
+from cfmvc.models.conditions import is_control
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.training.objectives import LatentCells
 

@@ -9,7 +9,7 @@ from cfmvc.data import CellTable
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.stages import fit_vae
-from cfmvc.stages.flow import encode_table
+from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import VaeConfig
 

@@ -1,0 +1,63 @@
+"""The table of conditions that virtual cells are asked for."""
+
+import numpy as np
+import pandas as pd
+
+from cfmvc.errors import DataError, listed
+
+LABELS = ("perturbation", "batch", "cell_type")
+REQUIRED = (*LABELS, "n_cells")
+
+
+def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of conditions with clean types, or name every fault in it.
+
+    Raises
+    ------
+    DataError
+        If columns are missing, labels are empty, or numbers of cells are not positive integers.
+    """
+    missing = [name for name in REQUIRED if name not in conditions]
+    if missing:
+        raise DataError(
+            f"conditions: no column {listed(missing)}; needed: {listed(REQUIRED)}, optional 'dose'"
+        )
+    if conditions.empty:
+        raise DataError("conditions: no rows; one row is one condition")
+    clean = conditions.reset_index(drop=True).copy()
+    faults = []
+    for name in LABELS:
+        empty = clean[name].isna() | (clean[name].astype(str).str.strip() == "")
+        if empty.any():
+            faults.append(f"{name}: empty in row {int(np.flatnonzero(empty)[0]) + 1}")
+        clean[name] = clean[name].astype(str).str.strip()
+    counts = pd.to_numeric(clean["n_cells"], errors="coerce")
+    bad = ~((counts >= 1) & (counts == np.floor(counts)) & np.isfinite(counts))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        faults.append(
+            f"n_cells: must be a positive integer (row {row + 1}: {clean['n_cells'][row]})"
+        )
+    if "dose" in clean:
+        clean["dose"], bad_rows = _doses(clean["dose"])
+        faults += [f"dose: not a number (row {row + 1})" for row in bad_rows]
+    if faults:
+        raise DataError("\n".join(f"conditions: {fault}" for fault in faults))
+    clean["n_cells"] = counts.astype(int)
+    return clean
+
+
+def labels_of(conditions: pd.DataFrame) -> list[str]:
+    """Return each condition in one line, for events and messages."""
+    columns = [
+        name for name in ("perturbation", "dose", "batch", "cell_type") if name in conditions
+    ]
+    return conditions[columns].astype(str).agg(" | ".join, axis=1).tolist()
+
+
+def _doses(column: pd.Series) -> tuple[pd.Series, list[int]]:
+    """Return doses as numbers, NaN where the field is empty; and the rows of other text."""
+    text = column.astype(str).str.strip()
+    doses = pd.to_numeric(text, errors="coerce")
+    is_empty = column.isna() | text.str.lower().isin(["", "nan"])
+    return doses, np.flatnonzero(doses.isna() & ~is_empty).tolist()

@@ -1,0 +1,28 @@
+"""All cells of a table through the encoder, once."""
+
+from collections.abc import Iterator
+
+import torch
+
+from cfmvc.data.dataset import Cells, CellTable
+from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.reference import ReferenceCells, encode_cells
+
+_CELLS_AT_A_TIME = 4096
+
+
+def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
+    """Encode all cells of a table."""
+    return encode_cells(model.encoder, _all(table, device))
+
+
+def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -> None:
+    """Centre the batches in ``z_int`` by all training cells, after the encoder has learnt."""
+    cells = encode_table(model, table, device)
+    model.encoder.centring.settle(cells.int_mean, cells.p, cells.batch, cells.cell_type)
+
+
+def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:
+    """Yield all cells in order; an empty table yields one empty set of cells."""
+    for start in range(0, max(len(table), 1), _CELLS_AT_A_TIME):
+        yield table.cells(slice(start, start + _CELLS_AT_A_TIME), device)
