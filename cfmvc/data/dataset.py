@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix
@@ -82,15 +83,12 @@ class CellTable:
         cls, adata: AnnData, vocabulary: Vocabulary, layer: str = "counts"
     ) -> "CellTable":
         """Read a canonical AnnData (columns ``perturbation, batch, cell_type[, dose]``)."""
-        labels = adata.obs["perturbation"].astype(str).to_numpy()
-        doses = adata.obs["dose"].to_numpy(float) if "dose" in adata.obs else None
-        vectors = vocabulary.perturbation_matrix(labels, doses)
-        conditions, condition = np.unique(vectors, axis=0, return_inverse=True)
+        conditions, condition = _conditions_of(adata, vocabulary)
         spatial = adata.obsm.get("spatial")
         return cls(
             csr_matrix(adata.layers[layer], dtype=np.float32),
             conditions,
-            condition.reshape(-1).astype(np.int64),
+            condition,
             vocabulary.batch_codes(adata.obs["batch"].astype(str).to_numpy()),
             vocabulary.cell_type_codes(adata.obs["cell_type"].astype(str).to_numpy()),
             None if spatial is None else np.asarray(spatial, dtype=np.float32),
@@ -223,6 +221,22 @@ def collate_fn_cfm(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         torch.stack([item["spatial"] for item in items]) if has_coordinates else None
     )
     return stacked
+
+
+def _conditions_of(adata: AnnData, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct perturbation vectors, and the row of each cell.
+
+    Label and dose are told apart first: a vector a cell would be cells times perturbations.
+    """
+    told = pd.DataFrame({"label": adata.obs["perturbation"].astype(str).to_numpy()})
+    if "dose" in adata.obs:
+        told["dose"] = adata.obs["dose"].to_numpy(float)
+    kinds = told.drop_duplicates().reset_index(drop=True)
+    doses = kinds["dose"].to_numpy() if "dose" in kinds else None
+    vectors = vocabulary.perturbation_matrix(kinds["label"].to_numpy(), doses)
+    conditions, position = np.unique(vectors, axis=0, return_inverse=True)
+    kind = told.groupby(list(told), sort=False, dropna=False).ngroup().to_numpy()
+    return conditions, position.reshape(-1)[kind].astype(np.int64)
 
 
 def _check(adata: AnnData, gene_key: str) -> None:

@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from cfmvc.models.conditions import is_control
-
 
 class BatchCentring(nn.Module):
     """Subtracts from ``z_int`` what the controls of a batch have of their own.
@@ -36,7 +34,11 @@ class BatchCentring(nn.Module):
 
     @torch.no_grad()
     def settle(
-        self, z_int: torch.Tensor, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
+        self,
+        z_int: torch.Tensor,
+        unperturbed: torch.Tensor,
+        batch_idx: torch.Tensor,
+        ct_idx: torch.Tensor,
     ) -> None:
         """Move the offsets by what is left between the batches of these cells.
 
@@ -45,10 +47,12 @@ class BatchCentring(nn.Module):
         z_int
             Means of all training cells as they are now, ``(n_cells, dim_int)``; cells that are not
             finite do not count.
-        p, batch_idx, ct_idx
-            Their conditions.
+        unperturbed
+            Which of them are controls, ``(n_cells,)`` bool.
+        batch_idx, ct_idx
+            Column numbers, ``(n_cells,)``.
         """
-        counted = torch.isfinite(z_int).all(1) & is_control(p)
+        counted = torch.isfinite(z_int).all(1) & unperturbed
         where = (ct_idx[counted], batch_idx[counted])
         sums = torch.zeros_like(self.offset).index_put_(where, z_int[counted], accumulate=True)
         ones = torch.ones_like(z_int[counted, :1])

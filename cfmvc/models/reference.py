@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells
@@ -19,8 +20,11 @@ class ReferenceCells:
 
     Parameters
     ----------
-    p
-        Perturbation vectors, ``(n, K)``.
+    vectors
+        The distinct perturbation vectors, ``(n_vectors, K)``: a table, because thousands of cells
+        times thousands of perturbations would not fit.
+    vector
+        Row of ``vectors`` of each cell, ``(n,)`` int64.
     batch, cell_type
         Column numbers, ``(n,)`` int64.
     library
@@ -31,7 +35,8 @@ class ReferenceCells:
         Coordinates, or None.
     """
 
-    p: torch.Tensor
+    vectors: torch.Tensor
+    vector: torch.Tensor
     batch: torch.Tensor
     cell_type: torch.Tensor
     library: torch.Tensor
@@ -45,30 +50,40 @@ class ReferenceCells:
         return len(self.library)
 
     @property
+    def p(self) -> torch.Tensor:
+        """Perturbation vectors of all cells, ``(n, K)``; gathered anew at each call."""
+        return self.vectors[self.vector]
+
+    @property
     def is_control(self) -> torch.Tensor:
         """Which cells are unperturbed, ``(n,)`` bool."""
-        return is_control(self.p)
+        return is_control(self.vectors)[self.vector]
 
     @property
     def is_finite(self) -> torch.Tensor:
         """Which cells were encoded to finite numbers, ``(n,)`` bool."""
         return torch.isfinite(self.int_mean).all(1) & torch.isfinite(self.int_std).all(1)
 
+    @property
+    def condition(self) -> torch.Tensor:
+        """Number of each cell's condition, ``(n,)`` int64: vector, batch and cell type."""
+        keys = torch.stack([self.vector, self.batch, self.cell_type], dim=1)
+        return torch.unique(keys, dim=0, return_inverse=True)[1]
+
     def bounded(self, most: int) -> "ReferenceCells":
         """Return at most ``most`` cells of each condition, drawn with a fixed seed."""
-        covariates = torch.stack([self.batch, self.cell_type], dim=1).to(self.p)
-        key = torch.cat([self.p, covariates], dim=1).cpu()
-        _, member = torch.unique(key, dim=0, return_inverse=True)
+        member = self.condition.cpu()
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
         by_condition = order[torch.argsort(member[order], stable=True)]
         sizes = torch.bincount(member)
         rank = torch.arange(len(self)) - (sizes.cumsum(0) - sizes)[member[by_condition]]
         kept = by_condition[rank < most].sort().values
-        return self.select(kept.to(self.p.device))
+        return self.select(kept.to(self.batch.device))
 
     def select(self, rows: torch.Tensor) -> "ReferenceCells":
         """Return some cells (indices or a boolean mask)."""
-        return ReferenceCells(**{name: value[rows] for name, value in self._present().items()})
+        chosen = {name: v if name == "vectors" else v[rows] for name, v in self._present().items()}
+        return ReferenceCells(**chosen)
 
     def to(self, device: torch.device) -> "ReferenceCells":
         """Return the cells on ``device``."""
@@ -105,37 +120,51 @@ class ReferenceCells:
         rows = torch.empty(len(p), dtype=torch.int64, device=p.device)
         for number, condition in enumerate(conditions):
             wanted = (member == number).nonzero().reshape(-1)
-            group = self._group(condition[:-2], condition[-2].long(), condition[-1].long())
-            rows[wanted] = _drawn_evenly(group, len(wanted))
+            stratum = (int(condition[-2]), int(condition[-1]))
+            rows[wanted] = self.drawn(condition[:-2], *stratum, len(wanted))
         return rows
 
-    def of_condition(
-        self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor
-    ) -> torch.Tensor:
+    def drawn(self, p: torch.Tensor, batch: int, cell_type: int, n: int) -> torch.Tensor:
+        """Draw ``n`` cells of the group nearest to one condition, each about equally often.
+
+        Parameters
+        ----------
+        p
+            Perturbation vector, ``(K,)``.
+        batch, cell_type
+            Column numbers.
+        n
+            How many; no cell comes a second time before all came once.
+
+        Returns
+        -------
+        torch.Tensor
+            Row numbers, ``(n,)`` int64.
+        """
+        group = self._group(p, batch, cell_type)
+        n_rounds = -(-n // len(group))
+        orders = [torch.randperm(len(group), device=group.device) for _ in range(n_rounds)]
+        return group[torch.cat(orders)[:n]]
+
+    def of_condition(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor:
         """Return which cells are of one condition, ``(n,)`` bool."""
         of_stratum = (self.cell_type == cell_type) & (self.batch == batch)
-        return of_stratum & (self.p == p).all(1)
+        return of_stratum & (self.vectors == p).all(1)[self.vector]
 
-    def _group(self, p: torch.Tensor, batch: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
+    def _group(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor:
         of_type = self.cell_type == cell_type
         of_stratum = of_type & (self.batch == batch)
+        unperturbed = self.is_control
         for mask in (
             self.of_condition(p, batch, cell_type),
-            of_stratum & self.is_control,
+            of_stratum & unperturbed,
             of_stratum,
-            of_type & self.is_control,
+            of_type & unperturbed,
             of_type,
         ):
             if mask.any():
                 return mask.nonzero().reshape(-1)
         return torch.arange(len(self), device=p.device)
-
-
-def _drawn_evenly(group: torch.Tensor, n: int) -> torch.Tensor:
-    """Draw ``n`` members at random, none a second time before all were drawn once."""
-    n_rounds = -(-n // len(group))
-    orders = [torch.randperm(len(group), device=group.device) for _ in range(n_rounds)]
-    return group[torch.cat(orders)[:n]]
 
 
 @torch.no_grad()
@@ -156,5 +185,13 @@ def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells]) -> ReferenceCells:
         int_std, tech_std = torch.exp(0.5 * q.int_logvar), torch.exp(0.5 * q.tech_logvar)
         moments = (q.int_mean, int_std, q.tech_mean, tech_std)
         place = () if some.spatial is None else (some.spatial,)
-        parts.append((some.p, some.batch, some.cell_type, some.x.sum(1), *moments, *place))
-    return ReferenceCells(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        # Of a step's cells few vectors differ: the table of all is made of these few.
+        vectors, vector = torch.unique(some.p, dim=0, return_inverse=True)
+        parts.append((vectors, vector, some.batch, some.cell_type, some.x.sum(1), *moments, *place))
+    vectors, position = torch.unique(
+        torch.cat([part[0] for part in parts]), dim=0, return_inverse=True
+    )
+    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
+    vector = torch.cat([position[part[1] + int(n)] for n, part in zip(starts, parts, strict=False)])
+    columns = zip(*(part[2:] for part in parts), strict=True)
+    return ReferenceCells(vectors, vector, *(torch.cat(column) for column in columns))

@@ -9,6 +9,7 @@ from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
+from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
@@ -44,9 +45,10 @@ def fit_flow(
         model = _with_new_flow(bundle.model, flow).to(device)
         latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
         model.fit_standardisation(latents[0])
+        target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
         sources = [
             LatentSource(
-                some,
+                target(some),
                 model,
                 flow.cells_per_step,
                 flow.seed,

@@ -17,6 +17,7 @@ from cfmvc.models.bundle import Bundle
 from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_sample
 from cfmvc.models.encoder import draw
 from cfmvc.models.likelihoods import nb_sample
+from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.background import (
     Background,
     background_of,
@@ -107,44 +108,49 @@ def predict_cells(
         )
         if bundle.model.source == "control":
             expect_controls(background, asked, batch, cell_type)
-        repeats = torch.from_numpy(asked["n_cells"].to_numpy())
-        rows = torch.repeat_interleave(torch.arange(len(asked)), repeats)
-        wanted = _Wanted(p[rows].to(device), batch[rows].to(device), cell_type[rows].to(device))
+        wanted = _Wanted(p.to(device), batch.to(device), cell_type.to(device), asked["n_cells"])
         parts = _Generator(bundle, background, n_steps, method).generate(wanted, progress)
     labels = labels_of(asked)
     events = [
-        {**event, "condition": labels[int(rows[_CHUNK * chunk + cell])]}
+        {**event, "condition": labels[row]}
         for chunk, (_, _, seen) in enumerate(parts)
-        for cell, event in _by_condition(seen, rows[_CHUNK * chunk :])
+        for row, event in _by_condition(seen, wanted.row[_CHUNK * chunk :].cpu())
     ]
-    return Prediction(_assemble(bundle, asked, rows.numpy(), parts), events)
+    return Prediction(_assemble(bundle, asked, wanted.row.cpu().numpy(), parts), events)
 
 
 Part = tuple[csr_matrix, np.ndarray, list[NonFiniteVelocity]]
 
 
-@dataclass(frozen=True)
 class _Wanted:
-    """Conditions of cells, one row a cell."""
+    """The conditions asked for, and which of them each cell is of.
 
-    p: torch.Tensor
-    batch: torch.Tensor
-    cell_type: torch.Tensor
+    Conditions are rows of a table, because thousands of cells times thousands of perturbations
+    would not fit.
+    """
+
+    def __init__(
+        self,
+        p: torch.Tensor,
+        batch: torch.Tensor,
+        cell_type: torch.Tensor,
+        n_cells: pd.Series,
+    ) -> None:
+        self.p, self.batch, self.cell_type = p, batch, cell_type
+        self.n_cells = n_cells.tolist()
+        rows = np.repeat(np.arange(len(p)), n_cells.to_numpy())
+        self.row = torch.from_numpy(rows).to(p.device)
 
     def __len__(self) -> int:
-        return len(self.p)
+        return len(self.row)
 
-    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.p, self.batch, self.cell_type
-
-    def rows(self, chunk: slice) -> "_Wanted":
-        return _Wanted(*(column[chunk] for column in self.columns()))
-
-    def conditions(self) -> list[torch.Tensor]:
-        """Return the rows of each condition."""
-        keys = torch.cat([column.reshape(len(self), -1).to(self.p) for column in self.columns()], 1)
-        _, member = torch.unique(keys, dim=0, return_inverse=True)
-        return [(member == number).nonzero().reshape(-1) for number in member.unique()]
+    def drawn_from(self, pool: ReferenceCells, unperturbed: bool = False) -> torch.Tensor:
+        """Draw a cell of ``pool`` for each cell: of its condition, or a control of its stratum."""
+        p = torch.zeros_like(self.p) if unperturbed else self.p
+        strata = zip(self.batch.tolist(), self.cell_type.tolist(), self.n_cells, strict=True)
+        return torch.cat(
+            [pool.drawn(p[row], *stratum_and_n) for row, stratum_and_n in enumerate(strata)]
+        )
 
 
 @dataclass
@@ -162,25 +168,27 @@ class _Generator:
         parts = []
         for start in range(0, len(wanted), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            some = wanted.rows(chunk)
-            start_from = None if origins is None else origins[chunk]
-            parts.append(self._generate(some, library[chunk], start_from))
-            progress(start + len(some), len(wanted))
+            row, start_from = wanted.row[chunk], None if origins is None else origins[chunk]
+            conditions = (wanted.p[row], wanted.batch[row], wanted.cell_type[row])
+            parts.append(self._generate(conditions, library[chunk], start_from))
+            progress(start + len(row), len(wanted))
         return parts
 
     def _origins(self, wanted: _Wanted) -> torch.Tensor | None:
         """Draw a control cell of its stratum for each cell."""
         if self.background is None:
             return None
-        unperturbed = torch.zeros_like(wanted.p)
-        return self.background.cells.nearest(unperturbed, wanted.batch, wanted.cell_type)
+        return wanted.drawn_from(self.background.cells, unperturbed=True)
 
     def _generate(
-        self, wanted: _Wanted, library: torch.Tensor, origins: torch.Tensor | None
+        self,
+        conditions: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        library: torch.Tensor,
+        origins: torch.Tensor | None,
     ) -> Part:
         model, events = self.bundle.model, list[NonFiniteVelocity]()
         z_0, spatial, counts = None, None, None
-        z_tech = draw(*model.encoder.tech_prior(wanted.batch))
+        z_tech = draw(*model.encoder.tech_prior(conditions[1]))
         if self.background is not None and origins is not None:
             drawn = self.background.cells.select(origins)
             z_tech = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
@@ -188,9 +196,8 @@ class _Generator:
             if model.source == "control":
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)
                 counts = self.background.dense_counts(origins)
-        conditions = (wanted.p, wanted.batch, wanted.cell_type, spatial)
         z_1 = model.sample_z1_from_flow(
-            *conditions, self.n_steps, z_0=z_0, method=self.method, events=events
+            *conditions, spatial, self.n_steps, z_0=z_0, method=self.method, events=events
         )
         mean, theta = model.decoder(z_1, z_tech, library)
         if counts is None or z_0 is None:
@@ -207,16 +214,17 @@ class _Generator:
         pool = self.bundle.model.reference
         if origins is None or self.background is None:
             assert pool is not None
-            return pool.library[pool.nearest(wanted.p, wanted.batch, wanted.cell_type)]
+            return pool.library[wanted.drawn_from(pool)]
         library = self.background.cells.library[origins]
         if pool is None:
             return library
-        for rows in wanted.conditions():
-            p, batch, cell_type = (column[rows[0]] for column in wanted.columns())
-            trained = pool.of_condition(p, batch, cell_type)
-            if trained.any() and (p != 0).any():
-                ranks = (library[rows].argsort().argsort() + 0.5) / len(rows)
-                library[rows] = torch.quantile(pool.library[trained], ranks)
+        strata = zip(wanted.batch.tolist(), wanted.cell_type.tolist(), strict=True)
+        for row, (batch, cell_type) in enumerate(strata):
+            trained = pool.of_condition(wanted.p[row], batch, cell_type)
+            if trained.any() and wanted.p[row].any():
+                mine = (wanted.row == row).nonzero().reshape(-1)
+                ranks = (library[mine].argsort().argsort() + 0.5) / len(mine)
+                library[mine] = torch.quantile(pool.library[trained], ranks)
         return library
 
 
@@ -236,20 +244,19 @@ def _assemble(bundle: Bundle, asked: pd.DataFrame, rows: np.ndarray, parts: list
 
 
 def _by_condition(
-    seen: list[NonFiniteVelocity], rows: torch.Tensor
+    seen: list[NonFiniteVelocity], row: torch.Tensor
 ) -> list[tuple[int, dict[str, object]]]:
-    """Return one entry a step and condition: a cell of it, and the event's figures."""
+    """Return one entry a step and condition: the condition's row, and the event's figures."""
     entries = []
     for event in seen:
-        conditions = rows[torch.tensor(event.cells)]
-        for condition in conditions.unique():
-            members = (conditions == condition).nonzero().reshape(-1)
+        rows, n_cells = row[torch.tensor(event.cells)].unique(return_counts=True)
+        for condition, n in zip(rows.tolist(), n_cells.tolist(), strict=True):
             figures: dict[str, object] = {
                 "place": "velocity",
                 "step": event.step,
                 "t": event.t,
-                "n_cells": len(members),
+                "n_cells": n,
                 "action": "velocity replaced by 0",
             }
-            entries.append((event.cells[int(members[0])], figures))
+            entries.append((condition, figures))
     return entries

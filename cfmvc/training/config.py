@@ -48,6 +48,9 @@ class FlowConfig(LoopConfig):
 
     source: Literal["noise", "control"]
     coupling: Literal["ot", "independent"] = Field(description="of control source and target")
+    denoise_targets: bool = Field(
+        description="move each training condition to the mean that related conditions let expect"
+    )
     recouple_every: int = Field(ge=1, description="epochs between new couplings")
     hidden_dim: int = Field(ge=1, description="width of the velocity field's trunk")
     hidden_ctx: int = Field(ge=1, description="width of the context encoder")

@@ -125,7 +125,7 @@ def train_flow_stage(
 def _settle(model: CFMVCModel, source: LoaderSource) -> None:
     """Centre the batches in ``z_int`` by all training cells."""
     seen = encode_cells(model.encoder, (cells for _, cells in source.epoch(0)))
-    model.encoder.centring.settle(seen.int_mean, seen.p, seen.batch, seen.cell_type)
+    model.encoder.centring.settle(seen.int_mean, seen.is_control, seen.batch, seen.cell_type)
 
 
 def _remember(model: CFMVCModel, source: LoaderSource) -> None:

@@ -11,7 +11,6 @@ from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.data.samplers import ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
-from cfmvc.models.conditions import is_control
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.training.objectives import LatentCells
 
@@ -145,7 +144,7 @@ class LatentSource:
                 LatentCells(
                     _drawn(all_latents, at),
                     z_0,
-                    all_latents.p[at],
+                    all_latents.vectors[all_latents.vector[at]],
                     all_latents.batch[at],
                     all_latents.cell_type[at],
                     None if all_latents.spatial is None else all_latents.spatial[at],
@@ -178,16 +177,13 @@ def _coupled_groups(
     latents: ReferenceCells, controls: ReferenceCells
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
-    perturbed = ~is_control(latents.p)
-    covariates = torch.stack([latents.batch, latents.cell_type], dim=1)
-    of_condition = torch.cat([latents.p, covariates.to(latents.p)], dim=1)
-    _, member = torch.unique(of_condition, dim=0, return_inverse=True)
+    member = latents.condition
     usable = controls.is_control & controls.is_finite
     groups = []
-    for number in member[perturbed].unique():
+    for number in member[~latents.is_control].unique():
         rows = (member == number).nonzero().reshape(-1)
-        batch, cell_type = covariates[rows[0]]
-        same = (controls.batch == batch) & (controls.cell_type == cell_type) & usable
+        same = (controls.batch == latents.batch[rows[0]]) & usable
+        same &= controls.cell_type == latents.cell_type[rows[0]]
         if same.any():
             groups.append((rows.cpu().numpy(), same.nonzero().reshape(-1).cpu().numpy()))
     return groups

@@ -19,7 +19,7 @@ def test_means_of_the_controls_agree_afterwards() -> None:
     z, p, batch, cell_type = cells(400)
     z = z + 5.0 * batch[:, None] + 3.0 * cell_type[:, None] + 10.0 * p[:, 1:]
     centring = BatchCentring(2, 2, 3)
-    centring.settle(z, p, batch, cell_type)
+    centring.settle(z, p[:, 1] == 0, batch, cell_type)
     centred = centring(z, batch, cell_type)
     control = p[:, 1] == 0
     for kind in range(2):
@@ -33,9 +33,9 @@ def test_means_of_the_controls_agree_afterwards() -> None:
 def test_settling_again_changes_nothing() -> None:
     z, p, batch, cell_type = cells(200)
     centring = BatchCentring(2, 2, 3)
-    centring.settle(z + batch[:, None], p, batch, cell_type)
+    centring.settle(z + batch[:, None], p[:, 1] == 0, batch, cell_type)
     before = centring.offset.clone()
-    centring.settle(centring(z + batch[:, None], batch, cell_type), p, batch, cell_type)
+    centring.settle(centring(z + batch[:, None], batch, cell_type), p[:, 1] == 0, batch, cell_type)
     torch.testing.assert_close(centring.offset, before, atol=1e-6, rtol=0)
 
 
@@ -44,7 +44,7 @@ def test_a_stratum_without_controls_takes_its_batches_offset() -> None:
     p[(batch == 1) & (cell_type == 1), 1] = 1.0
     z[3] = float("nan")
     centring = BatchCentring(2, 2, 3)
-    centring.settle(z + 4.0 * batch[:, None], p, batch, cell_type)
+    centring.settle(z + 4.0 * batch[:, None], p[:, 1] == 0, batch, cell_type)
     torch.testing.assert_close(centring.offset[1, 1], centring.offset[0, 1])
     assert torch.isfinite(centring.offset).all()
 

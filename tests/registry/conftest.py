@@ -27,10 +27,11 @@ def make_bundle(folder: Path, seed: int) -> Path:
     model = CFMVCModel(N_GENES, 2, 2, 3, DIM_INT, DIM_TECH, 16, 8, 16, 4, source="control")
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    p = torch.zeros(N_REFERENCE, 3)
-    p[torch.arange(20), 1 + torch.arange(20) % 2] = 1.0
+    vector = torch.zeros(N_REFERENCE, dtype=torch.int64)
+    vector[:20] = 1 + torch.arange(20) % 2
     model.reference = ReferenceCells(
-        p,
+        torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        vector,
         torch.arange(N_REFERENCE) % 2,
         torch.arange(N_REFERENCE) // 2 % 2,
         torch.full((N_REFERENCE,), 200.0),

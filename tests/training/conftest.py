@@ -86,6 +86,7 @@ def flow_config(request: pytest.FixtureRequest) -> FlowConfig:
         **LOOP,
         source=request.param,
         coupling="ot",
+        denoise_targets=True,
         recouple_every=1,
         hidden_dim=16,
         hidden_ctx=8,
