@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cfmvc.data.canonical import write_canonical
+from cfmvc.errors import DataError
 from cfmvc.models import load_bundle
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig, predict_cells
@@ -19,10 +20,15 @@ def main() -> None:
         device = use(run.section("compute", ComputeConfig))
         config = run.section("generate", GenerateConfig)
         cells = load_prepared(PREPARED)
-        conditions = held_out_conditions(cells.obs).assign(n_cells=config.n_cells)
+        conditions = held_out_conditions(cells.obs, str(cells.uns["cfmvc"]["control"]))
+        if conditions.empty:
+            raise DataError(
+                "no held-out condition has control cells in its batch and cell type; hold out "
+                "others (split.held_out in params.yaml)"
+            )
         prediction = predict_cells(
             load_bundle(MODEL, device),
-            conditions,
+            conditions.assign(n_cells=config.n_cells),
             cells[(cells.obs["split"] != "test").to_numpy()],
             seed=config.seed,
             n_steps=config.n_steps,

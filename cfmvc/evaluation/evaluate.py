@@ -107,9 +107,10 @@ def evaluate(
         for condition, rows in rows_of_conditions(cells.obs, control, is_test).items()
         if condition.treatment.perturbation != control
     }
-    # every held-out condition is asked for, also those too small to be scored
+    # every held-out condition that has controls is asked for, also those too small to be scored
+    asked = [condition for condition in held_out if condition.stratum in reference.strata]
     predicted_rows = (
-        generated_rows(generated, cells, list(held_out), control) if generated is not None else {}
+        generated_rows(generated, cells, asked, control) if generated is not None else {}
     )
     scored, skipped = _partition(held_out, reference, config)
     run = _Run(

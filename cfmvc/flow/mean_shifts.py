@@ -122,20 +122,24 @@ def _state(controls: np.ndarray) -> np.ndarray:
 
 def _likeliest(kernels: np.ndarray, noise: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return the variances of greatest likelihood (with a weak prior), ``(n_parts,)``."""
-    n, n_dims = shift.shape
-    scatter = shift @ shift.T
-
-    def cost(log_variances: np.ndarray) -> tuple[float, np.ndarray]:
-        variances = np.exp(log_variances)
-        factor = cho_factor(np.tensordot(variances, kernels, 1) + noise)
-        inverse = cho_solve(factor, np.eye(n))
-        log_determinant = 2.0 * np.log(np.diag(factor[0])).sum()
-        likelihood = 0.5 * (n_dims * log_determinant + (inverse * scatter).sum())
-        pull = n_dims * inverse - inverse @ scatter @ inverse
-        gradient = 0.5 * np.tensordot(kernels, pull, axes=([1, 2], [0, 1])) * variances
-        off = log_variances - _PRIOR_LOG_VARIANCE
-        return likelihood + 0.5 * _PRIOR_WEIGHT * (off @ off), gradient + _PRIOR_WEIGHT * off
-
     start = np.full(len(kernels), _PRIOR_LOG_VARIANCE)
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(-14.0, 6.0)] * len(start))
+    bounds = [(-14.0, 6.0)] * len(start)
+    arguments = (kernels, noise, shift)
+    found = minimize(_cost, start, arguments, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.exp(found.x)
+
+
+def _cost(
+    log_variances: np.ndarray, kernels: np.ndarray, noise: np.ndarray, shift: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return minus the log-likelihood of the shifts, up to a constant, and the prior; gradient."""
+    n, n_dims = shift.shape
+    variances = np.exp(log_variances)
+    factor = cho_factor(np.tensordot(variances, kernels, 1) + noise)
+    solved = cho_solve(factor, shift)
+    log_determinant = 2.0 * np.log(np.diag(factor[0])).sum()
+    likelihood = 0.5 * (n_dims * log_determinant + (shift * solved).sum())
+    pull = n_dims * cho_solve(factor, np.eye(n)) - solved @ solved.T
+    gradient = 0.5 * np.tensordot(kernels, pull, axes=([1, 2], [0, 1])) * variances
+    off = log_variances - _PRIOR_LOG_VARIANCE
+    return likelihood + 0.5 * _PRIOR_WEIGHT * (off @ off), gradient + _PRIOR_WEIGHT * off

@@ -9,12 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cfmvc.data.vocabulary import Vocabulary
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, listed
 from cfmvc.files import atomic_path, read_json, write_json
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
 
-FORMAT = 1
+FORMAT = 2
+_VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
 
 
@@ -52,8 +53,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
     """Write a bundle, whole or not at all; the same model gives the same bytes."""
     with atomic_path(folder) as made:
         made.mkdir()
-        weights = {n: t.detach().cpu().contiguous() for n, t in bundle.model.state_dict().items()}
-        save_file(weights, made / WEIGHTS)
+        save_file(_weights(bundle), made / WEIGHTS)
         if bundle.model.reference is not None:
             reference = bundle.model.reference.to(torch.device("cpu"))
             save_file(reference.as_tensors(), made / REFERENCE)
@@ -67,6 +67,31 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
                 "median_library": bundle.median_library,
                 "settings": bundle.settings,
             },
+        )
+
+
+def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """Return what was trained: before the flow, encoder and decoder alone.
+
+    An untrained flow in the file would tie a trained VAE to the flow's code and shape.
+    """
+    kept = ("",) if "flow" in bundle.settings else _VAE
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in bundle.model.state_dict().items()
+        if name.startswith(kept)
+    }
+
+
+def _load(
+    model: CFMVCModel, weights: dict[str, torch.Tensor], is_whole: bool, folder: Path
+) -> None:
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    lacking = [name for name in missing if is_whole or name.startswith(_VAE)]
+    if lacking or unknown:
+        raise CfmvcError(
+            f"{folder}: made by another version of cfmvc (missing: {listed(lacking, 3)}; unknown: "
+            f"{listed(unknown, 3)}); train the model again with this version"
         )
 
 
@@ -86,12 +111,13 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         raise CfmvcError(
             f"{folder}: not a cfmvc model (expected {DESCRIPTION} and {WEIGHTS}): {error}"
         ) from error
-    if description["format"] != FORMAT:
+    if description.get("format") != FORMAT:
         raise CfmvcError(
-            f"{folder}: model format {description['format']}, this cfmvc reads format {FORMAT}"
+            f"{folder}: model format {description.get('format')}, this cfmvc reads format "
+            f"{FORMAT}; train the model again with this version"
         )
     model = CFMVCModel(**description["sizes"]).to(device)
-    model.load_state_dict(weights)
+    _load(model, weights, is_whole="flow" in description["settings"], folder=folder)
     if (folder / REFERENCE).is_file():
         model.reference = ReferenceCells(**load_file(folder / REFERENCE, device=str(device)))
     return Bundle(

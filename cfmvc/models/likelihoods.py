@@ -32,10 +32,9 @@ def nb_log_likelihood(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) 
     For ``x = 0`` every term with ``x`` vanishes, ``lgamma(x + theta) - lgamma(theta)`` as well, so
     ``lgamma`` is evaluated on the non-zeros alone, which is exact.
     """
-    theta = theta.expand_as(mean)
     value = -theta * torch.log1p(mean / theta)  # all there is where x = 0
     where = (x != 0).nonzero(as_tuple=True)  # NaN counts as non-zero, and stays visible
-    return value.index_put(where, _counted(x[where], mean[where], theta[where]).to(value.dtype))
+    return value.index_put(where, _counted(x, mean, theta, where).to(value.dtype))
 
 
 def nb_negative_log_likelihood(
@@ -45,10 +44,9 @@ def nb_negative_log_likelihood(
 
     Parameters as in :func:`nb_log_likelihood`, of which it is the sum without the dense copy.
     """
-    theta = theta.expand_as(mean)
     where = (x != 0).nonzero(as_tuple=True)
     zero_part = -theta * torch.log1p(mean / theta)
-    counted = _counted(x[where], mean[where], theta[where])
+    counted = _counted(x, mean, theta, where)
     more = (counted - zero_part[where].double()).to(mean.dtype)
     return -zero_part.sum(1).index_add(0, where[0], more)
 
@@ -116,15 +114,23 @@ def _causes(
     return causes
 
 
-def _counted(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of a flat list of counts that are not 0, in double precision.
+def _counted(
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    theta: torch.Tensor,
+    where: tuple[torch.Tensor, ...],
+) -> torch.Tensor:
+    """Return the log-probabilities of the counts that are not 0, a flat list in double precision.
 
     In single precision ``lgamma(x + theta) - lgamma(theta)`` cancels six digits at large theta, and
-    its sum with the other terms the rest.
+    its sum with the other terms the rest. Of a theta a gene, ``lgamma`` is taken once a gene.
     """
-    counts, floored, size = x.double(), mean.double().clamp_min(_MEAN_FLOOR), theta.double()
-    counts = counts.clamp_min(0.0)
-    rising = torch.lgamma(counts + size) - torch.lgamma(size) - torch.lgamma(counts + 1.0)
+    wide = theta.double()
+    place = where[-theta.dim() :]
+    size, log_gamma_size = wide[place], torch.lgamma(wide)[place]
+    counts = x[where].double().clamp_min(0.0)
+    floored = mean[where].double().clamp_min(_MEAN_FLOOR)
+    rising = torch.lgamma(counts + size) - log_gamma_size - torch.lgamma(counts + 1.0)
     scaled = counts * torch.log1p(size / floored) + size * torch.log1p(floored / size)
     return rising - scaled
 

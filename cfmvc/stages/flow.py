@@ -45,6 +45,7 @@ def fit_flow(
         model = _with_new_flow(bundle.model, flow).to(device)
         latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
         model.fit_standardisation(latents[0])
+        model.context.calibrate(latents[0].vectors, latents[0].spatial)
         target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
         sources = [
             LatentSource(

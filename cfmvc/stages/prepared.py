@@ -48,9 +48,16 @@ def training_cells(cells: AnnData) -> TrainingCells:
     return TrainingCells(tables[0], tables[1], vocabulary, genes)
 
 
-def held_out_conditions(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return the conditions of the test cells, one row each, sorted."""
-    test = obs[obs["split"].astype(str) == "test"]
+def held_out_conditions(obs: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Return the conditions of the test cells that can be asked for, one row each, sorted.
+
+    Those of strata without a control cell outside the test cannot: nothing is there to start from,
+    nor to compare with. The evaluation lists them as not scored.
+    """
+    is_test = (obs["split"].astype(str) == "test").to_numpy()
+    strata = pd.MultiIndex.from_frame(obs[["batch", "cell_type"]].astype(str))
+    is_control = (obs["perturbation"].astype(str) == control).to_numpy()
+    test = obs[is_test & ~is_control & strata.isin(strata[is_control & ~is_test])]
     columns = [name for name in _CONDITION if name in test]
     conditions = test[columns].drop_duplicates().sort_values(columns).reset_index(drop=True)
     for name in columns:

@@ -103,6 +103,7 @@ def train_flow_stage(
     loaders += [] if val_loader is None else [LoaderSource(val_loader, where)]
     encoded = [encode_cells(model.encoder, (c for _, c in loader.epoch(0))) for loader in loaders]
     model.fit_standardisation(encoded[0])
+    model.context.calibrate(encoded[0].vectors, encoded[0].spatial)
     if not freeze_vae:
         joint = JointObjective(model, beta, lambda_dist=lambda_dist)
         for module in joint.modules():

@@ -80,6 +80,26 @@ def test_prediction_holds_what_was_asked_for(
     assert np.corrcoef(counts.mean(0), mean.mean(0))[0, 1] > 0.9
 
 
+def test_no_perturbation_gives_the_control_cells_themselves(
+    model: Path, train_file: Path, tmp_path: Path
+) -> None:
+    conditions, out = tmp_path / "conditions.csv", tmp_path / "pred.h5ad"
+    conditions.write_text("perturbation,batch,cell_type,n_cells\ncontrol,b1,T,40\nA,b1,T,40\n")
+    command = ("predict", "--model", model, "--conditions", conditions, "--controls", train_file)
+    assert cfmvc(*command, "--out", out).exit_code == 0
+    real, cells = anndata.read_h5ad(train_file), anndata.read_h5ad(out)
+    where = {"perturbation": "control", "batch": "b1", "cell_type": "T"}
+    rows = np.logical_and.reduce([(real.obs[name] == label) for name, label in where.items()])
+    known = {tuple(row) for row in real[rows].layers["counts"].toarray().astype(int)}
+    is_control = (cells.obs["perturbation"] == "control").to_numpy()
+    unperturbed = [tuple(row) for row in cells[is_control].layers["counts"].toarray()]
+    assert set(unperturbed) <= known
+    # each control serves before any serves twice
+    assert len(set(unperturbed)) == min(40, len(known))
+    perturbed = {tuple(row) for row in cells[~is_control].layers["counts"].toarray()}
+    assert not perturbed & known
+
+
 def test_same_seed_same_bytes(
     model: Path, train_file: Path, conditions: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from cfmvc.data import Vocabulary
 from cfmvc.errors import CfmvcError
@@ -13,7 +14,9 @@ from cfmvc.models import Bundle, CFMVCModel, load_bundle, save_bundle
 @pytest.fixture
 def bundle(model: CFMVCModel) -> Bundle:
     vocabulary = Vocabulary(("control", "a", "b", "c", "d"), ("x", "y", "z"), tuple("pqrs"))
-    return Bundle(model.eval(), vocabulary, [f"g{i}" for i in range(30)], 100.0, {"vae": {}})
+    return Bundle(
+        model.eval(), vocabulary, [f"g{i}" for i in range(30)], 100.0, {"vae": {}, "flow": {}}
+    )
 
 
 def test_round_trip_keeps_everything(bundle: Bundle, tmp_path: Path) -> None:
@@ -31,6 +34,31 @@ def test_same_model_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
         save_bundle(bundle, tmp_path / name)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_before_the_flow_only_encoder_and_decoder_are_kept(bundle: Bundle, tmp_path: Path) -> None:
+    del bundle.settings["flow"]
+    save_bundle(bundle, tmp_path / "m")
+    assert {
+        name.partition(".")[0] for name in load_file(tmp_path / "m" / "weights.safetensors")
+    } == {
+        "encoder",
+        "decoder",
+    }
+    loaded = load_bundle(tmp_path / "m")
+    for name, value in bundle.model.encoder.state_dict().items():
+        assert torch.equal(loaded.model.encoder.state_dict()[name], value)
+
+
+def test_weights_of_another_version_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(bundle, tmp_path / "m")
+    weights = load_file(tmp_path / "m" / "weights.safetensors")
+    del weights["field.basis.weight"]
+    save_file(weights, tmp_path / "m" / "weights.safetensors")
+    with pytest.raises(
+        CfmvcError, match=r"another version of cfmvc \(missing: 'field.basis.weight'"
+    ):
+        load_bundle(tmp_path / "m")
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

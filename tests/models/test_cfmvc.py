@@ -108,6 +108,20 @@ def test_dose_scales_from_no_effect_and_combinations_differ(
     assert not torch.allclose(both, full)
 
 
+def test_units_of_doses_and_coordinates_do_not_matter() -> None:
+    torch.manual_seed(0)
+    encoder = ContextEncoder(2, 2, 3, spatial_dim=2, hidden_dim=8)
+    codes, place = torch.zeros(6, dtype=torch.int64), torch.rand(6, 2)
+    p = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]).repeat(2, 1)
+    encoder.calibrate(p, place)
+    expected = encoder(p, codes, codes, place)
+    encoder.calibrate(1e4 * p, 3e4 * place + 7e4)
+    found = encoder(1e4 * p, codes, codes, 3e4 * place + 7e4)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert (found[1][2] == 0).all()
+
+
 def test_encoder_draws_in_training_and_returns_means_in_evaluation() -> None:
     encoder = EncoderVAE(10, 2, 2, 4, 2, 8)
     x, codes = torch.ones(5, 10), torch.zeros(5, dtype=torch.int64)

@@ -18,7 +18,6 @@ OF_THE_FLOW = {
         "flow/paths",
         "flow/solvers",
         "models/context",
-        "models/reference",
         "models/velocity_field",
         "stages/flow",
         "stages/predict",

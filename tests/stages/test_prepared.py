@@ -1,0 +1,20 @@
+"""Which conditions are asked for."""
+
+import pandas as pd
+
+from cfmvc.stages.prepared import held_out_conditions
+
+
+def test_controls_and_strata_without_controls_are_not_asked_for() -> None:
+    rows = [
+        ("A", "b1", "T", "test"),
+        ("A", "b1", "T", "test"),
+        ("control", "b1", "T", "train"),
+        ("control", "b1", "T", "test"),  # a random split may test controls
+        ("B", "b2", "T", "test"),
+        ("control", "b2", "T", "test"),  # no control is left to start from
+        ("B", "b1", "T", "train"),
+    ]
+    obs = pd.DataFrame(rows, columns=["perturbation", "batch", "cell_type", "split"])
+    found = held_out_conditions(obs, "control")
+    assert found.to_dict("records") == [{"perturbation": "A", "batch": "b1", "cell_type": "T"}]
