@@ -1,0 +1,38 @@
+"""`cfmvc data add`, then the pipeline on that file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.conftest import SMALL, Project, new_project
+
+
+def with_data_of_their_own(folder: Path) -> Project:
+    """A project in which a user's file was added."""
+    project = new_project(folder, SMALL)
+    theirs = folder / "theirs.h5ad"
+    project.run("cfmvc", "simulate", "--out", str(theirs), "--set", "simulate.seed=7")
+    project.run("cfmvc", "data", "add", str(theirs))
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_an_added_file_is_there_for_a_run_with_parameters(
+    tmp_path: Path, is_committed: bool
+) -> None:
+    project = with_data_of_their_own(tmp_path)
+    if is_committed:
+        project.commit("data of their own")
+    assert "theirs.h5ad.dvc" in project.run("dvc", "stage", "list", "--all")
+    project.run(
+        *("mlflow", "run", ".", "-e", "prepare", "-P", "split.seed=3", "--env-manager", "local")
+    )
+    shown = json.loads(project.run("dvc", "exp", "show", "--json"))
+    experiments = [e for rev in shown for e in rev.get("experiments") or []]
+    assert len(experiments) == 1
+    params = experiments[0]["revs"][0]["data"]["params"]["params.yaml"]["data"]
+    assert params["split"]["seed"] == 3
+    assert params["data"]["path"] == "data/raw/theirs.h5ad"
+    assert project.run("git", "status", "--porcelain", "data/raw").count(".h5ad\n") == 0
