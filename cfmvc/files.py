@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cfmvc.errors import CfmvcError
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -17,12 +19,19 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Works for a file and for a folder (create it at the yielded path). What was there before is
     replaced only at the end, by a rename; a killed process leaves the old state, never half.
+
+    Raises
+    ------
+    CfmvcError
+        If ``target`` is a folder and a file was made: all that the folder holds would be lost.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         made = holder / target.name
         yield made
+        if made.is_file() and target.is_dir():
+            raise CfmvcError(f"{target}: is a folder, which a file cannot replace; name a file")
         _sync(made)
         if target.is_dir() and not target.is_symlink():
             os.replace(target, holder / "replaced")  # a folder cannot be renamed onto another

@@ -118,6 +118,8 @@ def simulate_command(
         Path | None,
         typer.Option(metavar="FILE", help="A params.yaml; this folder's, or the one shipped."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Simulate cells of which the true response to every perturbation is known.
 
@@ -125,10 +127,16 @@ def simulate_command(
     on the cell's state, combinations, and on demand doses (simulate.doses=[0.5,1]) and coordinates
     (simulate.spatial=true). The same section simulate gives the same bytes.
     """
+    from cfmvc.cli.targets import check_target_file
     from cfmvc.config import override, parse_section, read_yaml
     from cfmvc.data.canonical import write_canonical
     from cfmvc.data.simulate import SimulateConfig, simulate
 
+    check_target_file(out, [], force)
+    if truth is not None:
+        check_target_file(truth, [], force, "--truth")
+        if truth.absolute() == out.absolute():
+            raise ConfigError(f"--truth {truth}: is the file of --out as well; name another")
     path = params or _params_file()
     values = read_yaml(path)
     if "simulate" not in values:
@@ -136,9 +144,20 @@ def simulate_command(
     config = parse_section(SimulateConfig, override(values, settings or [])["simulate"], "simulate")
     cells, means = simulate(config)
     write_canonical(cells, out)
-    print(f"{out}: {cells.n_obs:,} cells x {cells.n_vars:,} genes")
     if truth is not None:
         write_canonical(means, truth)
+    if as_json:
+        result = {
+            "out": str(out),
+            "truth": None if truth is None else str(truth),
+            "n_cells": cells.n_obs,
+            "n_genes": cells.n_vars,
+            "n_conditions": means.n_obs,
+        }
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{out}: {cells.n_obs:,} cells x {cells.n_vars:,} genes")
+    if truth is not None:
         print(f"{truth}: true means of {means.n_obs:,} conditions")
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from cfmvc.errors import ConfigError
 
 
-def check_target_file(out: Path, inputs: list[Path], is_forced: bool) -> None:
-    """Refuse a target that would destroy something.
+def check_target_file(
+    out: Path, inputs: list[Path], is_forced: bool, option: str = "--out"
+) -> None:
+    """Refuse a target that would destroy something; ``option`` is what the user calls it.
 
     Raises
     ------
@@ -16,12 +18,14 @@ def check_target_file(out: Path, inputs: list[Path], is_forced: bool) -> None:
         cannot be written.
     """
     if out.is_dir():
-        raise ConfigError(f"--out {out}: is a folder; name a file")
+        raise ConfigError(f"{option} {out}: is a folder; name a file")
     if any(path.exists() and out.exists() and out.samefile(path) for path in inputs):
-        raise ConfigError(f"--out {out}: is one of the inputs, which would be lost; name another")
+        raise ConfigError(
+            f"{option} {out}: is one of the inputs, which would be lost; name another"
+        )
     if out.exists() and not is_forced:
-        raise ConfigError(f"--out {out}: exists; name another file, or replace it with --force")
-    _check_writable(out)
+        raise ConfigError(f"{option} {out}: exists; name another file, or replace it with --force")
+    _check_writable(out, option)
 
 
 def check_target_model(out: Path, is_forced: bool) -> None:
@@ -30,16 +34,16 @@ def check_target_model(out: Path, is_forced: bool) -> None:
         raise ConfigError(f"--out {out}: exists and is not a cfmvc model; choose another folder")
     if out.exists() and not is_forced:
         raise ConfigError(f"--out {out}: exists; choose another folder, or replace it with --force")
-    _check_writable(out)
+    _check_writable(out, "--out")
 
 
-def _check_writable(out: Path) -> None:
+def _check_writable(out: Path, option: str) -> None:
     # The modes are asked as they stand: to root every file is writable, also a protected one.
     if out.is_file() and not out.stat().st_mode & 0o222:
-        raise ConfigError(f"--out {out}: is read-only")
+        raise ConfigError(f"{option} {out}: is read-only")
     folder = out.absolute().parent
     while not folder.exists():
         folder = folder.parent
     protected = folder.is_dir() and not folder.stat().st_mode & 0o222
     if not folder.is_dir() or protected or not os.access(folder, os.W_OK):
-        raise ConfigError(f"--out {out}: cannot be written, {folder} is not a writable folder")
+        raise ConfigError(f"{option} {out}: cannot be written, {folder} is not a writable folder")

@@ -10,11 +10,12 @@ import pytest
 from anndata import AnnData, read_h5ad
 from typer.testing import CliRunner
 
+from cfmvc.cli.app import app as root
 from cfmvc.cli.data import app, simulate_command
 from cfmvc.cli.project import with_data_path
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, DataError
-from cfmvc.files import md5_of_file
+from cfmvc.files import md5_of_file, write_json
 from tests.data import malformed as broken
 
 
@@ -238,6 +239,64 @@ def test_simulate_writes_cells_and_truth(tmp_path: Path) -> None:
 def test_simulate_names_a_misspelt_setting(tmp_path: Path) -> None:
     with pytest.raises(CfmvcError, match="did you mean 'n_cells'"):
         simulate_command(tmp_path / "x.h5ad", None, ["simulate.n_cell=3"], default_params_file())
+
+
+def cfmvc_simulate(*words: str | Path):
+    small = ["--set", "simulate.n_cells=200", "--set", "simulate.n_genes=20"]
+    return CliRunner().invoke(root, ["simulate", *map(str, words), *small])
+
+
+def test_simulate_leaves_a_folder_and_other_files_alone(tmp_path: Path) -> None:
+    folder, there = tmp_path / "folder", tmp_path / "there.h5ad"
+    folder.mkdir()
+    (folder / "precious").write_text("all of it")
+    there.write_text("precious")
+    new = tmp_path / "new.h5ad"
+    for words, message in (
+        (["--out", folder], f"--out {folder}: is a folder; name a file"),
+        (["--out", new, "--truth", folder], f"--truth {folder}: is a folder; name a file"),
+        (
+            ["--out", there],
+            f"--out {there}: exists; name another file, or replace it with --force",
+        ),
+        (
+            ["--out", new, "--truth", there],
+            f"--truth {there}: exists; name another file, or replace it with --force",
+        ),
+        (
+            ["--out", new, "--truth", new],
+            f"--truth {new}: is the file of --out as well; name another",
+        ),
+    ):
+        refused = cfmvc_simulate(*words)
+        assert isinstance(refused.exception, ConfigError)
+        assert str(refused.exception) == message
+    assert (folder / "precious").read_text() == "all of it"
+    assert there.read_text() == "precious"
+    assert not new.exists()
+    assert cfmvc_simulate("--out", there, "--force").exit_code == 0
+    assert read_h5ad(there).n_obs == 200
+
+
+def test_simulate_prints_json(tmp_path: Path) -> None:
+    out, truth = tmp_path / "cells.h5ad", tmp_path / "truth.h5ad"
+    result = json.loads(cfmvc_simulate("--out", out, "--truth", truth, "--json").stdout)
+    assert result == {
+        "out": str(out),
+        "truth": str(truth),
+        "n_cells": 200,
+        "n_genes": 20,
+        "n_conditions": read_h5ad(truth).n_obs,
+    }
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "precious").write_text("all of it")
+    with pytest.raises(CfmvcError, match="is a folder, which a file cannot replace"):
+        write_json(folder, {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "precious"]
 
 
 def test_no_torch_to_check_a_file(file: Path) -> None:
