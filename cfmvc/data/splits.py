@@ -86,7 +86,7 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
     if perturbed.empty:
         raise DataError(f"split: every cell is a control ('{control}'); nothing can be held out")
 
-    kind = resolve_kind(perturbed, config)
+    kind = resolve_kind(labels, config, separator, control)
     held_out: list[dict[str, str]] = []
     rank = _random_rank(names, config.seed)
     is_test = np.zeros(len(obs), dtype=bool)
@@ -96,7 +96,7 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
         if config.held_out is None:
             held_out = choose_held_out(labels, kind, config.test_fraction, separator, control)
         else:
-            held_out = validate_held_out(perturbed, kind, config.held_out, separator)
+            held_out = validate_held_out(labels, kind, config.held_out, separator, control)
         is_test = is_held_out(labels, kind, held_out)
     is_val = np.zeros(len(obs), dtype=bool)
     rest = ~is_test

@@ -44,6 +44,27 @@ tables = st.dictionaries(
 ).map(table)
 
 
+def is_measured(obs: pd.DataFrame) -> pd.Series:
+    """Whether a cell's stratum has controls."""
+    controls = obs[obs["perturbation"] == "control"]
+    strata = set(zip(controls["batch"], controls["cell_type"], strict=True))
+    own = zip(obs["batch"], obs["cell_type"], strict=True)
+    return pd.Series([stratum in strata for stratum in own], index=obs.index)
+
+
+def can_be_held_out(obs: pd.DataFrame, context: str) -> bool:
+    """Whether any context may go, tried one by one."""
+    perturbed = obs[obs["perturbation"] != "control"]
+    for (label, _), cells in perturbed.groupby(["perturbation", context]):
+        rest = obs.drop(cells.index)
+        is_left = (is_measured(obs)[rest.index] & (rest["perturbation"] == label)).any()
+        is_scored = is_measured(obs)[cells.index].any()
+        all_there = all(set(cells[name]) <= set(rest[name]) for name in ("batch", "cell_type"))
+        if is_left and is_scored and all_there:
+            return True
+    return False
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     obs=tables,
@@ -52,9 +73,10 @@ tables = st.dictionaries(
     order=st.randoms(use_true_random=False),
 )
 def test_properties_of_every_split(obs, kind, seed, order) -> None:
-    perturbed = obs[obs["perturbation"] != "control"].groupby("perturbation")
-    context = {"held_out_cell_type": "cell_type", "held_out_batch": "batch"}.get(kind)
-    if len(perturbed) == 0 or (context and perturbed[context].nunique().max() < 2):
+    is_possible = (obs["perturbation"] != "control").any()
+    if kind.startswith("held_out"):
+        is_possible = can_be_held_out(obs, kind.removeprefix("held_out_"))
+    if not is_possible:
         with pytest.raises(DataError, match=r"nothing can be held out|occurs in two values"):
             split(obs, kind, seed=seed)
         return
@@ -76,6 +98,13 @@ def test_properties_of_every_split(obs, kind, seed, order) -> None:
     else:
         assert is_test.any()
         np.testing.assert_array_equal(is_test, is_held_out(obs, result.kind, result.held_out))
+        kept = obs[is_measured(obs) & ~is_test]
+        assert set(obs.loc[is_test, "perturbation"]) <= set(kept["perturbation"])
+        for column in ("batch", "cell_type"):
+            assert set(obs[column]) == set(obs.loc[~is_test, column])
+        for entry in result.held_out:
+            of_entry = (obs[list(entry)] == pd.Series(entry)).all(axis=1)
+            assert (is_measured(obs) & of_entry).any()
     trained = obs[result.labels == "train"]
     # every perturbation is seen in training, and so is every stratum's control
     assert set(trained["perturbation"]) == set(obs["perturbation"])
@@ -137,11 +166,66 @@ def test_contexts_without_controls_are_chosen_last() -> None:
     obs = table(
         {
             ("control", "b1", "T"): 5,
+            ("control", "b1", "DC"): 5,
+            ("control", "b2", "DC"): 5,
+            ("A", "b1", "DC"): 5,
             ("A", "b1", "T"): 5,
-            ("A", "b1", "NK"): 50,
+            ("A", "b2", "T"): 50,
         }
     )
+    assert split(obs).held_out == [{"perturbation": "A", "cell_type": "DC"}]
+
+
+def test_contexts_without_any_control_are_not_chosen() -> None:
+    sizes = dict.fromkeys(product(["control", "A"], ["b1"], ["T", "DC"]), 5)
+    obs = table(sizes | {("A", "b1", "NK"): 50, ("A", "b1", "Mono"): 50})
+    held_out = split(obs, test_fraction=0.9).held_out
+    assert held_out == [{"perturbation": "A", "cell_type": "DC"}]
+
+
+def test_a_perturbation_keeps_a_context_with_controls() -> None:
+    """A in b1, where there are no controls, cannot be learnt from."""
+    alone = {("A", "b1", "T"): 20, ("A", "b2", "T"): 20, ("control", "b2", "T"): 20}
+    with pytest.raises(DataError) as raised:
+        split(table(alone), "held_out_batch")
+    assert str(raised.value) == (
+        "split.kind held_out_batch: no perturbation occurs in two values of batch with controls, "
+        "one to test and one to train on; choose another kind"
+    )
+    more = table(alone | dict.fromkeys(product(["control", "B"], ["b2", "b3"], ["T"]), 20))
+    assert {entry["perturbation"] for entry in split(more, "held_out_batch").held_out} == {"B"}
+    assert split(table(alone)).kind == "random"  # auto takes what is possible
+
+
+def test_no_batch_vanishes_from_training() -> None:
+    """Nobody else is in b9, which is one of two batches of A x NK."""
+    sizes = dict.fromkeys(product(["control", "A"], ["b1", "b2"], ["T", "NK"]), 10)
+    obs = table(sizes | {("A", "b9", "NK"): 90})
     assert split(obs).held_out == [{"perturbation": "A", "cell_type": "T"}]
+    with pytest.raises(DataError) as raised:
+        split(obs, "held_out_cell_type", [{"perturbation": "A", "cell_type": "NK"}])
+    assert str(raised.value) == (
+        "split.held_out[0]: no training cell of the batch 'b9' would be left; "
+        "leave one of its conditions out of the list"
+    )
+
+
+def test_declared_conditions_may_have_strata_without_controls() -> None:
+    sizes = dict.fromkeys(product(["control", "A", "B"], ["b1", "b2"], ["T", "NK"]), 10)
+    del sizes["control", "b2", "NK"]
+    declared = [{"perturbation": "A", "cell_type": "NK"}]
+    result = split(table(sizes), "auto", declared)
+    assert (result.labels == "test").sum() == 20
+    del sizes["control", "b1", "NK"]
+    with pytest.raises(DataError) as raised:
+        split(table(sizes), "auto", declared)
+    assert str(raised.value) == (
+        "split.held_out: none of these conditions is in a stratum (batch and cell type) with "
+        "controls, so none can be scored; name one that is"
+    )
+    declared.append({"perturbation": "B", "cell_type": "T"})
+    with pytest.raises(DataError, match=r"split\.held_out\[1\]: no training cell of 'B' would be"):
+        split(table(sizes), "auto", declared)
 
 
 def test_a_combination_is_held_out_everywhere_and_only_if_its_parts_are_seen() -> None:
@@ -218,14 +302,16 @@ def test_declared_conditions_are_checked(kind: str, held_out, message: str) -> N
         (
             "held_out_batch",
             [{"perturbation": "B", "batch": "b1"}, {"perturbation": "B", "batch": "b2"}],
-            "split.held_out: no training cell of 'B' would be left; "
-            "leave at least one of its contexts out of the list",
+            "split.held_out[0]: no training cell of 'B' would be left in a stratum "
+            "(batch and cell type) with controls; leave one of its contexts there out of the list\n"
+            "split.held_out[1]: no training cell of 'B' would be left in a stratum "
+            "(batch and cell type) with controls; leave one of its contexts there out of the list",
         ),
         (
             "held_out_combination",
             [{"perturbation": "A+C"}],
-            "split.held_out: 'A+C' cannot be predicted, for no training cell has its part 'C'; "
-            "leave some in training",
+            "split.held_out[0]: 'A+C' cannot be predicted, for no training cell in a stratum "
+            "(batch and cell type) with controls has its part 'C'; leave some in training",
         ),
         (
             "held_out_cell_type",
