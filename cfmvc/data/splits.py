@@ -6,6 +6,7 @@ its labels and the seed, and not on the order of the cells.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from cfmvc.errors import DataError
 
 _CONDITION = ["perturbation", "batch", "cell_type"]
 _SMALLEST_TO_VALIDATE = 5
+# What evaluate.min_cells ships as: a condition with fewer test cells is listed as skipped, and a
+# random split of small conditions would have nothing scored after all the training.
+ENOUGH_TO_SCORE = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
     Parameters
     ----------
     obs
-        Columns ``perturbation, batch, cell_type``; unique names of cells as index.
+        Columns ``perturbation, batch, cell_type`` and, where the data have it, ``dose``; unique
+        names of cells as index.
     config
         The section ``split`` of ``params.yaml``.
     separator
@@ -76,7 +81,7 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
     ConfigError
         If ``held_out`` has a wrong key for the kind, or names what the data do not hold.
     DataError
-        If nothing can be held out, or a perturbation would not be seen in training.
+        If nothing can be held out or scored, or a perturbation would not be seen in training.
     """
     labels = obs[_CONDITION].astype(str)
     names = obs.index.astype(str).to_numpy(dtype=object)
@@ -91,7 +96,7 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
     rank = _random_rank(names, config.seed)
     is_test = np.zeros(len(obs), dtype=bool)
     if kind == "random":
-        is_test = _share_of_each(labels, rank, config.test_fraction, perturbed.index, 2)
+        is_test = _random_test(obs, labels, rank, config.test_fraction, control)
     else:
         if config.held_out is None:
             held_out = choose_held_out(labels, kind, config.test_fraction, separator, control)
@@ -100,9 +105,7 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
         is_test = is_held_out(labels, kind, held_out)
     is_val = np.zeros(len(obs), dtype=bool)
     rest = ~is_test
-    is_val[rest] = _share_of_each(
-        labels[rest], rank[rest], config.val_fraction, labels.index, _SMALLEST_TO_VALIDATE
-    )
+    is_val[rest] = _validating(labels[rest], rank[rest], config.val_fraction)
     parts = np.where(is_test, "test", np.where(is_val, "val", "train"))
     return Split(parts, kind, held_out, config.seed, hash_of_split(names, parts))
 
@@ -111,7 +114,7 @@ def validation_cells(obs: pd.DataFrame, config: SplitConfig) -> np.ndarray:
     """Return a boolean array: the cells that validate where nothing is held out for a test."""
     labels = obs[_CONDITION].astype(str)
     rank = _random_rank(obs.index.astype(str).to_numpy(dtype=object), config.seed)
-    return _share_of_each(labels, rank, config.val_fraction, labels.index, _SMALLEST_TO_VALIDATE)
+    return _validating(labels, rank, config.val_fraction)
 
 
 def is_held_out(labels: pd.DataFrame, kind: str, held_out: list[dict[str, str]]) -> np.ndarray:
@@ -141,18 +144,59 @@ def _random_rank(names: np.ndarray, seed: int) -> np.ndarray:
     return rank
 
 
-def _share_of_each(
-    labels: pd.DataFrame, rank: np.ndarray, share: float, among: pd.Index, smallest: int
+def _validating(labels: pd.DataFrame, rank: np.ndarray, share: float) -> np.ndarray:
+    """Take a share of each condition's cells, one at least where it has a few."""
+
+    def n_taken(n_cells: int) -> int:
+        least = 1 if n_cells >= _SMALLEST_TO_VALIDATE else 0
+        return max(least, round(share * n_cells))
+
+    return _taken_of_each(labels, rank, n_taken)
+
+
+def _random_test(
+    obs: pd.DataFrame, labels: pd.DataFrame, rank: np.ndarray, share: float, control: str
 ) -> np.ndarray:
-    """Take a share of each condition's cells, at least one where it has ``smallest`` of them."""
-    chosen = np.zeros(len(labels), dtype=bool)
-    is_candidate = labels.index.isin(among)
-    for members in labels.groupby(_CONDITION, sort=False).indices.values():
-        rows = np.asarray(members)[is_candidate[members]]
-        n_taken = round(share * len(rows))
-        if len(rows) >= smallest:
-            n_taken = max(1, n_taken)
-        # a condition keeps at least one cell for training
-        n_taken = min(n_taken, max(len(rows) - 1, 0))
-        chosen[rows[np.argsort(rank[rows])[:n_taken]]] = True
+    """Take a share of each perturbed condition's cells, and enough to score where it has them.
+
+    A condition gives up to half of its cells to have enough. Strata without controls give none:
+    an effect cannot be measured there.
+    """
+    is_control = (labels["perturbation"] == control).to_numpy()
+    strata = pd.MultiIndex.from_frame(labels[["batch", "cell_type"]])
+    can_be_scored = np.asarray(strata.isin(strata[is_control])) & ~is_control
+    if not can_be_scored.any():
+        raise DataError(
+            "split: no stratum (batch and cell type) has both perturbed cells and controls, so no "
+            "effect can be measured; `cfmvc fit` trains on all cells without a test"
+        )
+
+    def n_taken(n_cells: int) -> int:
+        least = ENOUGH_TO_SCORE if n_cells >= 2 * ENOUGH_TO_SCORE else min(1, n_cells // 2)
+        return max(least, round(share * n_cells))
+
+    # doses are scored apart
+    conditions = labels.assign(dose=obs["dose"].to_numpy()) if "dose" in obs else labels
+    is_test = np.zeros(len(obs), dtype=bool)
+    is_test[can_be_scored] = _taken_of_each(conditions[can_be_scored], rank[can_be_scored], n_taken)
+    n_test = max(conditions[is_test].groupby(list(conditions.columns)).size(), default=0)
+    if n_test < ENOUGH_TO_SCORE:
+        n_most = conditions[can_be_scored].groupby(list(conditions.columns)).size().max()
+        raise DataError(
+            f"split.test_fraction: {share:g} gives no condition {ENOUGH_TO_SCORE} test cells, "
+            f"which a score needs (the largest one has {n_most} cells, of which {n_test} would "
+            "test); raise it, or hold whole conditions out with split.kind"
+        )
+    return is_test
+
+
+def _taken_of_each(
+    conditions: pd.DataFrame, rank: np.ndarray, n_taken: Callable[[int], int]
+) -> np.ndarray:
+    """Take the first cells by rank of each condition; one at least is left for training."""
+    chosen = np.zeros(len(conditions), dtype=bool)
+    for members in conditions.groupby(list(conditions.columns), sort=False).indices.values():
+        rows = np.asarray(members)
+        n = max(0, min(n_taken(len(rows)), len(rows) - 1))
+        chosen[rows[np.argsort(rank[rows])[:n]]] = True
     return chosen

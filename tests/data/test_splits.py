@@ -1,6 +1,7 @@
 """Splits: what is held out, what never is, and that nothing but names and seed decides."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
-from cfmvc.data.splits import Split, assign_split, is_held_out
+from cfmvc.data.splits import ENOUGH_TO_SCORE, Split, assign_split, is_held_out
 from cfmvc.errors import ConfigError, DataError
+from cfmvc.evaluation.config import EvaluateConfig
 
 
 def table(sizes: dict[tuple[str, str, str], int]) -> pd.DataFrame:
@@ -33,13 +36,14 @@ def split(obs: pd.DataFrame, kind: str = "auto", held_out=None, **changes) -> Sp
     return assign_split(obs, SplitConfig(kind=kind, held_out=held_out, **values), "+", "control")
 
 
+NOTHING = "nothing can be held out|occurs in two values|has both perturbed|gives no condition 8"
 tables = st.dictionaries(
     st.tuples(
         st.sampled_from(["control", "A", "B", "A+B"]),
         st.sampled_from(["b1", "b2", "b3"]),
         st.sampled_from(["T", "B cell", "NK"]),
     ),
-    st.integers(1, 12),
+    st.integers(1, 40),
     min_size=4,
 ).map(table)
 
@@ -76,8 +80,12 @@ def test_properties_of_every_split(obs, kind, seed, order) -> None:
     is_possible = (obs["perturbation"] != "control").any()
     if kind.startswith("held_out"):
         is_possible = can_be_held_out(obs, kind.removeprefix("held_out_"))
+    elif kind == "random" or not any(map(partial(can_be_held_out, obs), ("cell_type", "batch"))):
+        sizes = obs[is_measured(obs) & (obs["perturbation"] != "control")].value_counts()
+        n_most = sizes.max() if len(sizes) else 0
+        is_possible = n_most >= 16 or min(round(0.3 * n_most), n_most - 1) >= 8
     if not is_possible:
-        with pytest.raises(DataError, match=r"nothing can be held out|occurs in two values"):
+        with pytest.raises(DataError, match=NOTHING):
             split(obs, kind, seed=seed)
         return
     result = split(obs, kind, seed=seed)
@@ -95,6 +103,7 @@ def test_properties_of_every_split(obs, kind, seed, order) -> None:
     assert not is_test[is_control].any()
     if result.kind == "random":
         assert result.held_out == []
+        assert is_measured(obs)[is_test].all()
     else:
         assert is_test.any()
         np.testing.assert_array_equal(is_test, is_held_out(obs, result.kind, result.held_out))
@@ -129,10 +138,50 @@ def test_another_seed_gives_another_split_of_the_same_conditions() -> None:
 
 
 def test_a_random_split_takes_a_share_of_every_perturbed_condition() -> None:
-    obs = full(["A", "B"], ["b1", "b2"], ["T"], n=10)
+    obs = full(["A", "B"], ["b1", "b2"], ["T"], n=40)
     result = split(obs, "random")
     n_test = obs[result.labels == "test"].groupby(["perturbation", "batch", "cell_type"]).size()
-    assert n_test.to_dict() == {(p, b, "T"): 3 for p in "AB" for b in ("b1", "b2")}
+    assert n_test.to_dict() == {(p, b, "T"): 12 for p in "AB" for b in ("b1", "b2")}
+
+
+def test_a_random_split_tests_enough_cells_of_a_condition_to_score_it() -> None:
+    sizes = {("control", "b1", "T"): 20, ("A", "b1", "T"): 20, ("B", "b1", "T"): 15}
+    obs = table(sizes | {("C", "b1", "T"): 1, ("A", "b2", "T"): 90})
+    result = split(obs, "random", test_fraction=0.2)
+    is_test = result.labels == "test"
+    # 8 of 20; B cannot spare 8; nothing can be measured in b2, which has no control
+    assert obs[is_test].value_counts().to_dict() == {("A", "b1", "T"): 8, ("B", "b1", "T"): 3}
+    n_scored = EvaluateConfig.model_validate(read_yaml(default_params_file())["evaluate"]).min_cells
+    assert n_scored == ENOUGH_TO_SCORE
+
+
+def test_a_random_split_tests_enough_cells_of_each_dose() -> None:
+    obs = table({("control", "b1", "T"): 20, ("A", "b1", "T"): 40})
+    obs["dose"] = np.where(obs["perturbation"] == "control", 0.0, np.arange(60) % 2 + 1.0)
+    is_test = split(obs, "random", test_fraction=0.2).labels == "test"
+    assert obs.loc[is_test, "dose"].value_counts().to_dict() == {1.0: 8, 2.0: 8}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (
+            {("control", "b1", "T"): 50, ("A", "b1", "T"): 15},
+            "split.test_fraction: 0.2 gives no condition 8 test cells, which a score needs (the "
+            "largest one has 15 cells, of which 3 would test); raise it, or hold whole conditions "
+            "out with split.kind",
+        ),
+        (
+            {("control", "b1", "T"): 50, ("A", "b2", "T"): 50},
+            "split: no stratum (batch and cell type) has both perturbed cells and controls, so no "
+            "effect can be measured; `cfmvc fit` trains on all cells without a test",
+        ),
+    ],
+)
+def test_a_random_split_of_which_nothing_could_be_scored_is_refused(sizes, message: str) -> None:
+    with pytest.raises(DataError) as raised:
+        split(table(sizes), "random", test_fraction=0.2)
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize(
@@ -140,7 +189,7 @@ def test_a_random_split_takes_a_share_of_every_perturbed_condition() -> None:
     [
         (full(["A"], ["b1", "b2"], ["T", "NK"]), "held_out_cell_type"),
         (full(["A"], ["b1", "b2"], ["T"]), "held_out_batch"),
-        (full(["A"], ["b1"], ["T"]), "random"),
+        (full(["A"], ["b1"], ["T"], n=20), "random"),
     ],
 )
 def test_auto_goes_by_the_data(obs: pd.DataFrame, kind: str) -> None:
