@@ -97,7 +97,7 @@ def _in_canonical_form(adata: AnnData, config: DataConfig) -> AnnData:
     counts.eliminate_zeros()
     canonical = AnnData(
         obs=_canonical_obs(adata, config),
-        var=_with_text_index(adata.var),
+        var=_canonical_var(adata.var),
         layers={"counts": counts.astype(np.float32)},
     )
     if config.spatial in adata.obsm:
@@ -134,6 +134,11 @@ def _canonical_obs(adata: AnnData, config: DataConfig) -> pd.DataFrame:
             others[str(name)] = obs[name]
     kept = {name: _storable(column) for name, column in others.items()}
     return pd.DataFrame({**new, **kept}, index=obs.index)
+
+
+def _canonical_var(var: pd.DataFrame) -> pd.DataFrame:
+    index = _with_text_index(var).index
+    return pd.DataFrame({str(name): _storable(column) for name, column in var.items()}, index=index)
 
 
 def _categories(text: np.ndarray) -> pd.Categorical:

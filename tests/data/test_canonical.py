@@ -98,6 +98,28 @@ def test_the_users_names_are_mapped_and_nothing_is_lost(cells: AnnData, config: 
     assert canonical.uns["cfmvc"]["control_in_source"] == "A"
 
 
+def test_columns_of_any_type_are_written(
+    cells: AnnData, config: DataConfig, tmp_path: Path
+) -> None:
+    for frame in (cells.obs, cells.var):
+        n = len(frame)
+        frame["text"] = pd.array(["x", None, "y"] * (n // 3), dtype="string")
+        frame["mixed"] = pd.Series([1, "x", None] * (n // 3), index=frame.index, dtype=object)
+        frame["day"] = pd.date_range("2020-01-01", periods=n)
+        frame["nullable"] = pd.array([1, None] * (n // 2), dtype="Int64")
+        frame["flag"] = [True, False] * (n // 2)
+        frame[7] = np.arange(n)
+    write_canonical(canonicalise(cells, config), tmp_path / "a.h5ad")
+    again = load_cells(tmp_path / "a.h5ad", config)
+    for frame in (again.obs, again.var):
+        assert list(frame["text"].iloc[:3]) == ["x", "", "y"]
+        assert list(frame["mixed"].iloc[:3]) == ["1", "x", ""]
+        assert frame["day"].iloc[0] == "2020-01-01"
+        assert frame["nullable"].isna().sum() == len(frame) // 2
+        assert list(frame["flag"].iloc[:2]) == [True, False]
+        assert list(frame["7"]) == list(range(len(frame)))
+
+
 def test_backed_cells_are_read(cells: AnnData, config: DataConfig, tmp_path: Path) -> None:
     in_x = config.model_copy(update={"counts_layer": "X"})
     dense = cells.layers.pop("counts").toarray()
