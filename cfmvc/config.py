@@ -5,6 +5,7 @@ types, meanings and ranges; an unknown or a missing key is a :class:`ConfigError
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +71,14 @@ def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str
 def override(params: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """Return a copy of ``params`` in which each ``section.key=value`` of ``settings`` is set.
 
-    Values are read as YAML. The name must exist already, so that a misspelt one is an error.
+    Values are read as YAML, but for those that replace a text: ``data.control=007`` stays as it is
+    written, and ``data.separator=`` is the empty text. The name must exist already, so that a
+    misspelt one is an error.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not ``section.key=value``, names nothing, or its value is not valid YAML.
     """
     changed = {name: dict(value) for name, value in params.items()}
     for setting in settings:
@@ -88,8 +96,20 @@ def override(params: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
                 f"'{name}': no key '{key}' in section '{section}'"
                 f"{suggest(key, changed[section])}; keys: {listed(changed[section], 40)}"
             )
-        changed[section][key] = YAML(typ="safe").load(text)
+        changed[section][key] = _read_value(setting, text, changed[section][key])
     return changed
+
+
+def _read_value(setting: str, text: str, before: Any) -> Any:
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"'{setting}': the value is not valid YAML: {problem}") from error
+    is_empty = value is None and not text.strip()
+    if isinstance(before, str) and (is_empty or isinstance(value, bool | int | float | date)):
+        return text.strip()
+    return value
 
 
 def _describe(fault: Any, section: type[Section], where: str) -> str:

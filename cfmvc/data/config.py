@@ -1,10 +1,13 @@
 """The ``data`` and ``split`` sections of ``params.yaml``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from cfmvc.config import Section
+
+# A label as YAML has it: `batch: 1` means the batch that the data call 1.
+Label = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
 class DataConfig(Section):
@@ -17,7 +20,7 @@ class DataConfig(Section):
     cell_type: str = Field(description="obs column of the cell type or state")
     dose: str = Field(description="obs column of the dose; used where it exists")
     spatial: str = Field(description="obsm key of the coordinates; used where it exists")
-    control: str = Field(description="label of the unperturbed cells")
+    control: Label = Field(description="label of the unperturbed cells")
     separator: str = Field(description="joins the parts of a combination; empty: never split")
     min_cells_per_stratum: int = Field(ge=1, description="fewer cells raise a warning")
 
@@ -26,7 +29,7 @@ class SplitConfig(Section):
     """Which cells are held out for the test, and which validate the training."""
 
     kind: Literal["auto", "random", "held_out_cell_type", "held_out_batch", "held_out_combination"]
-    held_out: list[dict[str, str]] | None = Field(
+    held_out: list[dict[str, Label]] | None = Field(
         description="conditions to hold out, e.g. {perturbation: IFNb, cell_type: B cells}; "
         "null: chosen, the largest conditions first"
     )
