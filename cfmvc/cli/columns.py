@@ -1,4 +1,4 @@
-"""``--map`` and ``--control``: the user's names for what the data contract asks for."""
+"""``--map``, ``--control``, ``--separator``: the user's names for what the contract asks for."""
 
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, listed, suggest
@@ -6,15 +6,18 @@ from cfmvc.errors import ConfigError, listed, suggest
 _MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "counts_layer")
 
 
-def mapped(data: DataConfig, mapping: list[str], control: str | None) -> DataConfig:
-    """Return the data section with the user's names in it.
+def mapped(
+    data: DataConfig, mapping: list[str], control: str | None, separator: str | None = None
+) -> DataConfig:
+    """Return the data section with the user's names in it; None leaves what it says.
 
     Raises
     ------
     ConfigError
         If an entry is not ``key=NAME`` with a key of the contract.
     """
-    changes = {} if control is None else {"control": control}
+    given = {"control": control, "separator": separator}
+    changes = {key: value for key, value in given.items() if value is not None}
     for entry in mapping:
         key, equals, name = entry.partition("=")
         if not equals or not name:

@@ -29,6 +29,15 @@ Maps = Annotated[
 Control = Annotated[
     str | None, typer.Option("--control", metavar="LABEL", help="Label of the unperturbed cells.")
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="TEXT",
+        help="What joins the parts of a combination (A+B); '' if labels are never split, as for "
+        "drugs such as (+)-JQ1. That of params.yaml where not given.",
+    ),
+]
 
 
 @app.command()
@@ -36,6 +45,7 @@ def check(
     file: File,
     maps: Maps = None,
     control: Control = None,
+    separator: Separator = None,
     layer: Annotated[
         str | None, typer.Option(help="Layer of raw counts; short for --map counts_layer=LAYER.")
     ] = None,
@@ -50,7 +60,7 @@ def check(
     from cfmvc.data.faults import Fault, errors_of
     from cfmvc.data.reading import open_h5ad
 
-    config = _data_config(maps, control, layer)
+    config = _data_config(maps, control, separator, layer)
     adata: AnnData | None = None
     try:
         adata = open_h5ad(file)
@@ -76,13 +86,17 @@ def add(
     ] = None,
     maps: Maps = None,
     control: Control = None,
-    force: Annotated[bool, typer.Option(help="Replace another file of that name.")] = False,
+    separator: Separator = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another file of that name.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Validate FILE, put it under DVC in data/raw, and make it the pipeline's input.
 
     Run it in the project's folder (the one with params.yaml), of which it changes one line,
-    data.path. The copy has canonical names: layer counts, columns perturbation, batch, cell_type
-    and dose, the label control.
+    data.path (and data.separator, where another one is given). The copy has canonical names: layer
+    counts, columns perturbation, batch, cell_type and dose, the label control.
     """
     from cfmvc.cli.project import Project
     from cfmvc.data.canonical import check_and_load
@@ -90,13 +104,30 @@ def add(
 
     project = Project.here()
     project.expect_canonical_names()
-    config = _data_config(maps, control, None)
-    cells, faults = check_and_load(file, config)
-    _print_faults([fault for fault in faults if fault not in errors_of(faults)])
-    path = project.store(cells, file, name or file.stem, is_forced=force)
+    path = project.path_of(name or file.stem)
+    config = _data_config(maps, control, separator, None)
+    cells, faults, left_out = check_and_load(file, config)
+    warnings = [fault for fault in faults if fault not in errors_of(faults)]
+    if not as_json:
+        _print_faults(warnings)
+    project.store(cells, file, path, is_forced=force)
     project.put_under_dvc(path)
-    project.use(path)
-    print(f"{path}: {_summary(cells, config)}under DVC, and data.path of params.yaml")
+    changed = project.use(path, config.separator)
+    if as_json:
+        result = {
+            "path": path.as_posix(),
+            "n_cells": cells.n_obs,
+            "n_genes": cells.n_vars,
+            "left_out": left_out,
+            "changed": changed,
+            "warnings": [fault.to_json() for fault in warnings],
+        }
+        print(json.dumps(result, indent=2))
+        return
+    if left_out:
+        print(f"left out, for nothing uses it: {', '.join(left_out)}")
+    keys = " and ".join(changed) if "data.separator" in changed else "data.path"
+    print(f"{path}: {_summary(cells, config)}under DVC, and {keys} of params.yaml")
     print("next: dvc repro")
 
 
@@ -161,7 +192,9 @@ def simulate_command(
         print(f"{truth}: true means of {means.n_obs:,} conditions")
 
 
-def _data_config(maps: list[str] | None, control: str | None, layer: str | None) -> "DataConfig":
+def _data_config(
+    maps: list[str] | None, control: str | None, separator: str | None, layer: str | None
+) -> "DataConfig":
     from cfmvc.cli.columns import mapped
     from cfmvc.config import parse_section, read_yaml
     from cfmvc.data.config import DataConfig
@@ -169,7 +202,7 @@ def _data_config(maps: list[str] | None, control: str | None, layer: str | None)
     path = _params_file()
     data = parse_section(DataConfig, read_yaml(path).get("data") or {}, "data")
     of_layer = [] if layer is None else [f"counts_layer={layer}"]
-    return mapped(data, [*(maps or []), *of_layer], control)
+    return mapped(data, [*(maps or []), *of_layer], control, separator)
 
 
 def _params_file() -> Path:

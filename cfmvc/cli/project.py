@@ -1,5 +1,6 @@
 """The folder of a pipeline: its ``params.yaml``, its ``data/raw``, and DVC, which is asked to."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -85,21 +86,37 @@ class Project:
             other.append("set these back, and name the file's columns with --map KEY=COLUMN")
             raise ConfigError("\n".join(other))
 
-    def store(self, cells: "AnnData", source: Path, name: str, is_forced: bool) -> Path:
-        """Write canonical cells to ``data/raw`` and return the path."""
-        from cfmvc.data.canonical import rename_control, write_canonical
+    def path_of(self, name: str) -> Path:
+        """Return where a data set of this name is kept.
 
+        Raises
+        ------
+        ConfigError
+            If it is no name, or the file of that name is made by a stage of the pipeline.
+        """
         name = name.removesuffix(".h5ad")
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
             raise ConfigError(
                 f"--name '{name}': letters, digits, '.', '-' and '_' make a name of a data set"
             )
+        path = self.folder / "data" / "raw" / f"{name}.h5ad"
+        stage = self._stage_that_makes(path)
+        if stage is not None:
+            raise ConfigError(
+                f"{path}: is made by the stage '{stage}' of dvc.yaml; "
+                "give the data another name with --name NAME"
+            )
+        return path
+
+    def store(self, cells: "AnnData", source: Path, path: Path, is_forced: bool) -> None:
+        """Write canonical cells to a path under ``data/raw``."""
+        from cfmvc.data.canonical import rename_control, write_canonical
+
         rename_control(cells, _CANONICAL["control"])
         if "source_file" not in cells.uns["cfmvc"]:
             # canonical cells that are added once more keep their first source
             cells.uns["cfmvc"]["source_file"] = source.name
             cells.uns["cfmvc"]["source_md5"] = md5_of_file(source)
-        path = self.folder / "data" / "raw" / f"{name}.h5ad"
         with atomic_path(path) as made:
             write_canonical(cells, made)
             is_other = path.exists() and md5_of_file(path) != md5_of_file(made)
@@ -108,12 +125,11 @@ class Project:
                     f"{path}: another file of this name is there; choose a --name, "
                     "or replace it with --force"
                 )
-        return path
 
     def put_under_dvc(self, path: Path) -> None:
         """Run ``dvc add``."""
         done = subprocess.run(
-            [self.dvc, "add", "--quiet", path],
+            [self.dvc, "add", path],  # not --quiet, which hides the reason of a failure too
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -125,19 +141,34 @@ class Project:
                 "params.yaml is as it was"
             )
 
-    def use(self, path: Path) -> None:
-        """Make a file the pipeline's input: change one line of ``params.yaml``."""
+    def use(self, path: Path, separator: str) -> dict[str, str]:
+        """Make a file the pipeline's input, and return which lines of ``params.yaml`` changed."""
         params = self.folder / "params.yaml"
         with params.open(newline="") as stream:
             text = stream.read()
-        changed = with_data_path(text, path.as_posix())
-        if changed != text:
+        wanted = {"path": path.as_posix(), "separator": separator}
+        now = self.data.model_dump()
+        changes = {key: value for key, value in wanted.items() if now[key] != value}
+        for key, value in changes.items():
+            text = with_data_value(text, key, value)
+        if changes:
             with atomic_path(params) as made, made.open("w", newline="") as stream:
-                stream.write(changed)
+                stream.write(text)
+        return {f"data.{key}": value for key, value in changes.items()}
+
+    def _stage_that_makes(self, path: Path) -> str | None:
+        graph = self.folder / "dvc.yaml"
+        stages = (read_yaml(graph).get("stages") or {}) if graph.is_file() else {}
+        for name, stage in stages.items():
+            # an output with options is a mapping from its path to them
+            outs = [out if isinstance(out, str) else next(iter(out)) for out in _outs(stage)]
+            if path.as_posix() in outs:
+                return str(name)
+        return None
 
 
-def with_data_path(text: str, path: str) -> str:
-    """Return the text of a ``params.yaml`` with another ``data.path``, all else byte for byte.
+def with_data_value(text: str, key: str, value: str) -> str:
+    """Return the text of a ``params.yaml`` with another ``data.KEY``, all else byte for byte.
 
     Raises
     ------
@@ -146,22 +177,30 @@ def with_data_path(text: str, path: str) -> str:
     """
     before = YAML().load(text)
     lines = text.splitlines(keepends=True)
-    row, column = before["data"].lc.value("path")
-    head, value = lines[row][:column], lines[row][column:]
+    row, column = before["data"].lc.value(key)
+    head, old = lines[row][:column], lines[row][column:]
     word = re.match(
         r"""("[^"]*"|'[^']*'|[^\s#"'{\[|>&*](?:[^#\r\n,}]|(?<!\s)#)*?)(?=\s*$|\s+#|\s*[,}])""",
-        value,
+        old,
     )
+    # JSON's quoted text is YAML's
+    new = value if re.fullmatch(r"[A-Za-z0-9_./-]*[A-Za-z][A-Za-z0-9_./-]*", value) else None
+    new = json.dumps(value, ensure_ascii=False) if new is None else new
     if word is not None:
-        lines[row] = head + path + value[word.end() :]
+        lines[row] = head + new + old[word.end() :]
         changed = "".join(lines)
         expected = _plain(text)
-        expected["data"]["path"] = path
+        expected["data"][key] = value
         if _plain(changed) == expected:
             return changed
     raise ConfigError(
-        f"params.yaml: line {row + 1} is not a simple `path: FILE`; set data.path to {path} by hand"
+        f"params.yaml: line {row + 1} is not a simple `{key}: VALUE`; "
+        f"set data.{key} to {new} by hand"
     )
+
+
+def _outs(stage: Any) -> list[Any]:
+    return (stage.get("outs") or []) if isinstance(stage, dict) else []
 
 
 def _plain(text: str) -> dict[str, Any]:

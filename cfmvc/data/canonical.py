@@ -43,12 +43,12 @@ def load_cells(path: Path | str, config: DataConfig) -> AnnData:
     return check_and_load(path, config)[0]
 
 
-def check_and_load(path: Path | str, config: DataConfig) -> tuple[AnnData, list[Fault]]:
-    """Like :func:`load_cells`, with the warnings."""
+def check_and_load(path: Path | str, config: DataConfig) -> tuple[AnnData, list[Fault], list[str]]:
+    """Like :func:`load_cells`, with the warnings, and the names of what was left out."""
     adata = open_h5ad(Path(path))
     faults = check_cells(adata, config)
     raise_errors(faults, str(path))
-    return _in_canonical_form(adata, config), faults
+    return _in_canonical_form(adata, config), faults, _left_out(adata, config)
 
 
 def load_controls(path: Path | str, config: DataConfig) -> AnnData:
@@ -112,6 +112,21 @@ def _in_canonical_form(adata: AnnData, config: DataConfig) -> AnnData:
         "separator": config.separator,
     }
     return canonical
+
+
+def _left_out(adata: AnnData, config: DataConfig) -> list[str]:
+    """Name what the canonical form has no place for, as a user would write it."""
+    names = ["X"] if adata.X is not None and config.counts_layer != "X" else []
+    names += ["raw"] if adata.raw is not None else []
+    kept = {"layers": {config.counts_layer}, "obsm": {config.spatial}, "uns": {"cfmvc"}}
+    for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
+        held = getattr(adata, slot)
+        names += [
+            f"{slot}['{key}']"
+            for key in sorted(map(str, set(held) - kept.get(slot, set())))
+            if slot != "uns" or not _is_plain(held[key])
+        ]
+    return names
 
 
 def _canonical_obs(adata: AnnData, config: DataConfig) -> pd.DataFrame:

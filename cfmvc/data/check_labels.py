@@ -172,7 +172,8 @@ def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) 
             f"{n_cells:,} of {len(text):,} cells are labelled '{label}', a combination with an "
             "empty part",
             n_cells,
-            remedy=f"rename it, or set data.separator, now '{separator}', to '' or another",
+            remedy=f"rename it, or set data.separator (--separator), now '{separator}', to '' or "
+            "another",
         )
     whole = [label for label in known if label not in broken]
     spellings = canonical_spellings(whole, separator, config.control)
@@ -195,5 +196,6 @@ def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) 
                 "warning",
                 where,
                 f"of the combination '{label}', {listed(unseen)} never {never} alone",
-                remedy="the effects of its parts cannot be told apart",
+                remedy="the effects of its parts cannot be told apart; if they are no parts, set "
+                f"data.separator (--separator), now '{separator}', to ''",
             )

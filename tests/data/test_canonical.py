@@ -207,7 +207,7 @@ def test_real_data_without_fault(
 def test_confounded_real_data_get_a_warning(
     published: Callable[[str], Path], config: DataConfig
 ) -> None:
-    _, faults = check_and_load(published("airway_cftr_pig_confounded"), config)
+    _, faults, _ = check_and_load(published("airway_cftr_pig_confounded"), config)
     assert {fault.severity for fault in faults} == {"warning"}
     assert (
         "obs['perturbation'], obs['batch']: confounded with batch: 'CFTR_KO' in SCF1, SCF2, SCF3, "

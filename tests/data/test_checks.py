@@ -18,7 +18,10 @@ TWO_ARMS = "cells of at least one perturbation and of the control are needed"
 NO_CONTROL = "name the label of the unperturbed cells with --control LABEL"
 UNMEASURED = "their effects cannot be measured, nor started from their own controls"
 CONFOUNDED = "the effect of the perturbation cannot be told from that of the batch"
-APART = "the effects of its parts cannot be told apart"
+APART = (
+    "the effects of its parts cannot be told apart; if they are no parts, set data.separator "
+    "(--separator), now '+', to ''"
+)
 SYNONYMS = "the control adds nothing to a combination, and the order of its parts is free"
 DOSE = "a dose is a number, 0 or more"
 UNSEEN = "they cost time and teach nothing: scanpy.pp.filter_genes(adata, min_cells=1)"
@@ -393,8 +396,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         label("perturbation", "A+", 1, 4),
         [
             "error: obs['perturbation']: 2 of 60 cells are labelled 'A+', a combination "
-            "with an empty part; rename it, or set data.separator, now '+', to '' or "
-            "another",
+            "with an empty part; rename it, or set data.separator (--separator), now '+', "
+            "to '' or another",
         ],
     ),
     (

@@ -6,14 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from anndata import AnnData, read_h5ad
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from cfmvc.cli.app import app as root
 from cfmvc.cli.data import app, simulate_command
-from cfmvc.cli.project import with_data_path
-from cfmvc.config import default_params_file, read_yaml
+from cfmvc.cli.project import with_data_value
+from cfmvc.config import default_params_file, parse_section, read_yaml
+from cfmvc.data.canonical import load_cells
+from cfmvc.data.config import DataConfig
 from cfmvc.errors import CfmvcError, ConfigError, DataError
 from cfmvc.files import md5_of_file, write_json
 from tests.data import malformed as broken
@@ -38,15 +42,15 @@ def file(cells: AnnData, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git and DVC repository with the shipped params.yaml and .gitignore."""
+    """A git and DVC repository with the shipped params.yaml, dvc.yaml and .gitignore."""
     dvc = Path(sys.executable).parent / "dvc"
     if not dvc.is_file():
         pytest.skip("dvc is not installed in this environment")
     folder = tmp_path / "project"
     folder.mkdir()
     params = default_params_file()
-    for path in (params, params.parent / ".gitignore"):
-        shutil.copy(path, folder)
+    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
+        shutil.copy(params.parent / name, folder)
     run("git", "init", "-q", cwd=folder)
     run(dvc, "init", "-q", cwd=folder)
     run(dvc, "config", "core.analytics", "false", cwd=folder)
@@ -207,6 +211,92 @@ def test_add_refuses_a_name_that_leaves_the_folder(project: Path, file: Path) ->
     assert not (project / "data").exists()
 
 
+def test_add_refuses_the_name_of_a_stages_output(project: Path, cells: AnnData) -> None:
+    source = project.parent / "simulated.h5ad"
+    cells.write_h5ad(source)
+    refused = cfmvc_data("add", source)
+    assert isinstance(refused.exception, ConfigError)
+    assert str(refused.exception) == (
+        "data/raw/simulated.h5ad: is made by the stage 'simulate' of dvc.yaml; "
+        "give the data another name with --name NAME"
+    )
+    assert not (project / "data").exists()
+    assert cfmvc_data("add", source, "--name", "theirs").exit_code == 0
+
+
+def test_add_says_why_dvc_refuses(project: Path, file: Path) -> None:
+    (project / ".dvcignore").write_text("*.h5ad\n")
+    refused = cfmvc_data("add", file)
+    assert isinstance(refused.exception, ConfigError)
+    assert "ignored" in str(refused.exception)
+    assert str(refused.exception).endswith("params.yaml is as it was")
+
+
+def test_labels_with_the_separator_in_them_are_kept_whole(project: Path, cells: AnnData) -> None:
+    source = project.parent / "drugs.h5ad"
+    broken.rename("perturbation", "A", "(+)-JQ1")(cells)
+    cells.write_h5ad(source)
+    assert "if they are no parts" in cfmvc_data("check", source).stdout
+    assert cfmvc_data("check", source, "--separator", "").stdout.endswith(
+        "(0 errors, 0 warnings)\n"
+    )
+
+    result = cfmvc_data("add", source, "--separator", "")
+    assert result.exit_code == 0, result.output
+    assert "data.path and data.separator of params.yaml" in result.stdout
+    diff = run("git", "diff", "--unified=0", "params.yaml", cwd=project).splitlines()
+    added = [line for line in diff if line.startswith("+ ")]
+    assert added == [
+        "+  path: data/raw/drugs.h5ad  # `cfmvc data add FILE` changes this line",
+        '+  separator: ""',
+    ]
+    assert read_h5ad(project / "data/raw/drugs.h5ad").uns["cfmvc"]["separator"] == ""
+    data = parse_section(DataConfig, read_yaml(project / "params.yaml")["data"], "data")
+    canonical = load_cells(project / data.path, data)
+    assert list(canonical.obs["perturbation"].cat.categories) == ["(+)-JQ1", "B", "control"]
+
+
+def test_add_names_what_it_leaves_out(project: Path, cells: AnnData) -> None:
+    cells.X = cells.layers["counts"].copy()
+    cells.layers["scaled"] = cells.layers["counts"].copy()
+    cells.obsm["spatial"] = np.zeros((60, 2))
+    cells.obsm["X_pca"] = np.zeros((60, 3))
+    cells.varm["PCs"] = np.zeros((12, 3))
+    cells.uns |= {"gene_embeddings": np.zeros((2, 5)), "title": "a screen"}
+    source = project.parent / "rich.h5ad"
+    cells.write_h5ad(source)
+    left_out = ["X", "layers['scaled']", "obsm['X_pca']", "varm['PCs']", "uns['gene_embeddings']"]
+    lines = cfmvc_data("add", source).stdout.splitlines()
+    assert f"left out, for nothing uses it: {', '.join(left_out)}" in lines
+    assert json.loads(cfmvc_data("add", source, "--json").stdout)["left_out"] == left_out
+
+
+def test_add_prints_json(project: Path, cells: AnnData) -> None:
+    broken.unseen_gene(cells)
+    file = project.parent / "mine.h5ad"
+    cells.write_h5ad(file)
+    result = json.loads(cfmvc_data("add", file, "--separator", "_", "--json").stdout)
+    warnings = result.pop("warnings")
+    assert [fault["message"] for fault in warnings] == ["1 of 12 genes are never seen"]
+    assert result == {
+        "path": "data/raw/mine.h5ad",
+        "n_cells": 60,
+        "n_genes": 12,
+        "left_out": [],
+        "changed": {"data.path": "data/raw/mine.h5ad", "data.separator": "_"},
+    }
+    assert json.loads(cfmvc_data("add", file, "--json").stdout)["changed"] == {}
+
+
+@pytest.mark.parametrize("separator", ["", "_", " & ", "#", "|", ": ", "\\", '"', "1", "-", "\t"])
+def test_any_separator_can_be_written(separator: str) -> None:
+    changed = with_data_value(
+        "data:\n  path: a\n  separator: '+'  # joins\n", "separator", separator
+    )
+    assert changed.endswith("  # joins\n")
+    assert YAML(typ="safe").load(changed)["data"] == {"path": "a", "separator": separator}
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -218,12 +308,12 @@ def test_add_refuses_a_name_that_leaves_the_folder(project: Path, file: Path) ->
     ],
 )
 def test_one_value_changes_and_all_else_stays(before: str, after: str) -> None:
-    assert with_data_path(before, "n.h5ad") == after
+    assert with_data_value(before, "path", "n.h5ad") == after
 
 
 def test_a_value_over_several_lines_is_left_alone() -> None:
     with pytest.raises(ConfigError, match=r"set data\.path to n\.h5ad by hand"):
-        with_data_path("data:\n  path: >\n    a.h5ad\n", "n.h5ad")
+        with_data_value("data:\n  path: >\n    a.h5ad\n", "path", "n.h5ad")
 
 
 def test_simulate_writes_cells_and_truth(tmp_path: Path) -> None:
