@@ -21,6 +21,10 @@ from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fracti
 from cfmvc.data.reading import is_sparse
 from cfmvc.errors import listed, suggest
 
+# Doses multiply: with a wider range, or in small units, they are more likely concentrations.
+_WIDE_RANGE = 100
+_LARGE_DOSE = 100
+
 
 def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
     """Return every fault of a data set: the errors first, then the warnings.
@@ -121,6 +125,23 @@ def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
     if labels is not None and is_zero.any():
         yield _dose_fault(
             "warning", adata, where, column, is_zero, "are perturbed with dose 0, so not at all"
+        )
+    yield from _check_range_of_doses(where, dose[np.isfinite(dose) & (dose > 0) & ~is_control])
+
+
+def _check_range_of_doses(where: str, doses: np.ndarray) -> Iterator[Fault]:
+    """Warn of doses that are hardly meant as multipliers; ``doses`` are positive and finite."""
+    if len(doses) == 0:
+        return
+    least, most = doses.min(), doses.max()
+    if most > _WIDE_RANGE * least or most > _LARGE_DOSE:
+        run = f"run from {least:g} to {most:g}" if least < most else f"are all {most:g}"
+        yield Fault(
+            "warning",
+            where,
+            f"doses {run}; they multiply the perturbation's column, "
+            "scaled by the largest one in training, so that small ones hardly count",
+            remedy="if responses go by the logarithm of the dose, store that instead, 0 or more",
         )
 
 

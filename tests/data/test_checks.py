@@ -24,6 +24,10 @@ APART = (
 )
 SYNONYMS = "the control adds nothing to a combination, and the order of its parts is free"
 DOSE = "a dose is a number, 0 or more"
+MULTIPLY = (
+    "they multiply the perturbation's column, scaled by the largest one in training, so that small "
+    "ones hardly count; if responses go by the logarithm of the dose, store that instead, 0 or more"
+)
 UNSEEN = "they cost time and teach nothing: scanpy.pp.filter_genes(adata, min_cells=1)"
 EMPTY = "remove them: scanpy.pp.filter_cells(adata, min_counts=1)"
 
@@ -510,6 +514,20 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         ],
     ),
     (
+        "doses over a wide range",
+        dose(0.005, 1, 2),
+        [
+            f"warning: obs['dose']: doses run from 0.005 to 1; {MULTIPLY}",
+        ],
+    ),
+    (
+        "doses in small units",
+        broken.column("dose", np.where(np.arange(60) % 3 == 0, 0.01, 10_000.0)),
+        [
+            f"warning: obs['dose']: doses are all 10000; {MULTIPLY}",
+        ],
+    ),
+    (
         "coordinates in one column",
         broken.places(np.zeros((60, 1))),
         [
@@ -585,6 +603,14 @@ def test_malformed_input_gets_exactly_these_faults(
         assert str(raised.value).splitlines()[1:] == [f"- {text}" for text in errors]
     else:
         canonicalise(cells, config)
+
+
+@pytest.mark.parametrize("doses", [[0.01, 1.0], [1.0, 100.0], [0.0, 0.5]])
+def test_doses_that_may_be_multipliers_have_no_fault_of_range(
+    cells: AnnData, config: DataConfig, doses: list[float]
+) -> None:
+    cells.obs["dose"] = doses * 30
+    assert "doses" not in "".join(map(str, check_cells(cells, config)))
 
 
 def test_good_data_have_no_fault(cells: AnnData, config: DataConfig) -> None:
