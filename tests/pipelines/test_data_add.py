@@ -35,4 +35,13 @@ def test_an_added_file_is_there_for_a_run_with_parameters(
     params = experiments[0]["revs"][0]["data"]["params"]["params.yaml"]["data"]
     assert params["split"]["seed"] == 3
     assert params["data"]["path"] == "data/raw/theirs.h5ad"
-    assert project.run("git", "status", "--porcelain", "data/raw").count(".h5ad\n") == 0
+
+
+def test_git_sees_pointers_and_no_cells(project: Project) -> None:
+    """Nor what a killed process leaves of a file that it was writing."""
+    raw = project.folder / "data" / "raw"
+    (raw / ".theirs.h5ad.x1y2").mkdir(parents=True)
+    for name in (".theirs.h5ad.x1y2/theirs.h5ad", "theirs.h5ad", "theirs.h5ad.dvc"):
+        (raw / name).touch()
+    shown = project.run("git", "status", "--porcelain", "--untracked-files=all")
+    assert shown == "?? data/raw/theirs.h5ad.dvc\n"
