@@ -60,10 +60,14 @@ def closure(file: Path) -> set[str]:
     return {str(path.relative_to(PROJECT)) for path in seen}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train_vae", "train_flow", "generate"])
-def test_a_change_of_code_reaches_every_stage_that_uses_it(stage: str) -> None:
+def deps_of(stage: str) -> list[Path]:
     graph = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
-    deps = [PROJECT / dep for dep in graph[stage]["deps"] if "$" not in dep]
+    return [PROJECT / dep for dep in graph[stage]["deps"] if "$" not in dep]
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train_vae", "train_flow", "generate", "register"])
+def test_a_change_of_code_reaches_every_stage_that_uses_it(stage: str) -> None:
+    deps = deps_of(stage)
     used = closure(PROJECT / "pipelines" / f"{stage}.py")
     if stage == "train_vae":
         used -= OF_THE_FLOW  # the flow's part of the model is not trained yet
@@ -79,3 +83,10 @@ def test_a_change_of_code_reaches_every_stage_that_uses_it(stage: str) -> None:
         and not any(part in NOT_SHAPING for part in Path(name).with_suffix("").parts[1:])
     ]
     assert missing == []
+
+
+def test_a_change_of_any_code_that_ships_with_the_model_registers_it_again() -> None:
+    """The version's tag ``cfmvc.code_sha256`` is of the code that it serves."""
+    deps = deps_of("register")
+    shipped = sorted((PROJECT / "cfmvc").rglob("*.py"))
+    assert [path for path in shipped if not any(path.is_relative_to(dep) for dep in deps)] == []
