@@ -13,6 +13,7 @@ from cfmvc.tracking.sweep import sweep
 
 _POLL_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
+_FIRST_ANSWER_SECONDS = 2.0  # what a store that has never said a word is waited for at the end
 
 
 class Shipper:
@@ -32,6 +33,7 @@ class Shipper:
         self._changed = threading.Condition()
         self._is_closing = False
         self._is_done = False
+        self._has_answered = False
         self._failure: Exception | None = None
         self._run_id: str | None = None
         self._thread = threading.Thread(target=self._work, name="cfmvc-shipper", daemon=True)
@@ -58,15 +60,26 @@ class Shipper:
     def close(self, seconds: float) -> Exception | None:
         """Send the rest, and return why it could not be sent; None if all is sent.
 
-        Waits ``seconds`` at most, and not at all while the store does not answer.
+        Waits ``seconds`` at most; two seconds for a store that has never answered, and not at all
+        for one that has failed to.
         """
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_done or self._failure is not None, seconds)
+            self._changed.wait_for(
+                lambda: self._has_answered or self._is_settled(),
+                min(seconds, _FIRST_ANSWER_SECONDS),
+            )
+            if self._has_answered:
+                self._changed.wait_for(self._is_settled, seconds)
             if self._is_done:
                 return None
-            return self._failure or TimeoutError(f"not done in {seconds:g} s")
+            return self._failure or TimeoutError(
+                f"not done in {seconds:g} s" if self._has_answered else "no answer yet"
+            )
+
+    def _is_settled(self) -> bool:
+        return self._is_done or self._failure is not None
 
     def _work(self) -> None:
         pause = 1.0
@@ -82,7 +95,7 @@ class Shipper:
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _send(self) -> None:
-        store = Store.connect(self._spool.header.uri, self._workspace)
+        store = Store.connect(self._spool.header.uri, self._workspace, self._note_answer)
         with self._spool.lock.acquire():
             if not self._spool.is_there():  # `cfmvc sync` was quicker
                 self._report(is_done=True)
@@ -110,6 +123,11 @@ class Shipper:
                 if spool.header.uri == store.uri:
                     send_leftover(spool, store)
             sweep(store)
+
+    def _note_answer(self) -> None:
+        with self._changed:
+            self._has_answered = True
+            self._changed.notify_all()
 
     def _report(
         self,

@@ -7,7 +7,7 @@ this module costs nothing.
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from cfmvc.errors import TrackingError
 from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file
+from cfmvc.tracking.reach import expect_reachable
 
 # A dead server must be noticed quickly: who sends a spool tries again by itself.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -56,8 +57,19 @@ class Store:
     home: Path
 
     @classmethod
-    def connect(cls, uri: str, workspace: Path) -> "Store":
+    def connect(
+        cls, uri: str, workspace: Path, on_answer: Callable[[], None] = lambda: None
+    ) -> "Store":
         """Open a store; a fresh SQLite file gets its tables here.
+
+        Parameters
+        ----------
+        uri
+            Its absolute address.
+        workspace
+            The project's folder.
+        on_answer
+            Called once the store has answered at all, before the work of opening it.
 
         Raises
         ------
@@ -69,6 +81,8 @@ class Store:
         _silence()
         home = home_of(workspace)
         try:
+            expect_reachable(uri)
+            on_answer()
             with _alone(uri):
                 from mlflow import MlflowClient
 
