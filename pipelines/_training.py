@@ -1,4 +1,4 @@
-"""What the training stages share: who watches, and how the course is written down."""
+"""What the training stages share: how the course is written down."""
 
 from pathlib import Path
 
@@ -7,20 +7,12 @@ import pandas as pd
 from cfmvc.evaluation.training_figures import latent_picture, loss_curves
 from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
-from cfmvc.progress import ProgressBar
 from cfmvc.stages.vae import TrainingCells
 from cfmvc.tracking import SpoolTracker
-from cfmvc.tracking.callback import TrackingCallback
-from cfmvc.training.callbacks import Callback
 from cfmvc.training.loop import History
 
 # Figures that differ from run to run stay in MLflow; stage outputs hold what the inputs determine.
 _OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")
-
-
-def watchers(tracker: SpoolTracker, prefix: str = "") -> list[Callback]:
-    """Return a progress bar, and last the callback that forwards to the tracker."""
-    return [ProgressBar(), TrackingCallback(tracker, prefix)]
 
 
 def write_course(

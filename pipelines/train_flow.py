@@ -6,9 +6,10 @@ from cfmvc.models import load_bundle, save_bundle
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
+from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import FlowConfig, JointConfig
 from pipelines._stage import stage
-from pipelines._training import watchers, write_course
+from pipelines._training import write_course
 from pipelines.prepare import PREPARED
 from pipelines.train_vae import MODEL as VAE
 
@@ -20,13 +21,11 @@ def main() -> None:
         device = use(run.section("compute", ComputeConfig))
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
         cells = load_training_cells(PREPARED)
-        bundle, history = fit_flow(
-            load_bundle(VAE, device), cells, flow, device, watchers(run.tracker)
-        )
+        with watchers(run.tracker) as watching:
+            bundle, history = fit_flow(load_bundle(VAE, device), cells, flow, device, watching)
         if joint.n_epochs:
-            bundle, after = fit_joint(
-                bundle, cells, joint, flow.lambda_dist, device, watchers(run.tracker, "joint_")
-            )
+            with watchers(run.tracker, "joint_") as watching:
+                bundle, after = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watching)
             history = history.followed_by(after)
         save_bundle(bundle, MODEL)
         write_course(run.tracker, "flow", history, bundle, cells)

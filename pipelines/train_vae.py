@@ -6,9 +6,10 @@ from cfmvc.models import save_bundle
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.stages.vae import fit_vae
+from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import VaeConfig
 from pipelines._stage import stage
-from pipelines._training import watchers, write_course
+from pipelines._training import write_course
 from pipelines.prepare import PREPARED
 
 MODEL = Path("models/vae")
@@ -19,7 +20,8 @@ def main() -> None:
         device = use(run.section("compute", ComputeConfig))
         config = run.section("vae", VaeConfig)
         cells = load_training_cells(PREPARED)
-        bundle, history = fit_vae(cells, config, device, watchers(run.tracker))
+        with watchers(run.tracker) as watching:
+            bundle, history = fit_vae(cells, config, device, watching)
         save_bundle(bundle, MODEL)
         write_course(run.tracker, "vae", history, bundle, cells)
 

@@ -14,13 +14,11 @@ from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import validation_cells
 from cfmvc.errors import ConfigError
 from cfmvc.models import save_bundle
-from cfmvc.progress import ProgressBar
 from cfmvc.stages import fit_flow, fit_joint, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import training_cells
-from cfmvc.tracking.callback import TrackingCallback
+from cfmvc.tracking.callback import watchers
 from cfmvc.tracking.tracker import NullTracker, Tracker
-from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
 
 
@@ -50,13 +48,13 @@ def fit_file(
         for name, section in {"vae": vae, "flow": flow, "joint": joint, "split": split}.items():
             values = section.model_dump().items()
             tracker.log_params({f"{name}.{key}": value for key, value in values})
-        watchers: list[Callback] = [ProgressBar(), TrackingCallback(tracker, "vae_")]
-        bundle, _ = fit_vae(cells, vae, device, watchers)
-        watchers = [ProgressBar(), TrackingCallback(tracker, "flow_")]
-        bundle, _ = fit_flow(bundle, cells, flow, device, watchers)
+        with watchers(tracker, "vae_") as watching:
+            bundle, _ = fit_vae(cells, vae, device, watching)
+        with watchers(tracker, "flow_") as watching:
+            bundle, _ = fit_flow(bundle, cells, flow, device, watching)
         if joint.n_epochs:
-            watchers = [ProgressBar(), TrackingCallback(tracker, "joint_")]
-            bundle, _ = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watchers)
+            with watchers(tracker, "joint_") as watching:
+                bundle, _ = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watching)
         save_bundle(bundle, out)
     return {
         "model": str(out),

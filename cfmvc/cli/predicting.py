@@ -14,6 +14,7 @@ from cfmvc.data.canonical import load_controls, rename_control, write_canonical
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
+from cfmvc.progress import CellProgress
 from cfmvc.stages.compute import ComputeConfig, Device, use
 from cfmvc.stages.predict import predict_cells
 
@@ -35,14 +36,18 @@ def predict_file(
         raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
     where = use(ComputeConfig(device=device, n_threads=0))  # type: ignore[arg-type]
     bundle = load_bundle(bundle_folder(model), where)
-    prediction = predict_cells(
-        bundle,
-        _read_conditions(conditions),
-        None if controls is None else _read_controls(controls, bundle, mapping, control),
-        seed=seed,
-        n_steps=n_steps,
-        method=method,
-    )
+    asked = _read_conditions(conditions)
+    given = None if controls is None else _read_controls(controls, bundle, mapping, control)
+    with CellProgress("generate") as progress:
+        prediction = predict_cells(
+            bundle,
+            asked,
+            given,
+            seed=seed,
+            n_steps=n_steps,
+            method=method,
+            progress=progress,
+        )
     if prediction.events:
         prediction.cells.uns["cfmvc_events"] = json.dumps(prediction.events)
     write_canonical(prediction.cells, out)

@@ -1,7 +1,11 @@
 """The last callback of a training: it forwards what the state says to a tracker."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cfmvc.progress import ProgressBar
 from cfmvc.tracking.tracker import Tracker
-from cfmvc.training.callbacks import TrainingState
+from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.nan_guard import NanEvent
 
 
@@ -31,3 +35,10 @@ class TrackingCallback:
         self._tracker.log_metrics(
             {self._prefix + name: value for name, value in metrics.items()}, state.step
         )
+
+
+@contextmanager
+def watchers(tracker: Tracker, prefix: str = "") -> Iterator[list[Callback]]:
+    """Yield who watches a training: a progress bar, and last what forwards to the tracker."""
+    with ProgressBar() as bar:
+        yield [bar, TrackingCallback(tracker, prefix)]
