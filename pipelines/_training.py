@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cfmvc.evaluation.training_figures import latent_picture, loss_curves
+from cfmvc.evaluation.training_figures import latent_picture
 from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
 from cfmvc.stages.vae import TrainingCells
 from cfmvc.tracking import SpoolTracker
+from cfmvc.tracking.course import log_course
 from cfmvc.training.loop import History
 
 # Figures that differ from run to run stay in MLflow; stage outputs hold what the inputs determine.
@@ -25,9 +26,6 @@ def write_course(
     ]
     with atomic_path(Path(f"results/curves/{name}.csv")) as made:
         pd.DataFrame(rows).to_csv(made, index=False)
-    final = history.summary()
-    write_json(Path(f"results/train_{name}.json"), final)
-    numbers = {f"final/{key}": float(value) for key, value in final.items() if value is not None}
-    tracker.log_metrics(numbers, step=int(history.rows[-1]["step"]) if history.rows else 0)
-    tracker.log_figure(loss_curves(history.rows, name), "loss_curves.png")
+    write_json(Path(f"results/train_{name}.json"), history.summary())
+    log_course(tracker, name, history)
     tracker.log_figure(latent_picture(bundle, cells), "latents.png")

@@ -3,7 +3,7 @@
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, listed, suggest
 
-_MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "counts_layer")
+MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "counts_layer")
 
 
 def mapped(
@@ -22,9 +22,7 @@ def mapped(
         key, equals, name = entry.partition("=")
         if not equals or not name:
             raise ConfigError(f"--map {entry}: expected key=NAME, e.g. perturbation=guide_identity")
-        if key not in _MAPPED:
-            raise ConfigError(
-                f"--map {entry}: no '{key}'{suggest(key, _MAPPED)}; {listed(_MAPPED)}"
-            )
+        if key not in MAPPED:
+            raise ConfigError(f"--map {entry}: no '{key}'{suggest(key, MAPPED)}; {listed(MAPPED)}")
         changes[key] = name
     return data.model_copy(update=changes)

@@ -47,6 +47,5 @@ def fit_command(
         f"{out}: model of {result['n_perturbations']} perturbations, {result['n_batches']} batches "
         f"and {result['n_cell_types']} cell types, {result['n_genes']:,} genes, "
         f"from {result['n_cells']:,} cells\n"
-        f"next: cfmvc predict --model {out} --conditions conditions.csv --controls {train} "
-        "--out pred.h5ad"
+        f"next: {result['next']}"
     )

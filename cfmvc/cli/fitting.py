@@ -1,25 +1,53 @@
 """The work behind ``cfmvc fit``."""
 
+import shlex
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
-from cfmvc.cli.columns import mapped
-from cfmvc.config import default_params_file, override, parse_section, read_yaml
+from cfmvc.cli.columns import MAPPED, mapped
+from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import validation_cells
-from cfmvc.errors import ConfigError
-from cfmvc.models import save_bundle
-from cfmvc.stages import fit_flow, fit_joint, fit_vae
+from cfmvc.errors import ConfigError, listed
+from cfmvc.files import md5_of_file
+from cfmvc.models import Bundle, save_bundle
+from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.tracking.tracker import NullTracker, Tracker
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
+from cfmvc.training.loop import History
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The sections that a training from one file rests on."""
+
+    data: DataConfig
+    split: SplitConfig
+    compute: ComputeConfig
+    vae: VaeConfig
+    flow: FlowConfig
+    joint: JointConfig
+
+    def as_params(self) -> dict[str, Any]:
+        """Return ``{"vae.lr": 0.001, ...}``."""
+        sections = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            f"{name}.{key}": value
+            for name, section in sections.items()
+            for key, value in section.model_dump().items()
+        }
 
 
 def fit_file(
@@ -32,29 +60,25 @@ def fit_file(
     track: bool,
 ) -> dict[str, Any]:
     """Validate a file, train all stages on it, write the bundle, and return what was made."""
-    params = override(read_yaml(params_file or default_params_file()), settings)
-    data = mapped(parse_section(DataConfig, params["data"], "data"), mapping, control)
-    vae = parse_section(VaeConfig, params["vae"], "vae")
-    flow = parse_section(FlowConfig, params["flow"], "flow")
-    joint = parse_section(JointConfig, params["joint"], "joint")
-    split = parse_section(SplitConfig, params["split"], "split")
-    device = use(parse_section(ComputeConfig, params["compute"], "compute"))
-    adata = load_cells(train, data)
-    adata.obs["split"] = pd.Categorical(
-        ["val" if is_val else "train" for is_val in validation_cells(adata.obs, split)]
+    file = params_file or default_params_file()
+    params = override(_with_sections(file, track), settings)
+    chosen = _Settings(
+        data=mapped(_section(DataConfig, params, "data"), mapping, control),
+        split=_section(SplitConfig, params, "split"),
+        compute=_section(ComputeConfig, params, "compute"),
+        vae=_section(VaeConfig, params, "vae"),
+        flow=_section(FlowConfig, params, "flow"),
+        joint=_section(JointConfig, params, "joint"),
     )
-    cells = training_cells(adata)
+    device = use(chosen.compute)
+    adata = load_cells(train, chosen.data)
+    adata.obs["split"] = pd.Categorical(
+        ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]
+    )
     with _tracking(track, params) as tracker:
-        for name, section in {"vae": vae, "flow": flow, "joint": joint, "split": split}.items():
-            values = section.model_dump().items()
-            tracker.log_params({f"{name}.{key}": value for key, value in values})
-        with watchers(tracker, "vae_") as watching:
-            bundle, _ = fit_vae(cells, vae, device, watching)
-        with watchers(tracker, "flow_") as watching:
-            bundle, _ = fit_flow(bundle, cells, flow, device, watching)
-        if joint.n_epochs:
-            with watchers(tracker, "joint_") as watching:
-                bundle, _ = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watching)
+        tracker.log_params({**chosen.as_params(), "data.path": train})
+        tracker.set_tags({"cfmvc.data_md5": md5_of_file(train)})
+        bundle = _fitted(training_cells(adata), chosen, device, tracker, track)
         save_bundle(bundle, out)
     return {
         "model": str(out),
@@ -63,7 +87,72 @@ def fit_file(
         "n_perturbations": len(bundle.vocabulary.perturbations) - 1,
         "n_batches": len(bundle.vocabulary.batches),
         "n_cell_types": len(bundle.vocabulary.cell_types),
+        "next": _next_command(train, out, chosen.data),
     }
+
+
+def _fitted(
+    cells: TrainingCells,
+    chosen: _Settings,
+    device: torch.device,
+    tracker: Tracker,
+    track: bool,
+) -> Bundle:
+    """Train the stages one after the other; their courses are drawn for who keeps track."""
+    courses = dict[str, History]()
+    with watchers(tracker, "vae_") as watching:
+        bundle, courses["vae"] = fit_vae(cells, chosen.vae, device, watching)
+    with watchers(tracker, "flow_") as watching:
+        bundle, courses["flow"] = fit_flow(bundle, cells, chosen.flow, device, watching)
+    if chosen.joint.n_epochs:
+        weight = chosen.flow.lambda_dist
+        with watchers(tracker, "joint_") as watching:
+            bundle, courses["joint"] = fit_joint(
+                bundle, cells, chosen.joint, weight, device, watching
+            )
+    if track:
+        from cfmvc.evaluation.training_figures import latent_picture
+        from cfmvc.tracking.course import log_course
+
+        for name, course in courses.items():
+            log_course(tracker, name, course, f"{name}_")
+        tracker.log_figure(latent_picture(bundle, cells), "latents.png")
+    return bundle
+
+
+def _with_sections(file: Path, track: bool) -> dict[str, Any]:
+    """Read a parameter file that has all sections that are needed.
+
+    Raises
+    ------
+    ConfigError
+        If it lacks some; those that it has are listed.
+    """
+    params = read_yaml(file)
+    needed = [field.name for field in fields(_Settings)] + ["tracking"] * track
+    missing = [name for name in needed if not isinstance(params.get(name), dict)]
+    if missing:
+        raise ConfigError(
+            f"{file}: no section {listed(missing)}; sections: {listed(params)}; "
+            f"copy what is missing from {default_params_file()}"
+        )
+    return params
+
+
+def _section(section: type[SectionT], params: dict[str, Any], name: str) -> SectionT:
+    return parse_section(section, params[name], name)
+
+
+def _next_command(train: Path, out: Path, data: DataConfig) -> str:
+    """Return a command line that predicts, with the names that this file has for things."""
+    shipped = read_yaml(default_params_file())["data"]
+    words = ["cfmvc", "predict", "--model", str(out), "--conditions", "conditions.csv"]
+    words += ["--controls", str(train), "--out", "pred.h5ad"]
+    names = {key: getattr(data, key) for key in MAPPED}
+    changed = [f"--map={key}={name}" for key, name in names.items() if name != shipped[key]]
+    if data.control != shipped["control"]:
+        changed.append(f"--control={data.control}")
+    return shlex.join([*words, *changed])
 
 
 def _tracking(track: bool, params: dict[str, Any]) -> Any:

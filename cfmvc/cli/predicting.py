@@ -88,7 +88,10 @@ def _read_conditions(path: Path) -> pd.DataFrame:
 def _read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
     data = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
     known = bundle.vocabulary.control
-    cells = load_controls(path, mapped(data, mapping, control or known))
+    names = mapped(data, mapping, control or known)
+    # what joins the parts of a combination is the model's to say, not the shipped parameters'
+    names = names.model_copy(update={"separator": bundle.vocabulary.separator})
+    cells = load_controls(path, names)
     if control is not None and control != known:
         rename_control(cells, known)
     return cells

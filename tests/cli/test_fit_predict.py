@@ -1,6 +1,7 @@
 """``cfmvc fit`` and ``cfmvc predict``, for people without DVC."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from cfmvc.cli.app import app
 from cfmvc.errors import CfmvcError
+from cfmvc.files import md5_of_file
+from cfmvc.tracking.store import Store
 from tests.training.conftest import small_adata
 
 QUICK = [
@@ -259,6 +262,75 @@ def test_doses_are_learnt_and_asked_for(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert sorted(anndata.read_h5ad(tmp_path / "pred.h5ad").obs["dose"].unique()) == [0.0, 2.0]
+
+
+def test_the_next_command_works_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata = small_adata(300, 25)
+    adata.obs = adata.obs.rename(columns={"perturbation": "the guide", "batch": "donor"})
+    adata.obs["the guide"] = adata.obs["the guide"].replace("control", "NT")
+    train = tmp_path / "my cells.h5ad"
+    adata.write_h5ad(train)
+    monkeypatch.chdir(tmp_path)
+    names = ("--map", "perturbation=the guide", "--set", "data.batch=donor", "--control", "NT")
+    result = cfmvc("fit", train, "--out", "model", *names, *QUICK)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    header = "perturbation,batch,cell_type,n_cells"
+    Path("conditions.csv").write_text(f"{header}\nA,b1,T,5\nNT,b2,B,5\n")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("next: ")]
+    program, *words = shlex.split(line.removeprefix("next: "))
+    assert program == "cfmvc"
+    result = cfmvc(*words)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert anndata.read_h5ad("pred.h5ad").n_obs == 10
+
+
+def test_controls_are_read_with_the_models_separator(tmp_path: Path) -> None:
+    adata = small_adata(300, 25)
+    labels = {"A": "CD3+", "A+B": "CD3+|B"}  # half a combination, where + joins the parts
+    adata.obs["perturbation"] = adata.obs["perturbation"].replace(labels)
+    train, model = tmp_path / "train.h5ad", tmp_path / "model"
+    adata.write_h5ad(train)
+    names = ("--set", "data.separator=|")
+    result = cfmvc("fit", train, "--out", model, *names, *QUICK)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    conditions = tmp_path / "conditions.csv"
+    conditions.write_text("perturbation,batch,cell_type,n_cells\nCD3+|B,b1,T,5\n")
+    result = cfmvc(
+        *("predict", "--model", model, "--conditions", conditions),
+        *("--controls", train, "--out", tmp_path / "pred.h5ad"),
+    )
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+
+
+def test_a_parameter_file_without_a_section_is_told_which(train_file: Path, tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("data: {}\nvae: null\nsplit: {}\ncompute: {}\nflow: {}\n")
+    message = refusal("fit", train_file, "--out", tmp_path / "m", "--params", params)
+    assert f"{params}: no section 'vae', 'joint'; sections: 'data', 'vae'" in message
+
+
+def test_a_tracked_fit_says_what_it_came_from_and_how_it_went(
+    train_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}")
+    monkeypatch.chdir(tmp_path)
+    more = ("--set", "joint.n_epochs=1", "--set", "data.min_cells_per_stratum=3", "--track")
+    result = cfmvc("fit", train_file, "--out", "model", *QUICK, *more)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    store = Store.connect(f"sqlite:///{tmp_path / 'runs.db'}", tmp_path)
+    (run,) = store.find_runs(store.experiment_ids(), "")
+    assert (run.info.run_name, run.info.status) == ("fit", "FINISHED")
+    expected = {"data.path": str(train_file), "compute.n_threads": "1"}
+    expected |= {"data.min_cells_per_stratum": "3", "joint.n_epochs": "1"}
+    assert run.data.params.items() >= expected.items()
+    assert run.data.tags["cfmvc.data_md5"] == md5_of_file(train_file)
+    assert {"vae_train_loss", "flow_train_loss", "final/joint_val_loss"} <= set(run.data.metrics)
+    files = {item.path for item in store.client.list_artifacts(run.info.run_id)}
+    curves = {f"{stage}_loss_curves.png" for stage in ("vae", "flow", "joint")}
+    assert files >= curves | {"latents.png", "environment.json"}
 
 
 def test_command_line_prints_errors_bare_and_helps(tmp_path: Path) -> None:
