@@ -17,7 +17,7 @@ class _Bar:
     """What both have in common, on standard error."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=sys.stderr, emoji=False)
         self._progress: Progress | None = None
         self._last_tenth = 0
 

@@ -64,7 +64,8 @@ def main() -> None:
         )
         sys.exit(CfmvcError.exit_code)
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(CfmvcError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,5 +1,8 @@
 """The work behind ``cfmvc summary``."""
 
+import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,8 @@ def read_summary(project: Path) -> dict[str, Any]:
 
 def print_summary(result: dict[str, Any], project: Path) -> None:
     """Say what was built, how good it is, and where to look."""
-    console = Console(highlight=False)
+    # Labels are the user's: neither [brackets] nor :colons: in them mean anything.
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     split, registered = result["split"], result["registered"]
     held_out = "; ".join(" x ".join(map(str, entry.values())) for entry in split["held_out"][:6])
     console.print()
@@ -51,6 +55,30 @@ def print_summary(result: dict[str, Any], project: Path) -> None:
     console.rule("how good it is, on the held-out cells")
     print(result["table"].rstrip())
     console.rule("where to look")
-    console.print("mlflow ui --backend-store-uri sqlite:///mlflow.db   runs, curves, pictures")
+    if (activation := activation_command()) is not None:
+        console.print(f"{activation}   first, so that this shell knows the commands")
+    console.print(f"{_runs(registered['tracking_uri'])}   runs, curves, pictures")
     console.print(f"{project / 'results' / 'per_condition.csv'}   every condition by itself")
     console.print("dvc plots show; dvc metrics show   the same figures, for comparisons")
+
+
+def activation_command() -> str | None:
+    """Return what makes the commands of this environment known to the shell, if it is not active.
+
+    `make` works in the environment without activating it.
+    """
+    prefix = Path(sys.prefix)
+    script = prefix / "bin" / "activate"
+    active = os.environ.get("VIRTUAL_ENV")
+    is_active = active is not None and Path(active).resolve() == prefix.resolve()
+    if sys.prefix == sys.base_prefix or is_active or not script.is_file():
+        return None
+    here = Path.cwd()
+    shown = script.relative_to(here) if script.is_relative_to(here) else script
+    return f"source {shlex.quote(str(shown))}"
+
+
+def _runs(uri: str) -> str:
+    if uri.startswith("http"):
+        return uri
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
