@@ -1,6 +1,7 @@
 """A registered model: one version a model, whole or not there, and usable from anywhere."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from cfmvc.tracking import stage_run
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
 from tests.registry.conftest import make_bundle
-from tests.tracking.conftest import CONFIG, runs_of
+from tests.tracking.conftest import CONFIG, PARAMS, runs_of
 
 REGISTER = RegisterConfig(name="cfmvc", alias="candidate")
 EVALUATION = {
@@ -226,6 +227,36 @@ def test_the_command_line_takes_a_registered_model(
     assert fetched.gene_names == load_bundle(bundle).gene_names
     with pytest.raises(TrackingError, match="models:/cfmvc@nobody: cannot be fetched"):
         bundle_folder("models:/cfmvc@nobody")
+
+
+def test_the_store_of_params_is_asked(
+    workspace: Path, bundle: Path, template_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(template_store, workspace / "team.db")
+    config = CONFIG.model_copy(update={"uri": "sqlite:///team.db"})
+    with stage_run("register", workspace, config) as tracker:
+        register_model(bundle, EVALUATION, REGISTER, tracker)
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("uri: null", "uri: sqlite:///team.db"))
+    monkeypatch.chdir(workspace)
+    fetched = bundle_folder("models:/cfmvc@candidate")
+    assert sha256_of_folder(fetched) == sha256_of_folder(bundle)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # goes first
+    with pytest.raises(TrackingError, match="cannot be fetched"):
+        bundle_folder("models:/cfmvc@candidate")
+
+
+@pytest.mark.parametrize("has_params", [True, False])
+def test_reading_makes_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_params: bool
+) -> None:
+    if has_params:
+        (tmp_path / "params.yaml").write_text(PARAMS)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=r"no registry: there is no .*mlflow\.db; run this in"):
+        bundle_folder("models:/cfmvc@candidate")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_registry_that_does_not_answer_says_what_to_do(
