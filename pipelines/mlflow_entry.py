@@ -6,13 +6,21 @@ and models are in MLflow, and ``dvc exp show`` lists it.
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from cfmvc.config import override, read_yaml
 from cfmvc.errors import CfmvcError
 from cfmvc.tracking.config import absolute_uri
+
+_POLL_SECONDS = 0.1
 
 
 def main() -> None:
@@ -30,7 +38,59 @@ def main() -> None:
         command += ["exp", "run", "--temp", *changes, entry]
     else:
         command += ["repro", entry]
-    sys.exit(subprocess.run(command).returncode)
+    sys.exit(run_to_its_end(command))
+
+
+def run_to_its_end(command: list[str]) -> int:
+    """Run DVC in a process group of its own, and return its exit code.
+
+    A signal to this process goes to the whole group: told alone, this process would leave DVC, and
+    DVC its stage, at work under a run that MLflow has closed already. They are waited for.
+    """
+    stop = _Stop()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a script's background job
+            signal.signal(number, stop)
+    dvc = subprocess.Popen(command, start_new_session=True)
+    stop.begin(dvc.pid)
+    code = dvc.wait()
+    while stop.number is not None and _is_at_work(dvc.pid):
+        time.sleep(_POLL_SECONDS)  # a stage that was stopped sends its last figures
+    return code if code >= 0 else 128 - code
+
+
+class _Stop:
+    """Passes on the first signal, and the same one again: ``mlflow run`` sends two at Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._group: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.number in (None, number):
+            self.number = number
+            self._pass_on()
+
+    def begin(self, group: int) -> None:
+        """Name the group; what has come before it was there is passed on now."""
+        self._group = group
+        if self.number is not None:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._group is not None and self.number is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._group, self.number)
+
+
+def _is_at_work(group: int) -> bool:
+    """Return whether a process of a group still runs; one that only waits to be buried does not."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def as_settings(options: list[str]) -> list[str]:

@@ -1,7 +1,11 @@
 """`mlflow run . [-e ENTRY] [-P section.key=value]` from a clean checkout."""
 
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -54,3 +58,51 @@ def test_misspelt_parameter_lists_the_valid_ones(tmp_path: Path) -> None:
         expect=1,
     )
     assert "no key 'betta' in section 'vae' (did you mean 'beta'?)" in output
+
+
+def below(process: "subprocess.Popen[str]", module: str) -> list[psutil.Process]:
+    """Return the descendants of a process that run a module."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if child.cmdline()[1:3] == ["-m", module]:
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def stage_at_work(process: "subprocess.Popen[str]", project: Project) -> psutil.Process:
+    """Wait until ``train_vae`` has a run with figures, and return its process."""
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+        # The store is looked into when earlier stages have made it, not in the middle of that.
+        if stages := below(process, "pipelines.train_vae"):
+            runs = [run for run in runs_of(project) if run.info.run_name == "train_vae"]
+            if runs and runs[0].data.metrics:
+                return stages[0]
+    process.kill()
+    raise TimeoutError(process.communicate()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_entry_leaves_nobody_at_work(tmp_path: Path, sent: signal.Signals) -> None:
+    project = new_project(tmp_path, {**SMALL, "vae.n_epochs": 100_000, "vae.patience": 100_000})
+    process = project.start(*("mlflow", "run", ".", "-e", "train_vae", "--env-manager", "local"))
+    stage = stage_at_work(process, project)
+    (entry,) = below(process, "pipelines.mlflow_entry")
+    workers = [entry, *entry.children(recursive=True)]
+    assert stage in workers
+    entry.send_signal(sent)
+    process.communicate(timeout=120)
+    assert [w for w in workers if w.is_running() and w.status() != psutil.STATUS_ZOMBIE] == []
+    parent, *children = runs_of(project)
+    assert parent.info.status == "FAILED"
+    assert {run.info.run_name: run.info.status for run in children} == {
+        "simulate": "FINISHED",
+        "prepare": "FINISHED",
+        "train_vae": "KILLED",
+    }
+    assert max(run.info.end_time for run in children) <= parent.info.end_time
