@@ -19,12 +19,20 @@ def sync_command(
             help="Send everything here, and not to the address that each run was started with.",
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Send also what processes of other hosts have written: of those nobody here knows "
+            "whether they still run.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Send spooled records to MLflow, and mark the runs of killed processes as KILLED.
 
-    Nothing is sent twice: stop it, and run it again, as often as you like. The exit code is 0 if
-    nothing is left, 5 if a store does not answer or refuses.
+    Nothing is sent twice: stop it, and run it again, as often as you like. Stages at work are left
+    alone. The exit code is 0 if nothing else is left, 5 if a store does not answer or refuses.
     """
     from cfmvc.config import parse_section, read_yaml
     from cfmvc.errors import ConfigError, TrackingError
@@ -39,6 +47,7 @@ def sync_command(
         home_of(project),
         tracking_uri(config, project),
         None if to is None else absolute_uri(to, project),
+        force,
     )
     print(json.dumps(report.as_json(), indent=2) if as_json else _in_words(report))
     if report.left:
@@ -51,5 +60,9 @@ def _in_words(report: "SyncReport") -> str:
     lines += [
         f"left    {run['stage']}: {run['n_records']} records: {run['reason']}"
         for run in report.left
+    ]
+    lines += [
+        f"at work {run['stage']}: {run['n_records']} records: {run['reason']}"
+        for run in report.at_work
     ]
     return "\n".join(lines) or "nothing to send"

@@ -23,23 +23,29 @@ class SyncReport:
     sent
         Runs that are complete in MLflow now: stage, uid and number of records.
     left
-        Runs of which records remain on disk, with the reason.
+        Runs of which records remain on disk although they should not, with the reason.
     killed
         Runs that were found RUNNING without a process, and are KILLED now.
+    at_work
+        Runs that send their records themselves, or may do so on another host: left alone.
     """
 
     sent: list[dict[str, Any]]
     left: list[dict[str, Any]]
     killed: list[dict[str, Any]]
+    at_work: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
 
 
-def leftovers(home: Path) -> list[Spool]:
-    """Return the spools that nobody will send any more, the oldest first."""
-    return [spool for spool in spools(home) if not _has_sender(spool)]
+def leftovers(home: Path, is_forced: bool = False) -> list[Spool]:
+    """Return the spools that nobody will send any more, the oldest first.
+
+    Of processes on other hosts nothing is known: theirs are returned only if it is forced.
+    """
+    return [spool for spool in spools(home) if _sender(spool, is_forced) is None]
 
 
 def send_leftover(spool: Spool, store: Store) -> bool:
@@ -60,7 +66,7 @@ def send_leftover(spool: Spool, store: Store) -> bool:
     return True
 
 
-def sync(home: Path, uri: str, send_to: str | None = None) -> SyncReport:
+def sync(home: Path, uri: str, send_to: str | None = None, is_forced: bool = False) -> SyncReport:
     """Send all that is spooled, and mark the runs of processes that are gone.
 
     Parameters
@@ -71,9 +77,11 @@ def sync(home: Path, uri: str, send_to: str | None = None) -> SyncReport:
         Address of the store in force, which is swept as well.
     send_to
         Send everything here, and not to the address that each run was started with.
+    is_forced
+        Send also what processes of other hosts have written, as if they were dead.
     """
-    report, stores = SyncReport([], [], []), dict[str, Store | TrackingError]()
-    for spool in leftovers(home):
+    report, stores = SyncReport([], [], [], []), dict[str, Store | TrackingError]()
+    for spool in leftovers(home, is_forced):
         address = send_to or spool.header.uri
         run = {"stage": spool.header.stage, "uid": spool.header.uid}
         n_records, n_done = spool.count_pending(), 0
@@ -86,10 +94,10 @@ def sync(home: Path, uri: str, send_to: str | None = None) -> SyncReport:
                 {**run, "n_records": n_records - n_done, "reason": first_line(error)}
             )
     for spool in spools(home):
-        if _has_sender(spool):
-            reason = "still running: it sends its records itself"
+        reason = _sender(spool, is_forced)
+        if reason is not None:
             run = {"stage": spool.header.stage, "uid": spool.header.uid}
-            report.left.append({**run, "n_records": spool.count_pending(), "reason": reason})
+            report.at_work.append({**run, "n_records": spool.count_pending(), "reason": reason})
     try:
         report.killed += sweep(_connected(stores, send_to or uri, home))
     except TrackingError:
@@ -98,12 +106,17 @@ def sync(home: Path, uri: str, send_to: str | None = None) -> SyncReport:
     return report
 
 
-def _has_sender(spool: Spool) -> bool:
-    """Return whether the process of a spool is still at work on it."""
+def _sender(spool: Spool, is_forced: bool) -> str | None:
+    """Return who is, or may be, at work on a spool; None if nobody is."""
     process = ProcessIdentity.parse(spool.header.process)
-    if process is None or not process.is_here():
-        return False
-    return process.is_alive() and not spool.has_ended()
+    if process is None:
+        return None
+    if not process.is_here():
+        where = f"of another host, {process.host}: if nothing runs there any more"
+        return None if is_forced else f"{where}, `cfmvc sync --force` sends it"
+    if process.is_alive() and not spool.has_ended():
+        return "still running: it sends its records itself"
+    return None
 
 
 def _connected(stores: dict[str, Store | TrackingError], uri: str, home: Path) -> Store:

@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cfmvc.cli.app import app
+from cfmvc.tracking import stage_run
 from cfmvc.tracking.spool import RunHeader, Spool, spool_root, spools
 from cfmvc.tracking.store import Store
 from tests.tracking.a_stage import N_STEPS
-from tests.tracking.conftest import Start, artifact_text, runs_of, steps_of
+from tests.tracking.conftest import CONFIG, Start, artifact_text, runs_of, steps_of
 from tests.tracking.server import Server
 
 
@@ -71,7 +72,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
     assert steps_of(store, run, "loss") == [(n, 1 / (n + 1)) for n in range(N_STEPS)]
     assert steps_of(store, run, "nan_events") == [(3, 1.0), (77, 2.0)]
     assert len(artifact_text(store, run, "events/nan.jsonl").splitlines()) == 2
-    assert run_sync(workspace) == (0, {"sent": [], "left": [], "killed": []})
+    assert run_sync(workspace) == (0, {"sent": [], "left": [], "killed": [], "at_work": []})
     assert spools(workspace) == []
 
 
@@ -82,7 +83,9 @@ def test_what_a_killed_process_had_not_sent_is_sent(
     stage = start_stage("vae", "two_halves", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert stage.stdout is not None
     assert stage.stdout.readline() == "half\n"
-    assert run_sync(workspace)[1]["left"][0]["reason"].startswith("still running")
+    code, report = run_sync(workspace)
+    assert (code, report["left"]) == (0, [])  # a stage at work is no failure
+    assert report["at_work"][0]["reason"].startswith("still running")
     stage.kill()
     stage.communicate()
     assert run_sync(workspace)[0] == 5
@@ -94,6 +97,27 @@ def test_what_a_killed_process_had_not_sent_is_sent(
     assert run.info.end_time >= run.info.start_time
     assert len(steps_of(store, run, "loss")) == N_STEPS // 2
     assert len(artifact_text(store, run, "events/nan.jsonl").splitlines()) == 1
+
+
+def test_what_another_host_has_written_is_left_alone_unless_forced(
+    workspace: Path, store: Store
+) -> None:
+    header = RunHeader("u1", "vae", store.uri, "cfmvc", "elsewhere:1:1.0", 1000)
+    running = Spool.create(spool_root(workspace), header)
+    running.append({"kind": "metrics", "step": 0, "values": {"loss": 1.0}})
+    with stage_run("flow", workspace, CONFIG) as tracker:
+        tracker.wait_for_run(60)
+    code, report = run_sync(workspace)
+    assert (code, report["sent"], report["left"], report["killed"]) == (0, [], [], [])
+    (found,) = report["at_work"]
+    assert "of another host, elsewhere" in found["reason"]
+    assert "cfmvc sync --force" in found["reason"]
+    assert set(runs_of(store)) == {"flow"}
+    running.append({"kind": "metrics", "step": 1, "values": {"loss": 0.5}})
+    code, report = run_sync(workspace, "--force")
+    assert (code, report["at_work"]) == (0, [])
+    assert [run["stage"] for run in report["sent"]] == ["vae"]
+    assert steps_of(store, runs_of(store)["vae"], "loss") == [(0, 1.0), (1, 0.5)]
 
 
 def test_the_next_start_sends_what_is_left(
