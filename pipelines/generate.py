@@ -5,6 +5,7 @@ from pathlib import Path
 from cfmvc.data.canonical import write_canonical
 from cfmvc.errors import DataError
 from cfmvc.models import load_bundle
+from cfmvc.progress import CellProgress
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig, predict_cells
 from cfmvc.stages.prepared import held_out_conditions, load_prepared
@@ -26,14 +27,16 @@ def main() -> None:
                 "no held-out condition has control cells in its batch and cell type; hold out "
                 "others (split.held_out in params.yaml)"
             )
-        prediction = predict_cells(
-            load_bundle(MODEL, device),
-            conditions.assign(n_cells=config.n_cells),
-            cells[(cells.obs["split"] != "test").to_numpy()],
-            seed=config.seed,
-            n_steps=config.n_steps,
-            method=config.method,
-        )
+        with CellProgress("generate") as progress:
+            prediction = predict_cells(
+                load_bundle(MODEL, device),
+                conditions.assign(n_cells=config.n_cells),
+                cells[(cells.obs["split"] != "test").to_numpy()],
+                seed=config.seed,
+                n_steps=config.n_steps,
+                method=config.method,
+                progress=progress,
+            )
         for event in prediction.events:
             run.tracker.log_event("velocity", event, step=int(str(event["step"])))
         run.tracker.log_metrics({"n_virtual_cells": prediction.cells.n_obs}, step=0)
