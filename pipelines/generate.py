@@ -9,6 +9,7 @@ from cfmvc.progress import CellProgress
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig, predict_cells
 from cfmvc.stages.prepared import held_out_conditions, load_prepared
+from cfmvc.tracking.course import log_velocity_events
 from pipelines._stage import stage
 from pipelines.prepare import PREPARED
 from pipelines.train_flow import MODEL
@@ -37,8 +38,7 @@ def main() -> None:
                 method=config.method,
                 progress=progress,
             )
-        for event in prediction.events:
-            run.tracker.log_event("velocity", event, step=int(str(event["step"])))
+        log_velocity_events(run.tracker, prediction.events)
         run.tracker.log_metrics({"n_virtual_cells": prediction.cells.n_obs}, step=0)
         write_canonical(prediction.cells, GENERATED)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ class Prediction:
     """
 
     cells: AnnData
-    events: list[dict[str, object]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
 
 def predict_cells(
@@ -245,13 +246,13 @@ def _assemble(bundle: Bundle, asked: pd.DataFrame, rows: np.ndarray, parts: list
 
 def _by_condition(
     seen: list[NonFiniteVelocity], row: torch.Tensor
-) -> list[tuple[int, dict[str, object]]]:
+) -> list[tuple[int, dict[str, Any]]]:
     """Return one entry a step and condition: the condition's row, and the event's figures."""
     entries = []
     for event in seen:
         rows, n_cells = row[torch.tensor(event.cells)].unique(return_counts=True)
         for condition, n in zip(rows.tolist(), n_cells.tolist(), strict=True):
-            figures: dict[str, object] = {
+            figures = {
                 "place": "velocity",
                 "step": event.step,
                 "t": event.t,

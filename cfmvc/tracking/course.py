@@ -1,4 +1,7 @@
-"""How a training went, in one look: its last figures, and its losses as a picture."""
+"""How a training or a generation went, in one look."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.loop import History
@@ -24,3 +27,9 @@ def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") 
     step = int(history.rows[-1]["step"]) if history.rows else 0
     tracker.log_metrics({f"final/{prefix}{key}": float(v) for key, v in final.items()}, step)
     tracker.log_figure(loss_curves(history.rows, name), f"{prefix}loss_curves.png")
+
+
+def log_velocity_events(tracker: Tracker, events: Iterable[Mapping[str, Any]]) -> None:
+    """Log the non-finite velocities of a generation, each at its step of the integration."""
+    for event in events:
+        tracker.log_event("velocity", dict(event), int(event["step"]))
