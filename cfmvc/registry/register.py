@@ -27,6 +27,7 @@ BUNDLE_TAG, EVALUATION_TAG, CODE_TAG = (
 UID_TAG, MODEL_TAG = "cfmvc.uid", "cfmvc.model_id"
 _VERSIONS_TAG = "mlflow.modelVersions"
 _LONGEST_TAG = 4000
+_OF_THE_RUN = ("mlflow.", "cfmvc.stage")  # tags that say nothing of a version
 _WAIT_SECONDS = 30.0
 
 
@@ -122,7 +123,8 @@ class _Registrar:
         figures = model_figures(evaluation)
         model = self._logged_model(bundle, figures)
         # MLflow's databases keep no model id with a version, so a tag does.
-        tags = {**tracker.lineage, **self.identity, UID_TAG: tracker.uid}
+        lineage = {k: v for k, v in tracker.lineage.items() if not k.startswith(_OF_THE_RUN)}
+        tags = {**lineage, **self.identity, UID_TAG: tracker.uid}
         tags[MODEL_TAG] = model.model_id
         tags |= {f"metric.{name}": repr(value) for name, value in figures.items()}
         made = self.store.client.create_model_version(
@@ -131,6 +133,7 @@ class _Registrar:
             run_id=model.source_run_id,
             tags={name: value[:_LONGEST_TAG] for name, value in tags.items()},
             model_id=model.model_id,
+            description=_description(figures),
         )
         self._link(model, int(made.version))
         return int(made.version)
@@ -204,6 +207,12 @@ def model_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
         for name, value in own.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def _description(figures: Mapping[str, float]) -> str | None:
+    """Return a version's figures in words, for its page; None if it was not evaluated."""
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+    return f"On the held-out conditions: {shown}" if shown else None
 
 
 @contextmanager

@@ -6,9 +6,15 @@ from typing import Any
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.loop import History
 
+_FIGURES = ("best_epoch", "n_epochs", "nan_steps", "first_nan_step")
+
 
 def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") -> None:
-    """Log the figures of the epoch that was kept as ``final/...``, and the curves of the losses.
+    """Log what came out in a few figures, and the curves of the losses as a picture.
+
+    The figures are ``best_epoch``, ``best_val_loss``, ``n_epochs``, ``nan_steps`` and
+    ``first_nan_step``. They have no group (``group/name``): MLflow draws groups before all else,
+    and these would push the losses off the page. At step 0 MLflow draws a bar with its value.
 
     Parameters
     ----------
@@ -23,9 +29,11 @@ def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") 
     """
     from cfmvc.evaluation.training_figures import loss_curves  # matplotlib comes along
 
-    final = {key: value for key, value in history.summary().items() if value is not None}
-    step = int(history.rows[-1]["step"]) if history.rows else 0
-    tracker.log_metrics({f"final/{prefix}{key}": float(v) for key, v in final.items()}, step)
+    summary = history.summary()
+    figures = {key: summary.get(key) for key in _FIGURES}
+    figures["best_val_loss"] = summary.get("val_loss")
+    known = {f"{prefix}{key}": float(v) for key, v in figures.items() if v is not None}
+    tracker.log_metrics(known, step=0)
     tracker.log_figure(loss_curves(history.rows, name), f"{prefix}loss_curves.png")
 
 

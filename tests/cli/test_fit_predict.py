@@ -327,7 +327,7 @@ def test_a_tracked_fit_says_what_it_came_from_and_how_it_went(
     expected |= {"data.min_cells_per_stratum": "3", "joint.n_epochs": "1"}
     assert run.data.params.items() >= expected.items()
     assert run.data.tags["cfmvc.data_md5"] == md5_of_file(train_file)
-    assert {"vae_train_loss", "flow_train_loss", "final/joint_val_loss"} <= set(run.data.metrics)
+    assert {"vae_train_loss", "flow_train_loss", "joint_best_val_loss"} <= set(run.data.metrics)
     files = {item.path for item in store.client.list_artifacts(run.info.run_id)}
     curves = {f"{stage}_loss_curves.png" for stage in ("vae", "flow", "joint")}
     assert files >= curves | {"latents.png", "environment.json"}

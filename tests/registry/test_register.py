@@ -64,6 +64,10 @@ def test_the_version_carries_its_figures_and_where_it_came_from(
         "metric.energy_distance": "0.1",
     }
     assert version.tags.items() >= expected.items()
+    assert not [name for name in version.tags if name.startswith(("mlflow.", "cfmvc.stage"))]
+    assert version.description == (
+        "On the held-out conditions: pearson_delta 0.8, energy_distance 0.1"
+    )
     model = store.client.get_logged_model(version.tags["cfmvc.model_id"])
     assert {m.key: m.value for m in model.metrics} == EVALUATION["model"]
     assert run.outputs.model_outputs[0].model_id == model.model_id
