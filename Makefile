@@ -21,7 +21,7 @@ demo: env
 	cfmvc summary
 
 test: env
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	ruff check .

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from cfmvc.data import CellTable
+from cfmvc.data.prepared import load_prepared
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.models import load_bundle
 from cfmvc.stages.encoding import encode_table
-from cfmvc.stages.prepared import load_prepared
 
 
 def main() -> None:

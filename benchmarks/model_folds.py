@@ -18,11 +18,12 @@ import pandas as pd
 from benchmarks.reference_folds import COLUMNS, CONTROL, kang_folds, papalexi_folds
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.config import SplitConfig
+from cfmvc.data.prepared import held_out_conditions
 from cfmvc.data.splits import validation_cells
 from cfmvc.evaluation import EvaluateConfig, evaluate
 from cfmvc.stages import GenerateConfig, fit_flow, fit_vae, predict_cells
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.prepared import held_out_conditions, training_cells
+from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import FlowConfig, VaeConfig
 
 FOLDS: dict[str, Callable[[Path], Iterator[ad.AnnData]]] = {

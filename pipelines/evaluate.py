@@ -3,17 +3,15 @@
 import textwrap
 from pathlib import Path
 
+from cfmvc.data.prepared import load_prepared
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.figures import methods_by_condition, populations, shifts
 from cfmvc.evaluation.table import to_csv, to_metrics, to_text, verdict
 from cfmvc.files import atomic_path, write_json
-from cfmvc.stages.prepared import load_prepared
+from pipelines._paths import AVERAGES, GENERATED, PREPARED
 from pipelines._stage import stage
-from pipelines.generate import GENERATED
-from pipelines.prepare import PREPARED
 
-AVERAGES = Path("results/evaluate.json")
 TABLE = Path("results/evaluation.txt")
 PER_CONDITION = Path("results/per_condition.csv")
 PICTURES = Path("results/pictures")

@@ -1,20 +1,15 @@
 """Stage ``generate``: virtual cells of the held-out conditions."""
 
-from pathlib import Path
-
 from cfmvc.data.canonical import write_canonical
+from cfmvc.data.prepared import held_out_conditions, load_prepared
 from cfmvc.errors import DataError
 from cfmvc.models import load_bundle
 from cfmvc.progress import CellProgress
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig, predict_cells
-from cfmvc.stages.prepared import held_out_conditions, load_prepared
 from cfmvc.tracking.course import log_velocity_events
+from pipelines._paths import FLOW, GENERATED, PREPARED
 from pipelines._stage import stage
-from pipelines.prepare import PREPARED
-from pipelines.train_flow import MODEL
-
-GENERATED = Path("results/generated.h5ad")
 
 
 def main() -> None:
@@ -30,7 +25,7 @@ def main() -> None:
             )
         with CellProgress("generate") as progress:
             prediction = predict_cells(
-                load_bundle(MODEL, device),
+                load_bundle(FLOW, device),
                 conditions.assign(n_cells=config.n_cells),
                 cells[(cells.obs["split"] != "test").to_numpy()],
                 seed=config.seed,

@@ -8,10 +8,8 @@ from cfmvc.data.canonical import load_cells, write_canonical
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import assign_split
 from cfmvc.files import md5_of_file, write_json
+from pipelines._paths import PREPARED, SPLIT
 from pipelines._stage import stage
-
-PREPARED = Path("data/prepared/cells.h5ad")
-SPLIT = Path("data/prepared/split.json")
 
 
 def main() -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from cfmvc.files import read_json, write_json
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.register import register_model
+from pipelines._paths import AVERAGES, FLOW
 from pipelines._stage import stage
-from pipelines.evaluate import AVERAGES
-from pipelines.train_flow import MODEL
 
 REGISTERED = Path("results/registered.json")
 
@@ -15,7 +14,7 @@ REGISTERED = Path("results/registered.json")
 def main() -> None:
     with stage("register") as run:
         config = run.section("register", RegisterConfig)
-        version = register_model(MODEL, read_json(AVERAGES), config, run.tracker)
+        version = register_model(FLOW, read_json(AVERAGES), config, run.tracker)
         write_json(REGISTERED, version.as_json())
         print(f"registered: models:/{version.name}@{version.alias} (version {version.version})")
 

@@ -1,19 +1,14 @@
 """Stage ``train_flow``: the conditional flow, and joint fine-tuning where it has epochs."""
 
-from pathlib import Path
-
 from cfmvc.models import load_bundle, save_bundle
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import FlowConfig, JointConfig
+from pipelines._paths import FLOW, PREPARED, VAE
 from pipelines._stage import stage
 from pipelines._training import write_course
-from pipelines.prepare import PREPARED
-from pipelines.train_vae import MODEL as VAE
-
-MODEL = Path("models/flow")
 
 
 def main() -> None:
@@ -27,7 +22,7 @@ def main() -> None:
             with watchers(run.tracker, "joint_") as watching:
                 bundle, after = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watching)
             history = history.followed_by(after)
-        save_bundle(bundle, MODEL)
+        save_bundle(bundle, FLOW)
         write_course(run.tracker, "flow", history, bundle, cells)
 
 

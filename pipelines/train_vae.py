@@ -1,18 +1,14 @@
 """Stage ``train_vae``: the negative-binomial VAE."""
 
-from pathlib import Path
-
 from cfmvc.models import save_bundle
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.stages.vae import fit_vae
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import VaeConfig
+from pipelines._paths import PREPARED, VAE
 from pipelines._stage import stage
 from pipelines._training import write_course
-from pipelines.prepare import PREPARED
-
-MODEL = Path("models/vae")
 
 
 def main() -> None:
@@ -22,7 +18,7 @@ def main() -> None:
         cells = load_training_cells(PREPARED)
         with watchers(run.tracker) as watching:
             bundle, history = fit_vae(cells, config, device, watching)
-        save_bundle(bundle, MODEL)
+        save_bundle(bundle, VAE)
         write_course(run.tracker, "vae", history, bundle, cells)
 
 

@@ -21,6 +21,11 @@ PUBLISHED = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the slow tests begin first, so that no worker ends with one while the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def published() -> Callable[[str], Path]:
     """Return a function from the name of a real data set to its file, where it is at hand.

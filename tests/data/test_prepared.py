@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from cfmvc.stages.prepared import held_out_conditions
+from cfmvc.data.prepared import held_out_conditions
 
 
 def test_controls_and_strata_without_controls_are_not_asked_for() -> None:
