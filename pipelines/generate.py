@@ -1,7 +1,7 @@
 """Stage ``generate``: virtual cells of the held-out conditions."""
 
 from cfmvc.data.canonical import write_canonical
-from cfmvc.data.prepared import held_out_conditions, load_prepared
+from cfmvc.data.prepared import held_out_conditions, in_whole_rounds, load_prepared
 from cfmvc.errors import DataError
 from cfmvc.models import load_bundle
 from cfmvc.progress import CellProgress
@@ -17,7 +17,8 @@ def main() -> None:
         device = use(run.section("compute", ComputeConfig))
         config = run.section("generate", GenerateConfig)
         cells = load_prepared(PREPARED)
-        conditions = held_out_conditions(cells.obs, str(cells.uns["cfmvc"]["control"]))
+        control = str(cells.uns["cfmvc"]["control"])
+        conditions = held_out_conditions(cells.obs, control)
         if conditions.empty:
             raise DataError(
                 "no held-out condition has control cells in its batch and cell type; hold out "
@@ -26,7 +27,7 @@ def main() -> None:
         with CellProgress("generate") as progress:
             prediction = predict_cells(
                 load_bundle(FLOW, device),
-                conditions.assign(n_cells=config.n_cells),
+                in_whole_rounds(conditions, cells.obs, control, config.n_cells),
                 cells[(cells.obs["split"] != "test").to_numpy()],
                 seed=config.seed,
                 n_steps=config.n_steps,

@@ -34,3 +34,33 @@ def held_out_conditions(obs: pd.DataFrame, control: str) -> pd.DataFrame:
         if name != "dose":
             conditions[name] = conditions[name].astype(str)
     return conditions
+
+
+def in_whole_rounds(
+    conditions: pd.DataFrame, obs: pd.DataFrame, control: str, n_cells: int
+) -> pd.DataFrame:
+    """Return the conditions with ``n_cells``, so that each control cell serves equally often.
+
+    A virtual cell is made of a control cell. If some of them served once and others twice, the
+    mean of the virtual cells would carry the noise of that choice.
+
+    Parameters
+    ----------
+    conditions
+        From :func:`held_out_conditions`.
+    obs
+        All cells, with ``split``.
+    control
+        Label of the unperturbed cells.
+    n_cells
+        At least so many cells of each condition; exactly so many where the stratum has more
+        controls than that.
+    """
+    usable = (obs["perturbation"].astype(str) == control) & (obs["split"].astype(str) != "test")
+    strata = obs.loc[usable, ["batch", "cell_type"]].astype(str)
+    n_controls = strata.value_counts()
+    wanted = []
+    for stratum in conditions[["batch", "cell_type"]].itertuples(index=False, name=None):
+        n = int(n_controls[stratum])
+        wanted.append(n_cells if n >= n_cells else -(-n_cells // n) * n)
+    return conditions.assign(n_cells=wanted)

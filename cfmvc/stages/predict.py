@@ -34,7 +34,9 @@ _CHUNK = 4096  # cells generated at a time
 class GenerateConfig(Section):
     """How virtual cells are generated."""
 
-    n_cells: int = Field(ge=1, description="virtual cells of each held-out condition")
+    n_cells: int = Field(
+        ge=1, description="virtual cells of each held-out condition, at least (whole rounds)"
+    )
     n_steps: int = Field(ge=1, description="steps of the integration")
     method: str = Field(description="euler, midpoint, rk4 (fixed steps) or dopri5 (adaptive)")
     seed: int
