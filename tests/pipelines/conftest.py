@@ -125,6 +125,13 @@ def new_project(folder: Path, values: dict[str, object]) -> Project:
     return project
 
 
+def copy_of(project: Project, folder: Path) -> Project:
+    """Copy a project with all that was built in it, to be changed."""
+    shutil.copytree(project.folder, folder / "project", symlinks=True)
+    shutil.copytree(project.home, folder / "home")
+    return Project(folder / "project", folder / "home")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return new_project(tmp_path, SMALL)
