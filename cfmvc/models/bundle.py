@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import CfmvcError, listed
@@ -53,10 +53,11 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
     """Write a bundle, whole or not at all; the same model gives the same bytes."""
     with atomic_path(folder) as made:
         made.mkdir()
-        save_file(_weights(bundle), made / WEIGHTS)
+        # Not save_file: it makes files that nobody else may read, whatever the umask says.
+        (made / WEIGHTS).write_bytes(save(_weights(bundle)))
         if bundle.model.reference is not None:
             reference = bundle.model.reference.to(torch.device("cpu"))
-            save_file(reference.as_tensors(), made / REFERENCE)
+            (made / REFERENCE).write_bytes(save(reference.as_tensors()))
         write_json(
             made / DESCRIPTION,
             {

@@ -36,6 +36,13 @@ def test_same_model_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 
 
+def test_others_may_read_what_the_umask_lets_them(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    save_bundle(bundle, tmp_path / "m")
+    allowed = (tmp_path / "plain").stat().st_mode
+    assert {file.stat().st_mode for file in (tmp_path / "m").iterdir()} == {allowed}
+
+
 def test_before_the_flow_only_encoder_and_decoder_are_kept(bundle: Bundle, tmp_path: Path) -> None:
     del bundle.settings["flow"]
     save_bundle(bundle, tmp_path / "m")
