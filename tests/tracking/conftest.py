@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ def start_stage(workspace: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A suite that runs in the background of a script ignores Ctrl-C, and so would this.
+            preexec_fn=_hear_interrupts,
         )
         started.append(process)
         return process
@@ -73,6 +76,10 @@ def start_stage(workspace: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def runs_of(store: Store) -> dict[str, Any]:
