@@ -38,6 +38,18 @@ class TrackingError(CfmvcError):
     exit_code = 5
 
 
+class CheckpointError(CfmvcError):
+    """A checkpoint cannot be written, or none of those on disk can be gone on from."""
+
+    exit_code = 6
+
+
+class Preempted(CfmvcError):  # noqa: N818 - the run did nothing wrong
+    """SIGTERM ended the training between two steps."""
+
+    exit_code = 143
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

@@ -4,13 +4,19 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cfmvc.errors import CfmvcError
+
+_TEMPORARY = ".tmp"
+# No write of another host takes that long without touching its file.
+_ABANDONED_AFTER_SECONDS = 3600.0
 
 
 @contextmanager
@@ -57,8 +63,65 @@ def md5_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
+@contextmanager
+def temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Yield a new file beside ``target``, and its stream; rename it, or it is gone afterwards.
+
+    For files that are written piece by piece. What a killed process leaves of them,
+    :func:`remove_abandoned` finds. The folder is not made.
+    """
+    name = f".{target.name}.{socket.gethostname()}.{os.getpid()}{_TEMPORARY}"
+    path = target.with_name(name)
+    try:
+        with path.open("wb") as stream:
+            yield path, stream
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that are gone; call it while writing none."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        if _is_abandoned(path):
+            path.unlink(missing_ok=True)
+
+
+def flush(stream: BinaryIO) -> None:
+    """Flush a file's bytes to the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk: a renamed file survives a power cut only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _sync(made: Path) -> None:
     """Flush to the disk before the rename, so that a power cut cannot leave an empty file."""
     for path in [made] if made.is_file() else [p for p in made.rglob("*") if p.is_file()]:
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether nobody writes a temporary file any more; another process may well do so."""
+    rest, _, pid = path.name.removesuffix(_TEMPORARY).rpartition(".")
+    if not rest.endswith(f".{socket.gethostname()}"):
+        with suppress(OSError):
+            return time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS
+        return False
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # it lives, and is another user's
+    return False

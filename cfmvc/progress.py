@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from cfmvc.training.callbacks import NoCallback, TrainingState
-from cfmvc.training.nan_guard import NanEvent
+from cfmvc.training.events import TrainingEvent
 
 
 class _Bar:
@@ -64,7 +64,7 @@ class ProgressBar(_Bar, NoCallback):
         super().__init__()
         self._unsaid = ""
 
-    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Say that something was vetoed."""
         for event in events:
             if event.kind == "nan":

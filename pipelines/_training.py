@@ -10,7 +10,7 @@ from cfmvc.models import Bundle
 from cfmvc.stages.vae import TrainingCells
 from cfmvc.tracking import SpoolTracker
 from cfmvc.tracking.course import log_course
-from cfmvc.training.loop import History
+from cfmvc.training.history import History
 
 # Figures that differ from run to run stay in MLflow; stage outputs hold what the inputs determine.
 _OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")

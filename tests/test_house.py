@@ -10,6 +10,7 @@ ORDER = (
     "errors",
     "config",
     "files",
+    "shards",
     "data",
     "flow",
     "models",

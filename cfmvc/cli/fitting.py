@@ -24,7 +24,7 @@ from cfmvc.stages.prepared import training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.tracking.tracker import NullTracker, Tracker
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
-from cfmvc.training.loop import History
+from cfmvc.training.history import History
 
 SectionT = TypeVar("SectionT", bound=Section)
 

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 from torch.utils.data import Dataset
 
+from cfmvc.data.count_terms import CountTerms
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import DataError, listed
 
@@ -29,6 +30,9 @@ class Cells:
         Column numbers, ``(B,)`` int64.
     spatial
         Coordinates, ``(B, 2 or 3)``, or None.
+    terms
+        The tally of the counts, where it was made on the way; it vouches that they are whole and
+        not below 0.
     """
 
     x: torch.Tensor
@@ -36,9 +40,15 @@ class Cells:
     batch: torch.Tensor
     cell_type: torch.Tensor
     spatial: torch.Tensor | None = None
+    terms: CountTerms | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def part(self, rows: slice) -> "Cells":
+        """Return some of the cells, without the tally."""
+        spatial = None if self.spatial is None else self.spatial[rows]
+        return Cells(self.x[rows], self.p[rows], self.batch[rows], self.cell_type[rows], spatial)
 
     @classmethod
     def from_mapping(cls, cells: Mapping[str, Any], device: torch.device) -> "Cells":
@@ -118,15 +128,19 @@ class CellTable:
             None if self.spatial is None else self.spatial[rows],
         )
 
-    def cells(self, rows: np.ndarray | slice, device: torch.device) -> Cells:
-        """Gather rows as dense tensors on ``device``."""
+    def cells(
+        self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
+    ) -> Cells:
+        """Gather rows as dense tensors on ``device``, on demand with the tally of their counts."""
+        counts = self.counts[rows]
         spatial = None if self.spatial is None else torch.from_numpy(self.spatial[rows]).to(device)
         return Cells(
-            torch.from_numpy(self.counts[rows].toarray()).to(device),
+            torch.from_numpy(counts.toarray()).to(device),
             torch.from_numpy(self.conditions[self.condition[rows]]).to(device),
             torch.from_numpy(self.batch[rows]).to(device),
             torch.from_numpy(self.cell_type[rows]).to(device),
             spatial,
+            CountTerms.of_sparse(counts, device) if with_terms else None,
         )
 
 

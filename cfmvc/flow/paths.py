@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from cfmvc.shards import normal_like, uniform_like
+
 
 @dataclass(frozen=True)
 class PathSample:
@@ -39,12 +41,12 @@ def straight_path(z_0: torch.Tensor, z_1: torch.Tensor, t: torch.Tensor) -> Path
 
 def uniform_times(like: torch.Tensor) -> torch.Tensor:
     """Draw ``t ~ U[0, 1]``, shape ``(B, 1)``."""
-    return torch.rand(len(like), 1, dtype=like.dtype, device=like.device)
+    return uniform_like(like[:, :1])
 
 
 def logit_normal_times(like: torch.Tensor) -> torch.Tensor:
     """Draw ``logit(t) ~ N(0, 1)``, shape ``(B, 1)`` (Esser et al. 2024, arXiv:2403.03206)."""
-    return torch.sigmoid(torch.randn(len(like), 1, dtype=like.dtype, device=like.device))
+    return torch.sigmoid(normal_like(like[:, :1]))
 
 
 TIMES = {"uniform": uniform_times, "logit_normal": logit_normal_times}

@@ -14,7 +14,7 @@ from cfmvc.files import atomic_path, read_json, write_json
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
 
-FORMAT = 2
+FORMAT = 3
 _VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
 

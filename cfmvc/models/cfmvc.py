@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from cfmvc.data.count_terms import CountTerms
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.flow.divergences import DIVERGENCES, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
@@ -15,9 +16,11 @@ from cfmvc.models.context import ContextEncoder
 from cfmvc.models.decoder import DecoderVAE
 from cfmvc.models.encoder import EncoderVAE, draw
 from cfmvc.models.layers import evaluating
-from cfmvc.models.likelihoods import nb_negative_log_likelihood, nb_sample
+from cfmvc.models.likelihoods import nb_sample
+from cfmvc.models.nb_loss import nb_reconstruction
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.models.velocity_field import FlowField
+from cfmvc.shards import normal_like
 
 Source = Literal["noise", "control"]
 
@@ -126,15 +129,33 @@ class CFMVCModel(nn.Module):
         """
         z_int, z_tech, kl_int, kl_tech = self.encoder(x, batch_idx, ct_idx)
         reconstruction, _ = self.reconstruction(x, z_int, z_tech)
-        return (reconstruction + beta * (kl_int + kl_tech)).mean(), z_int, z_tech
+        return reconstruction + beta * (kl_int + kl_tech).mean(), z_int, z_tech
 
     def reconstruction(
-        self, x: torch.Tensor, z_int: torch.Tensor, z_tech: torch.Tensor
+        self,
+        x: torch.Tensor,
+        z_int: torch.Tensor,
+        z_tech: torch.Tensor,
+        terms: CountTerms | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``-log p(x | z)`` of each cell, ``(B,)`` in nats, and the means ``(B, G)``."""
-        counts = x.to(self.latent_mean.dtype).clamp_min(0.0)
-        mean, theta = self.decoder(z_int, z_tech, counts.sum(1))
-        return nb_negative_log_likelihood(counts, mean, theta), mean
+        """Return ``-log p(x | z)``, mean over cells in nats a cell, and the logits ``(B, G)``.
+
+        Parameters
+        ----------
+        x
+            Counts, ``(B, n_genes)``.
+        z_int, z_tech
+            Latents, ``(B, dim_int)`` and ``(B, dim_tech)``.
+        terms
+            The tally of ``x``, where it is known already.
+        """
+        counts = x.to(self.latent_mean.dtype)
+        if terms is None:  # from a caller whose counts nobody has checked
+            counts = counts.clamp_min(0.0)
+            terms = CountTerms.of_dense(counts)
+        logits = self.decoder.gene_logits(z_int, z_tech)
+        total = counts.sum(1)
+        return nb_reconstruction(logits, self.decoder.log_theta, counts, total, terms), logits
 
     # -- stage 2 ----------------------------------------------------------------------------
 
@@ -172,7 +193,7 @@ class CFMVCModel(nn.Module):
         z_1 = self.standardise((z_int.detach() if detach else z_int).to(self.latent_mean.dtype))
         weight = torch.ones_like(z_1[:, 0])
         if self.source == "noise":
-            start = torch.randn_like(z_1) if z_0 is None else z_0
+            start = normal_like(z_1) if z_0 is None else z_0
         elif z_0 is not None:
             start = self.standardise(z_0.detach() if detach else z_0)
         else:

@@ -4,9 +4,7 @@ import torch
 from torch import nn
 
 from cfmvc.models.layers import mlp
-
-LOGIT_LIMIT = 20.0
-LOG_THETA_LIMIT = 10.0
+from cfmvc.models.nb_loss import LOG_THETA_LIMIT, LOGIT_LIMIT
 
 
 class DecoderVAE(nn.Module):
@@ -80,10 +78,15 @@ class DecoderVAE(nn.Module):
         theta
             Inverse dispersion, ``(n_genes,)``.
         """
-        h = self.hidden(torch.cat([z_int, z_tech], dim=1))
-        share = torch.softmax(self.logits(h).clamp(-LOGIT_LIMIT, LOGIT_LIMIT), dim=1)
+        logits = self.gene_logits(z_int, z_tech).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        share = torch.softmax(logits, dim=1)
         size = self.reference_library if library is None else library.clamp_min(1.0)[:, None]
         return share * size, self.theta
+
+    def gene_logits(self, z_int: torch.Tensor, z_tech: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the genes' shares, ``(B, n_genes)``, not yet limited."""
+        logits: torch.Tensor = self.logits(self.hidden(torch.cat([z_int, z_tech], dim=1)))
+        return logits
 
     @property
     def theta(self) -> torch.Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 
 from cfmvc.models.centring import BatchCentring
 from cfmvc.models.layers import mlp
+from cfmvc.shards import normal_like
 
 EMBEDDING = 8
 LOGVAR_LIMIT = 10.0
@@ -63,7 +64,14 @@ class EncoderVAE(nn.Module):
         self.dims = (dim_int, dim_int, dim_tech, dim_tech)
         self.batch_embedding = nn.Embedding(n_batch, EMBEDDING)
         self.cell_type_embedding = nn.Embedding(n_ct, EMBEDDING)
-        self.hidden = mlp(n_genes + 2 * EMBEDDING, hidden_dim, 2, dropout)
+        # Two halves of one layer: no gradient is needed of the counts, only of the embeddings.
+        self.of_counts = nn.Linear(n_genes, hidden_dim)
+        self.of_covariates = nn.Linear(2 * EMBEDDING, hidden_dim, bias=False)
+        limit = (6.0 / (n_genes + 2 * EMBEDDING + hidden_dim)) ** 0.5  # Xavier, of both together
+        nn.init.uniform_(self.of_counts.weight, -limit, limit)
+        nn.init.uniform_(self.of_covariates.weight, -limit, limit)
+        nn.init.zeros_(self.of_counts.bias)
+        self.hidden = mlp(None, hidden_dim, 2, dropout)
         self.moments = nn.Linear(hidden_dim, sum(self.dims))
         nn.init.xavier_uniform_(self.moments.weight)
         nn.init.zeros_(self.moments.bias)
@@ -87,7 +95,7 @@ class EncoderVAE(nn.Module):
         """
         covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
         logged = torch.log1p(x.to(covariates[0].dtype).clamp_min(0.0))
-        h = self.hidden(torch.cat([logged, *covariates], dim=1))
+        h = self.hidden(self.of_counts(logged) + self.of_covariates(torch.cat(covariates, dim=1)))
         int_mean, int_logvar, tech_mean, tech_logvar = self.moments(h).split(self.dims, dim=1)
         int_mean = self.centring(int_mean, batch_idx, ct_idx)
         return Posterior(int_mean, _clamped(int_logvar), tech_mean, _clamped(tech_logvar))
@@ -120,7 +128,7 @@ class EncoderVAE(nn.Module):
 
 def draw(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """Draw from a diagonal Gaussian (the reparametrisation of Kingma & Welling 2014)."""
-    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+    return mean + torch.exp(0.5 * logvar) * normal_like(mean)
 
 
 def gaussian_kl(

@@ -6,14 +6,38 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from cfmvc.shards import uniform_like
 
-def mlp(n_in: int, hidden: int, n_layers: int, dropout: float = 0.0) -> nn.Sequential:
+
+class Dropout(nn.Module):
+    """Sets a share of the values to 0 in training and scales up the others.
+
+    Unlike torch's own it draws for all processes that train together (:mod:`cfmvc.shards`).
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the values, ``(B, n)``, that are left."""
+        if not self.training or self.share == 0:
+            return values
+        kept = uniform_like(values) >= self.share
+        return values * (kept.to(values.dtype) / (1.0 - self.share))
+
+    def extra_repr(self) -> str:
+        """Show the share where a module is printed."""
+        return f"{self.share}"
+
+
+def mlp(n_in: int | None, hidden: int, n_layers: int, dropout: float = 0.0) -> nn.Sequential:
     """Return ``n_layers`` of linear, layer norm, SiLU and dropout, Xavier initialised.
 
     Parameters
     ----------
     n_in
-        Width of the input.
+        Width of the input; None where the caller has the first linear layer.
     hidden
         Width of every layer.
     n_layers
@@ -23,12 +47,15 @@ def mlp(n_in: int, hidden: int, n_layers: int, dropout: float = 0.0) -> nn.Seque
     """
     layers: list[nn.Module] = []
     for layer in range(n_layers):
-        linear = nn.Linear(n_in if layer == 0 else hidden, hidden)
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.LayerNorm(hidden), nn.SiLU()]
+        width = n_in if layer == 0 else hidden
+        if width is not None:
+            linear = nn.Linear(width, hidden)
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
+        layers += [nn.LayerNorm(hidden), nn.SiLU()]
         if dropout > 0:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
     return nn.Sequential(*layers)
 
 
@@ -48,8 +75,7 @@ class LabelEmbedding(nn.Embedding):
         """Return the labels' vectors, ``(B, dim)``."""
         vectors = super().forward(labels)
         if self.training and self.label_dropout > 0:
-            keep = torch.rand(len(labels), 1, device=vectors.device) >= self.label_dropout
-            vectors = vectors * keep
+            vectors = vectors * (uniform_like(vectors[:, :1]) >= self.label_dropout)
         return vectors
 
 

@@ -37,20 +37,6 @@ def nb_log_likelihood(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) 
     return value.index_put(where, _counted(x, mean, theta, where).to(value.dtype))
 
 
-def nb_negative_log_likelihood(
-    x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor
-) -> torch.Tensor:
-    """Sum of ``-log p`` over the genes of each cell, ``(B,)``: the training's reconstruction term.
-
-    Parameters as in :func:`nb_log_likelihood`, of which it is the sum without the dense copy.
-    """
-    where = (x != 0).nonzero(as_tuple=True)
-    zero_part = -theta * torch.log1p(mean / theta)
-    counted = _counted(x, mean, theta, where)
-    more = (counted - zero_part[where].double()).to(mean.dtype)
-    return -zero_part.sum(1).index_add(0, where[0], more)
-
-
 def nb_sample(mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """Draw counts: a Poisson whose rate is ``Gamma(theta, theta / mean)``; shape of ``mean``."""
     shape = theta.expand_as(mean)

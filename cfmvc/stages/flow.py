@@ -13,7 +13,8 @@ from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
-from cfmvc.training.loop import History, train
+from cfmvc.training.history import History
+from cfmvc.training.loop import train
 from cfmvc.training.objectives import FlowObjective, JointObjective
 from cfmvc.training.sources import LatentSource, TableSource
 

@@ -15,7 +15,8 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import settle_centring
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, VaeConfig
-from cfmvc.training.loop import History, train
+from cfmvc.training.history import History
+from cfmvc.training.loop import train
 from cfmvc.training.objectives import VaeObjective
 from cfmvc.training.sources import TableSource
 

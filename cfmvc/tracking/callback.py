@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from cfmvc.progress import ProgressBar
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.callbacks import Callback, TrainingState
-from cfmvc.training.nan_guard import NanEvent
+from cfmvc.training.events import TrainingEvent
 
 
 class TrackingCallback:
@@ -24,7 +24,7 @@ class TrackingCallback:
         self._tracker = tracker
         self._prefix = prefix
 
-    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Record what was vetoed or suspiciously large, at the step where it happened."""
         for event in events:
             self._tracker.log_event(self._prefix + event.kind, event.as_json(), event.step)

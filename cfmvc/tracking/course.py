@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cfmvc.tracking.tracker import Tracker
-from cfmvc.training.loop import History
+from cfmvc.training.history import History
 
 _FIGURES = ("best_epoch", "n_epochs", "nan_steps", "first_nan_step")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cfmvc.training.nan_guard import NanEvent
+from cfmvc.training.events import TrainingEvent
 
 
 @dataclass
@@ -29,13 +29,13 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    events: list[NanEvent] = field(default_factory=list)
+    events: list[TrainingEvent] = field(default_factory=list)
 
 
 class Callback(Protocol):
     """Watches a training."""
 
-    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Take note of what was vetoed or large, as soon as it is known."""
 
     def on_epoch_end(self, state: TrainingState) -> None:
@@ -45,7 +45,7 @@ class Callback(Protocol):
 class NoCallback:
     """Watches nothing; base of those who watch one thing."""
 
-    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Do nothing."""
 
     def on_epoch_end(self, state: TrainingState) -> None:

@@ -21,6 +21,10 @@ class LoopConfig(Section):
     patience: int = Field(ge=1, description="validations without progress before stopping")
     validate_every: int = Field(ge=1, description="epochs between validations")
     nan_check_interval: int = Field(ge=1, description="steps between reads of the NaN flags")
+    nan_policy: Literal["skip", "rollback", "abort"] = Field(
+        description="after a vetoed update: go on, go back to the last good state with half the "
+        "rate, or stop"
+    )
     max_consecutive_vetoes: int = Field(ge=1, description="vetoed updates in a row before an error")
     seed: int
 

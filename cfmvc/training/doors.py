@@ -101,7 +101,7 @@ def train_flow_stage(
     )
     loaders = [LoaderSource(train_loader, where)]
     loaders += [] if val_loader is None else [LoaderSource(val_loader, where)]
-    encoded = [encode_cells(model.encoder, (c for _, c in loader.epoch(0))) for loader in loaders]
+    encoded = [encode_cells(model.encoder, loader.all_cells()) for loader in loaders]
     model.fit_standardisation(encoded[0])
     model.context.calibrate(encoded[0].vectors, encoded[0].spatial)
     if not freeze_vae:
@@ -125,13 +125,13 @@ def train_flow_stage(
 
 def _settle(model: CFMVCModel, source: LoaderSource) -> None:
     """Centre the batches in ``z_int`` by all training cells."""
-    seen = encode_cells(model.encoder, (cells for _, cells in source.epoch(0)))
+    seen = encode_cells(model.encoder, source.all_cells())
     model.encoder.centring.settle(seen.int_mean, seen.is_control, seen.batch, seen.cell_type)
 
 
 def _remember(model: CFMVCModel, source: LoaderSource) -> None:
     """Keep encoded training cells: library sizes and controls to generate from."""
-    encoded = encode_cells(model.encoder, (cells for _, cells in source.epoch(0)))
+    encoded = encode_cells(model.encoder, source.all_cells())
     encoded = encoded.select(encoded.is_finite)
     if len(encoded) == 0:
         return
@@ -166,6 +166,7 @@ def _loop_config(
         patience=max(n_epochs, 1),
         validate_every=1,
         nan_check_interval=nan_check_interval,
+        nan_policy="skip",
         max_consecutive_vetoes=50,
         seed=0,
     )

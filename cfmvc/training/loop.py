@@ -3,105 +3,30 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from cfmvc.errors import DataError
-from cfmvc.training.averages import AveragedWeights
+from cfmvc.errors import DataError, NonFiniteError
+from cfmvc.shards import current_shard, of_step
 from cfmvc.training.callbacks import Callback, TrainingState
+from cfmvc.training.checkpoint import Checkpoint
 from cfmvc.training.config import LoopConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.events import TrainingEvent
+from cfmvc.training.flat import FlatParameters
+from cfmvc.training.history import EpochSums, History, sums_of_step
 from cfmvc.training.memory_meter import peak_memory
-from cfmvc.training.nan_guard import NanEvent, NanGuard
-from cfmvc.training.objectives import Loss, Objective
+from cfmvc.training.nan_guard import NanGuard
+from cfmvc.training.objectives import Objective
+from cfmvc.training.randomness import RandomState
 from cfmvc.training.sources import CellSource
+from cfmvc.training.step import Moment, Stepper, share_size
+from cfmvc.training.termination import Termination
 
 _VALIDATION_SEED = 0x5EED
-
-
-@dataclass
-class History:
-    """Course of a training.
-
-    Parameters
-    ----------
-    rows
-        Figures of each epoch, by name.
-    events
-        Vetoed updates and large gradients, in order.
-    nan_step
-        First vetoed step, or None.
-    best_epoch
-        The epoch whose weights were kept, counted from 1.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    events: list[NanEvent] = field(default_factory=list)
-    nan_step: int | None = None
-    best_epoch: int = 0
-    best_val_loss: float = math.inf
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return ``train_loss``, ``val_loss`` (lists) and ``nan_step``, as users know them."""
-        return {
-            "train_loss": [row["train_loss"] for row in self.rows],
-            "val_loss": [row["val_loss"] for row in self.rows if "val_loss" in row],
-            "nan_step": self.nan_step,
-            "nan_events": [event.as_json() for event in self.events if event.kind == "nan"],
-        }
-
-    def summary(self) -> dict[str, float | int | None]:
-        """Return the figures of the epoch that was kept, and what was vetoed."""
-        kept = next((r for r in self.rows if r["epoch"] == self.best_epoch), None)
-        kept = kept or (self.rows[-1] if self.rows else {})
-        losses = {
-            name: value if math.isfinite(value) else None
-            for name, value in kept.items()
-            if name.startswith(("train_", "val_"))
-        }
-        n_vetoed = sum(event.kind == "nan" for event in self.events)
-        epochs = {"n_epochs": len(self.rows), "best_epoch": self.best_epoch}
-        return {**losses, **epochs, "nan_steps": n_vetoed, "first_nan_step": self.nan_step}
-
-    def followed_by(self, later: "History") -> "History":
-        """Return this history with the rows and events of a later training behind its own."""
-        last = self.rows[-1] if self.rows else {"epoch": 0, "step": 0}
-        shifted = [
-            {**row, "epoch": row["epoch"] + last["epoch"], "step": row["step"] + last["step"]}
-            for row in later.rows
-        ]
-        return History(
-            self.rows + shifted,
-            self.events + later.events,
-            self.nan_step if self.nan_step is not None else later.nan_step,
-            int(last["epoch"]) + later.best_epoch,
-            later.best_val_loss,
-        )
-
-
-@dataclass
-class _Sums:
-    """Losses of an epoch, summed on the device over the cells of updates that happened."""
-
-    total: torch.Tensor | None = None
-    names: list[str] = field(default_factory=list)
-
-    def add(self, loss: Loss, n_cells: int, vetoed: torch.Tensor) -> None:
-        parts = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
-        row = torch.stack([*parts, torch.ones_like(parts[0])]) * n_cells
-        row = torch.where(vetoed > 0, torch.zeros_like(row), row)
-        self.total = row if self.total is None else self.total + row
-        self.names = ["loss", *loss.parts]
-
-    def means(self, prefix: str) -> dict[str, float]:
-        if self.total is None:
-            return {}
-        *sums, n_cells = self.total.tolist()
-        return {
-            f"{prefix}_{name}": value / n_cells if n_cells else math.nan
-            for name, value in zip(self.names, sums, strict=True)
-        }
+_MOST_ROLLBACKS = 8
 
 
 def train(
@@ -112,6 +37,7 @@ def train(
     config: LoopConfig,
     device: torch.device,
     callbacks: Iterable[Callback] = (),
+    engine: Engine | None = None,
 ) -> History:
     """Minimise ``objective`` on the cells of ``source``; leaves the best weights in its modules.
 
@@ -129,22 +55,49 @@ def train(
         Where the modules are.
     callbacks
         Who is told.
+    engine
+        How it is computed, and where its checkpoints are.
 
     Raises
     ------
     NonFiniteError
-        After ``max_consecutive_vetoes`` vetoed updates in a row; the weights are those before.
+        After ``max_consecutive_vetoes`` vetoed updates in a row (or as ``nan_policy`` says); the
+        weights are those before.
+    CheckpointError
+        If a checkpoint cannot be written; the one before it is still valid.
+    Preempted
+        On SIGTERM, after a checkpoint.
     """
     if source.n_cells == 0 or source.n_steps == 0:
         raise DataError(
             f"{stage}: no cells to learn from; with control sources a perturbed cell needs "
             "control cells of its own batch and cell type (see flow.source)"
         )
-    return _Training(stage, objective, source, validation, config, device, list(callbacks)).run()
+    engine = engine or Engine()
+    with Termination() as termination:
+        training = _Training(stage, objective, source, validation, config, device, engine)
+        training.callbacks, training.termination = list(callbacks), termination
+        return training.run()
+
+
+@dataclass
+class _Progress:
+    """Where a training is; plain values, all of them part of a checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    seconds: float = 0.0  # of the present epoch
+    lr_factor: float = 1.0
+    n_rollbacks: int = 0
+    n_without_progress: int = 0
 
 
 class _Training:
     """One run of the loop."""
+
+    callbacks: list[Callback]
+    termination: Termination
 
     def __init__(
         self,
@@ -154,137 +107,250 @@ class _Training:
         validation: CellSource | None,
         config: LoopConfig,
         device: torch.device,
-        callbacks: list[Callback],
+        engine: Engine,
     ) -> None:
         self.objective, self.source, self.validation = objective, source, validation
-        self.config, self.device, self.callbacks = config, device, callbacks
-        parameters = {
+        self.config, self.device = config, device
+        named = {
             f"{type(module).__name__}.{name}": parameter
             for module in objective.modules()
             for name, parameter in module.named_parameters()
         }
-        learning = list(parameters.values())
-        # The fused optimiser obeys a flag on the device (found_inf), on CPU as on CUDA.
-        self.optimizer = torch.optim.AdamW(
-            learning, lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.averaged = AveragedWeights(learning, config.ema_decay)
+        self.flat = FlatParameters(named)
         self.guard = NanGuard(
-            parameters,
-            stage,
-            config.grad_clip_max_norm,
-            config.nan_check_interval,
-            config.max_consecutive_vetoes,
+            self.flat, stage, config.nan_check_interval, config.max_consecutive_vetoes
         )
-        self.state = TrainingState(stage, config.n_epochs)
-        self.history = History()
-        self.best: list[torch.Tensor] = []
-        self.best_loss, self.n_without_progress = math.inf, 0
+        self.stepper = Stepper(objective, self.flat, self.guard, config, engine, device)
+        self.engine, self.checkpoints = engine, engine.checkpoints(stage)
+        self.state, self.history = TrainingState(stage, config.n_epochs), History()
+        self.at, self.sums = _Progress(), EpochSums()
+        self.best: torch.Tensor | None = None
+        self.last_good: Checkpoint | None = None
 
     def run(self) -> History:
         """Train until the last epoch, or until the validation stops improving."""
-        for epoch in range(self.config.n_epochs):
-            started = time.perf_counter()
-            self.objective.start_epoch(epoch / self.config.n_epochs)
-            sums, norms = self._train_epoch(epoch)
-            self.state.epoch = epoch + 1
-            metrics = sums.means("train") | self._figures(norms, time.perf_counter() - started)
-            is_last = epoch + 1 == self.config.n_epochs
-            if (
-                self.validation is not None
-                and self.validation.n_steps
-                and (is_last or self.state.epoch % self.config.validate_every == 0)
-            ):
-                metrics |= self._validate()
-            self._close_epoch(metrics)
-            if self.n_without_progress >= self.config.patience:
-                break
-        self.averaged.finish(self.best or self.averaged.values())
+        self._resume()
+        while self.at.epoch < self.config.n_epochs and not self._is_stuck():
+            self._train_epoch()
+            self._close_epoch()
+        self.flat.values.data.copy_(
+            self.stepper.averaged.average if self.best is None else self.best
+        )
+        self.flat.release()
         for module in self.objective.modules():
             module.eval()
+        if current_shard().is_first:
+            self.checkpoints.clear()
         return self.history
 
-    def _train_epoch(self, epoch: int) -> tuple[_Sums, list[torch.Tensor]]:
+    def _train_epoch(self) -> None:
+        self.objective.start_epoch(self.at.epoch / self.config.n_epochs)
         for module in self.objective.modules():
             module.train()
-        sums, norms = _Sums(), []
-        for rows, cells in self.source.epoch(epoch):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.objective(cells)
-            loss.total.backward()
-            vetoed = self.guard.before_update(loss, epoch, self.state.step, rows)
-            self.optimizer.found_inf = vetoed  # type: ignore[attr-defined]
-            self.optimizer.step()
-            self.schedule.step()
-            self.averaged.update()
-            self.state.step += 1
-            sums.add(loss, len(cells), vetoed)
-            norms.append(self.guard.last_norm)
-            if self.guard.is_due:
-                self._tell(self.guard.read())
-        self._tell(self.guard.read())
-        return sums, norms
+        if self.config.nan_policy == "rollback" and self.last_good is None:
+            self.last_good = self._checkpoint()
+        began, before = time.perf_counter(), self.at.seconds
+        for cells in self.source.epoch(self.at.epoch, self.at.step_in_epoch):
+            n_parts = self.stepper.n_parts
+            moment = Moment(self.at.epoch, self.at.step, self._rate())
+            self.sums.add(self.stepper(cells, moment), self.stepper.names)
+            self.at.step += 1
+            self.at.step_in_epoch += 1
+            self.at.seconds = before + time.perf_counter() - began
+            if self.stepper.n_parts != n_parts:
+                self._tell([self._less_memory(len(cells))])
+            if self.guard.is_due(self.at.step) and self._look():
+                return self._train_epoch()  # from the last good state on
+            if self.termination.is_asked or self.checkpoints.is_due():
+                self._look()
+                self._save()
+        if self._look():
+            return self._train_epoch()
+        return None
+
+    def _close_epoch(self) -> None:
+        figures = {
+            "lr": self._rate(),
+            "cells_per_second": self.source.n_cells / self.at.seconds,
+            "step_seconds": self.at.seconds / max(self.source.n_steps, 1),
+            **peak_memory(self.device),
+        }
+        metrics = self.sums.means("train") | figures
+        self.at.epoch += 1
+        self.state.epoch, self.state.step = self.at.epoch, self.at.step
+        is_last = self.at.epoch == self.config.n_epochs
+        is_due = is_last or self.at.epoch % self.config.validate_every == 0
+        if self.validation is not None and self.validation.n_steps and is_due:
+            metrics |= self._validate()
+        self.state.metrics = metrics
+        self.history.rows.append({"epoch": self.at.epoch, "step": self.at.step, **metrics})
+        self.at.step_in_epoch, self.at.seconds, self.sums = 0, 0.0, EpochSums()
+        if self.config.nan_policy == "rollback":
+            self.last_good = self._checkpoint()
+        for callback in self.callbacks:
+            callback.on_epoch_end(self.state)
+        if self.checkpoints.is_due():
+            self._save()
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         assert self.validation is not None
         for module in self.objective.modules():
             module.eval()
-        sums = _Sums()
+        sums, drawn_before = EpochSums(), RandomState.now(self.device)
         # The same times and sources at every validation, and the training's own draws untouched.
-        with (
-            self.averaged.applied(),
-            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
-        ):
-            torch.manual_seed(_VALIDATION_SEED)
-            for _, cells in self.validation.epoch(0):
-                loss = self.objective(cells)
-                sums.add(loss, len(cells), torch.zeros((), device=self.device))
+        torch.manual_seed(_VALIDATION_SEED)
+        with self.stepper.averaged.applied():
+            for cells in self.validation.epoch(0):
+                mine = share_size(len(cells))
+                with of_step(len(cells)):
+                    loss = self.objective(cells.take(current_shard().share(len(cells))))
+                row = sums_of_step(loss, max(mine, 1))
+                sums.add(current_shard().sum_(row), ["loss", *loss.parts])
                 self.guard.note(loss)
+        drawn_before.restore(self.device)
         metrics = sums.means("val")
-        if not math.isfinite(metrics["val_loss"]):
-            self._tell([self.guard.bad_validation(self.state.epoch - 1, self.state.step)])
-        if metrics["val_loss"] < self.best_loss:
-            self.best_loss, self.n_without_progress = metrics["val_loss"], 0
-            self.best = self.averaged.values()
-            self.history.best_epoch = self.state.epoch
-            self.history.best_val_loss = metrics["val_loss"]
-        else:
-            self.n_without_progress += 1
+        self._judge(metrics["val_loss"])
         return metrics
 
-    def _figures(self, norms: list[torch.Tensor], seconds: float) -> dict[str, float]:
-        finite = [n for n in (torch.stack(norms).tolist() if norms else []) if math.isfinite(n)]
-        return {
-            "grad_norm": sum(finite) / max(len(finite), 1),
-            "lr": self.schedule.get_last_lr()[0],
-            "cells_per_second": self.source.n_cells / seconds,
-            "step_seconds": seconds / max(len(norms), 1),
-            **peak_memory(self.device),
-        }
+    def _judge(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            self._tell([self.guard.bad_validation(self.at.epoch - 1, self.at.step)])
+        if loss < self.history.best_val_loss:
+            self.at.n_without_progress = 0
+            self.best = self.stepper.averaged.average.clone()
+            self.history.best_epoch, self.history.best_val_loss = self.at.epoch, loss
+        else:
+            self.at.n_without_progress += 1
 
-    def _tell(self, events: list[NanEvent]) -> None:
+    def _is_stuck(self) -> bool:
+        return self.at.n_without_progress >= self.config.patience
+
+    # -- what happens on the way --------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Read the guard's flags; True if the training went back to its last good state."""
+        events = self.guard.read()
+        self._tell(events)
+        self.guard.raise_if_hopeless()
+        if not any(event.kind == "nan" for event in events):
+            return False
+        if self.config.nan_policy == "abort":
+            self.guard.abort()
+        if self.config.nan_policy == "rollback":
+            self._roll_back(events[-1])
+            return True
+        return False
+
+    def _roll_back(self, cause: TrainingEvent) -> None:
+        n_rollbacks, factor = self.at.n_rollbacks + 1, self.at.lr_factor / 2
+        if n_rollbacks > _MOST_ROLLBACKS:
+            raise NonFiniteError(
+                f"{self.state.stage}: went back {_MOST_ROLLBACKS} times and halved the learning "
+                f"rate each time, and step {cause.step} is still not finite (first: {cause.place});"
+                " look at the cells named in events/nan.jsonl"
+            )
+        assert self.last_good is not None
+        history = self.history
+        self._take_up(self.last_good)
+        self.history.events, self.history.nan_step = history.events, history.nan_step
+        self.at.n_rollbacks, self.at.lr_factor = n_rollbacks, factor
+        action = f"back to step {self.at.step}, learning rate times {factor:g}"
+        self._tell([self._event("rollback", cause.step, cause.place, action)])
+
+    def _less_memory(self, n_cells: int) -> TrainingEvent:
+        action = f"the {n_cells} cells of a step are computed in {self.stepper.n_parts} parts"
+        return self._event("out_of_memory", self.at.step - 1, "", action)
+
+    def _event(self, kind: str, step: int, place: str, action: str) -> TrainingEvent:
+        return TrainingEvent(kind, self.state.stage, self.at.epoch, step, place, action)
+
+    def _tell(self, events: list[TrainingEvent]) -> None:
         if not events:
             return
         self.history.events += events
-        self.history.nan_step = self.guard.first_nan_step
+        if self.guard.first_nan_step is not None:
+            self.history.nan_step = self.guard.first_nan_step
+        self.state.step = self.at.step
         for callback in self.callbacks:
             callback.on_events(self.state, events)
-        self.guard.raise_if_hopeless()
 
-    def _close_epoch(self, metrics: dict[str, float]) -> None:
-        self.state.metrics = metrics
-        self.history.rows.append({"epoch": self.state.epoch, "step": self.state.step, **metrics})
-        for callback in self.callbacks:
-            callback.on_epoch_end(self.state)
-
-    def _rate(self, step: int) -> float:
+    def _rate(self) -> float:
         """Linear warm-up, then a cosine down to ``lr_end``."""
         n_steps = max(self.source.n_steps * self.config.n_epochs, 1)
         n_warmup = self.config.lr_warmup * n_steps
-        if step < n_warmup:
-            return (step + 1) / (n_warmup + 1)
-        progress = min(1.0, (step - n_warmup) / max(n_steps - n_warmup, 1))
-        end = self.config.lr_end
-        return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        rate, end = self.config.lr * self.at.lr_factor, self.config.lr_end
+        if self.at.step < n_warmup:
+            return rate * (self.at.step + 1) / (n_warmup + 1)
+        progress = min(1.0, (self.at.step - n_warmup) / max(n_steps - n_warmup, 1))
+        return rate * (end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        found = self.checkpoints.latest(self.engine.must_resume)
+        if found is not None:
+            self._take_up(found)
+            for row in self.history.rows:  # a new process has shown none of them
+                self.state.epoch, self.state.step = int(row["epoch"]), int(row["step"])
+            return
+        if current_shard().is_first:
+            n_arrays = 5  # values, two moments, average, best
+            self.checkpoints.expect_writable(n_arrays * self.flat.values.numel() * 4)
+        current_shard().wait()
+
+    def _save(self) -> None:
+        if current_shard().is_first:
+            self.checkpoints.save(self._checkpoint())
+        self.termination.obey(f"{self.state.stage}: stopped by SIGTERM after step {self.at.step}")
+
+    def _checkpoint(self) -> Checkpoint:
+        averaged, moments = self.stepper.averaged, self.stepper.optimizer.state[self.flat.values]
+        tensors = {
+            "values": self.flat.values.detach(),
+            "average": averaged.average,
+            **{f"optimizer.{name}": value for name, value in moments.items()},
+            **{f"objective.{name}": value for name, value in self.objective.buffers().items()},
+            **RandomState.now(self.device).as_tensors(),
+        }
+        present = {"best": self.best, "sums": self.sums.total}
+        tensors |= {name: value for name, value in present.items() if value is not None}
+        values: dict[str, Any] = {
+            "step": self.at.step,
+            "progress": dict(self.at.__dict__),
+            "history": self.history.as_json(),
+            "sums": self.sums.names,
+            "n_averaged": averaged.n_updates,
+            "n_parts": self.stepper.n_parts,
+            "guard": [self.guard.first_nan_step, self.guard.n_consecutive],
+        }
+        return Checkpoint({name: value.clone() for name, value in tensors.items()}, values)
+
+    def _take_up(self, found: Checkpoint) -> None:
+        """Be where the training was when a checkpoint was made."""
+        tensors = {
+            name: value if name.startswith("random.") else value.to(self.device)
+            for name, value in found.tensors.items()
+        }
+        averaged, values = self.stepper.averaged, found.values
+        self.flat.values.data.copy_(tensors["values"])
+        averaged.average.copy_(tensors["average"])
+        averaged.n_updates = values["n_averaged"]
+        self.stepper.n_parts = values["n_parts"]
+        moments = {
+            n.removeprefix("optimizer."): v.clone()
+            for n, v in tensors.items()
+            if n.startswith("optimizer.")
+        }
+        self.stepper.optimizer.state[self.flat.values] = moments
+        for name, buffer in self.objective.buffers().items():
+            buffer.copy_(tensors[f"objective.{name}"])
+        best, sums = tensors.get("best"), tensors.get("sums")
+        self.best = None if best is None else best.clone()
+        self.sums = EpochSums(values["sums"], None if sums is None else sums.clone())
+        self.at, self.history = (
+            _Progress(**values["progress"]),
+            History.from_json(values["history"]),
+        )
+        self.guard.first_nan_step, self.guard.n_consecutive = values["guard"]
+        RandomState.of_tensors(tensors).restore(self.device)

@@ -5,56 +5,33 @@ obeys (``found_inf``), and flags and norms wait in a list that is read every ``i
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from cfmvc.errors import NonFiniteError
+from cfmvc.shards import current_shard
+from cfmvc.training.events import TrainingEvent
+from cfmvc.training.flat import FlatParameters
 from cfmvc.training.objectives import Loss
 
 LARGE_GRADIENT = 100.0
 
 
 @dataclass(frozen=True)
-class NanEvent:
-    """One vetoed update, or one gradient of suspicious size.
+class Verdict:
+    """What the guard says of one step, still on the device.
 
     Parameters
     ----------
-    kind
-        ``nan`` (the update was vetoed) or ``large_gradient`` (it was not).
-    stage, epoch, step
-        Where in the training.
-    place
-        The first layer whose values were not finite (``input, encoder, decoder, ...``), or
-        ``gradient``.
-    parameters
-        Names of the parameters whose gradients were not finite, or large.
-    loss_parts
-        Parts of the loss; None where not finite.
-    grad_norm
-        Norm of the whole gradient before clipping; None where not finite.
-    cells
-        Rows of the training cells in this step.
-    action
-        What was done.
+    vetoed
+        1.0 where the update must not happen, else 0.0.
+    norm
+        Norm of the whole gradient before clipping.
     """
 
-    kind: str
-    stage: str
-    epoch: int
-    step: int
-    place: str
-    parameters: list[str]
-    loss_parts: dict[str, float | None]
-    grad_norm: float | None
-    cells: list[int]
-    action: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for one JSON line."""
-        return dict(self.__dict__)
+    vetoed: torch.Tensor
+    norm: torch.Tensor
 
 
 @dataclass
@@ -64,86 +41,77 @@ class _Pending:
     cells: np.ndarray
     values: torch.Tensor
     largest: torch.Tensor | None
+    norms: torch.Tensor | None
 
 
 @dataclass
 class NanGuard:
-    """Watches the gradients of some named parameters.
+    """Watches the gradients of a training's parameters.
 
     Parameters
     ----------
-    parameters
-        Name and parameter of everything that learns.
+    flat
+        Everything that learns.
     stage
         Name of the stage, for the events.
-    max_norm
-        Gradients are clipped to this norm.
     interval
         Steps between reads of the flags.
     max_consecutive
         Vetoed updates in a row before :class:`~cfmvc.errors.NonFiniteError`.
     """
 
-    parameters: dict[str, torch.nn.Parameter]
+    flat: FlatParameters
     stage: str
-    max_norm: float
     interval: int
     max_consecutive: int
     first_nan_step: int | None = None
-    last_norm: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
-    last_event: NanEvent | None = None
-    _n_steps: int = 0
-    _consecutive: int = 0
+    n_consecutive: int = 0
+    last_event: TrainingEvent | None = None
     _validation_place: str = "loss"
     _pending: list[_Pending] = field(default_factory=list)
     _probes: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
 
-    def before_update(self, loss: Loss, epoch: int, step: int, cells: np.ndarray) -> torch.Tensor:
-        """Clip the gradients, and return 1.0 where the update must not happen, else 0.0.
+    def before_update(self, loss: Loss, epoch: int, step: int, cells: np.ndarray) -> Verdict:
+        """Look at loss and gradient of a step, and say whether its update may happen.
 
         Parameters
         ----------
         loss
-            Of this step, after ``backward()``.
+            Of this step; its gradient is in ``flat``.
         epoch, step
             Where in the training.
         cells
             Rows of the training cells in this step.
         """
-        gradients = [
-            p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters.values()
-        ]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        total_norm = norms.norm()
+        norm = torch.linalg.vector_norm(self.flat.gradient)
         probes = torch.stack([value.detach().float() for value in loss.probes.values()])
-        healthy = torch.isfinite(probes).all() & torch.isfinite(total_norm)
-        torch._foreach_mul_(gradients, (self.max_norm / (total_norm + 1e-6)).clamp(max=1.0))
-        self._probes, self._parts, self.last_norm = list(loss.probes), list(loss.parts), total_norm
         parts = torch.stack([value.detach().float() for value in loss.parts.values()])
+        self._probes, self._parts = list(loss.probes), list(loss.parts)
+        healthy = torch.isfinite(probes.sum()) & torch.isfinite(norm)
+        # With several processes the norm is common to all, a loss each process's own.
+        vetoed = current_shard().sum_((~healthy).float()).clamp(max=1.0)
         # Sizes are looked at when the flags are read, not at every step.
-        self._n_steps += 1
-        is_last = self._n_steps % self.interval == 0
-        largest = torch.stack(torch._foreach_norm(gradients, ord=torch.inf)) if is_last else None
-        if largest is not None:
-            largest = largest * (total_norm / self.max_norm).clamp(min=1.0)
-        values = torch.cat([(~healthy).float()[None], total_norm[None], probes, parts, norms])
-        self._pending.append(_Pending(epoch, step, cells, values, largest))
-        return (~healthy).float()
+        is_last = (step + 1) % self.interval == 0
+        largest = self.flat.norms(torch.inf) if is_last else None
+        # On a CPU a look costs nothing; on a GPU the norms do, compared to waiting for the device.
+        named = self.flat.norms() if vetoed.is_cuda or vetoed > 0 else None
+        values = torch.cat([vetoed[None], norm[None].float(), probes, parts])
+        self._pending.append(_Pending(epoch, step, cells, values, largest, named))
+        return Verdict(vetoed, norm)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether ``interval`` steps have passed since the last regular read."""
-        return self._n_steps % self.interval == 0
+    def is_due(self, n_steps: int) -> bool:
+        """Return whether the flags are to be read after so many steps."""
+        return n_steps % self.interval == 0
 
-    def read(self) -> list[NanEvent]:
+    def read(self) -> list[TrainingEvent]:
         """Read the waiting flags from the device, once, and return what happened."""
         if not self._pending:
             return []
         table = torch.stack([pending.values for pending in self._pending]).cpu().numpy()
         events = []
         for pending, row in zip(self._pending, table, strict=True):
-            self._consecutive = self._consecutive + 1 if row[0] else 0
+            self.n_consecutive = self.n_consecutive + 1 if row[0] else 0
             if row[0]:
                 events.append(self._veto(pending, row))
             elif pending.largest is not None:
@@ -158,11 +126,10 @@ class NanGuard:
                 self._validation_place = name
                 return
 
-    def bad_validation(self, epoch: int, step: int) -> NanEvent:
+    def bad_validation(self, epoch: int, step: int) -> TrainingEvent:
         """Return the event of a validation whose loss was not finite."""
-        action = "validation not counted"
         place = f"validation: {self._validation_place}"
-        return NanEvent("nan", self.stage, epoch, step, place, [], {}, None, [], action)
+        return TrainingEvent("nan", self.stage, epoch, step, place, "validation not counted")
 
     def raise_if_hopeless(self) -> None:
         """Give up on a training whose updates are all vetoed.
@@ -172,23 +139,41 @@ class NanGuard:
         NonFiniteError
             After ``max_consecutive`` vetoed updates in a row.
         """
-        if self._consecutive >= self.max_consecutive and self.last_event is not None:
-            raise NonFiniteError(self._verdict(self.last_event))
+        if self.n_consecutive >= self.max_consecutive and self.last_event is not None:
+            raise NonFiniteError(
+                f"{self.stage}: {self.n_consecutive} updates in a row were not finite and were "
+                f"vetoed, the last {_described(self.last_event)}"
+            )
 
-    def _veto(self, pending: _Pending, row: np.ndarray) -> NanEvent:
+    def abort(self) -> None:
+        """Give up at the first vetoed update.
+
+        Raises
+        ------
+        NonFiniteError
+            With the place of the last one.
+        """
+        assert self.last_event is not None
+        raise NonFiniteError(
+            f"{self.stage}: an update was not finite, "
+            f"{_described(self.last_event)} (nan_policy: abort)"
+        )
+
+    def _veto(self, pending: _Pending, row: np.ndarray) -> TrainingEvent:
         if self.first_nan_step is None:
             self.first_nan_step = pending.step
-        probes, _, norms = self._split(row)
-        bad = [name for name, value in zip(self._probes, probes, strict=True) if not _finite(value)]
-        culprits = [n for n, v in zip(self.parameters, norms, strict=True) if not _finite(v)]
+        probes = row[2 : 2 + len(self._probes)]
+        bad = [name for name, v in zip(self._probes, probes, strict=True) if not np.isfinite(v)]
         place = bad[0] if bad else "gradient"
-        self.last_event = self._event("nan", pending, row, place, culprits, "update vetoed")
+        norms = [] if pending.norms is None else pending.norms.cpu().tolist()
+        names = [n for n, v in zip(self.flat.named, norms, strict=False) if not np.isfinite(v)]
+        self.last_event = self._event("nan", pending, row, place, names, "update vetoed")
         return self.last_event
 
-    def _large(self, pending: _Pending, row: np.ndarray) -> list[NanEvent]:
+    def _large(self, pending: _Pending, row: np.ndarray) -> list[TrainingEvent]:
         assert pending.largest is not None
         sizes = pending.largest.cpu().numpy()
-        large = [n for n, v in zip(self.parameters, sizes, strict=True) if v > LARGE_GRADIENT]
+        large = [n for n, v in zip(self.flat.named, sizes, strict=True) if v > LARGE_GRADIENT]
         if not large:
             return []
         return [self._event("large_gradient", pending, row, "gradient", large, "clipped")]
@@ -201,39 +186,27 @@ class NanGuard:
         place: str,
         parameters: list[str],
         action: str,
-    ) -> NanEvent:
-        _, parts, _ = self._split(row)
-        return NanEvent(
+    ) -> TrainingEvent:
+        parts = row[2 + len(self._probes) :]
+        return TrainingEvent(
             kind,
             self.stage,
             pending.epoch,
             pending.step,
             place,
+            action,
             parameters,
             {name: _plain(value) for name, value in zip(self._parts, parts, strict=True)},
             _plain(row[1]),
             [int(cell) for cell in pending.cells],
-            action,
-        )
-
-    def _split(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        n_probes, n_parts = len(self._probes), len(self._parts)
-        return (
-            row[2 : 2 + n_probes],
-            row[2 + n_probes : 2 + n_probes + n_parts],
-            row[2 + n_probes + n_parts :],
-        )
-
-    def _verdict(self, event: NanEvent) -> str:
-        return (
-            f"{self.stage}: {self._consecutive} updates in a row were not finite and were vetoed, "
-            f"the last at step {event.step} (first non-finite: {event.place}); the parameters are "
-            "those before. Lower the learning rate, or look at the cells named in events/nan.jsonl"
         )
 
 
-def _finite(value: float) -> bool:
-    return bool(np.isfinite(value))
+def _described(event: TrainingEvent) -> str:
+    return (
+        f"at step {event.step} (first non-finite: {event.place}); the parameters are those before. "
+        "Lower the learning rate, or look at the cells named in events/nan.jsonl"
+    )
 
 
 def _plain(value: float) -> float | None:

@@ -9,6 +9,7 @@ from torch import nn
 from cfmvc.data.dataset import Cells
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.conditions import is_control
+from cfmvc.shards import current_shard
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Objective(Protocol):
 
     def modules(self) -> list[nn.Module]:
         """Return the modules that learn."""
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return what changes with the steps and is no parameter, by name."""
 
     def start_epoch(self, progress: float) -> None:
         """Take note of the share of epochs that are done, 0 to 1."""
@@ -67,10 +71,12 @@ class BatchOffsets(nn.Module):
         where = (cells.cell_type, cells.batch)
         # One absurd cell, whose update is vetoed, must not stay in the means for good.
         sane = (z_int.detach().abs() < 1e3).all(1, keepdim=True) & unperturbed
-        self.sums.mul_(self.decay).index_put_(
-            where, torch.where(sane, z_int.detach(), torch.zeros_like(z_int)), accumulate=True
-        )
-        self.sizes.mul_(self.decay).index_put_(where, sane.to(z_int.dtype), accumulate=True)
+        seen = torch.where(sane, z_int.detach(), torch.zeros_like(z_int))
+        sums = torch.zeros_like(self.sums).index_put_(where, seen, accumulate=True)
+        sizes = torch.zeros_like(self.sizes).index_put_(where, sane.to(seen.dtype), accumulate=True)
+        shard = current_shard()
+        self.sums.mul_(self.decay).add_(shard.sum_(sums))
+        self.sizes.mul_(self.decay).add_(shard.sum_(sizes))
         means = self.sums / self.sizes.clamp_min(1e-6)
         known = (self.sizes > 1.0).to(z_int.dtype)
         centre = (means * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1.0)
@@ -107,6 +113,10 @@ class VaeObjective:
         learning: list[nn.Module] = [self.model.encoder, self.model.decoder]
         return [*learning, self.adversary] if self.lambda_adv > 0 else learning
 
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return the running means of the batches."""
+        return dict(self.offsets.named_buffers())
+
     def start_epoch(self, progress: float) -> None:
         """Raise beta from 0 over the first ``kl_warmup`` of the epochs."""
         self.ramp = min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0
@@ -115,11 +125,11 @@ class VaeObjective:
         """Return the negative ELBO a cell, in nats (validation always at full beta)."""
         model = self.model
         z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
-        reconstruction, mean = model.reconstruction(cells.x, z_int, z_tech)
+        reconstruction, logits = model.reconstruction(cells.x, z_int, z_tech, cells.terms)
         beta = self.beta * (self.ramp if model.encoder.training else 1.0)
-        total = (reconstruction + beta * (kl_int + self.tech_penalty * kl_tech)).mean()
+        total = reconstruction + beta * (kl_int + self.tech_penalty * kl_tech).mean()
         parts = {
-            "reconstruction": reconstruction.mean(),
+            "reconstruction": reconstruction,
             "kl_int": kl_int.mean(),
             "kl_tech": kl_tech.mean(),
         }
@@ -131,8 +141,8 @@ class VaeObjective:
         probes = {
             "input": cells.x.sum(),
             "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
-            "decoder": mean.sum(),
-            "likelihood": reconstruction.sum(),
+            "decoder": logits.sum(),
+            "likelihood": reconstruction,
             "loss": total,
         }
         return Loss(total, parts, probes)
@@ -169,6 +179,10 @@ class FlowObjective:
     def modules(self) -> list[nn.Module]:
         """Return the context encoder and the velocity field."""
         return [self.model.context, self.model.field]
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return nothing."""
+        return {}
 
     def start_epoch(self, progress: float) -> None:
         """Nothing changes with the epochs."""
@@ -212,6 +226,10 @@ class JointObjective:
         """Return all parts of the model."""
         return [self.model.encoder, self.model.decoder, self.model.context, self.model.field]
 
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Return nothing."""
+        return {}
+
     def start_epoch(self, progress: float) -> None:
         """Nothing changes with the epochs."""
 
@@ -219,8 +237,8 @@ class JointObjective:
         """Return ELBO plus ``lambda_flow`` times the flow-matching loss."""
         model = self.model
         z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
-        reconstruction, mean = model.reconstruction(cells.x, z_int, z_tech)
-        elbo = (reconstruction + self.beta * (kl_int + self.tech_penalty * kl_tech)).mean()
+        reconstruction, logits = model.reconstruction(cells.x, z_int, z_tech, cells.terms)
+        elbo = reconstruction + self.beta * (kl_int + self.tech_penalty * kl_tech).mean()
         flow, fm_loss, dist_loss = model.flow_step(
             z_int,
             cells.p,
@@ -235,8 +253,8 @@ class JointObjective:
         probes = {
             "input": cells.x.sum(),
             "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
-            "decoder": mean.sum(),
-            "likelihood": reconstruction.sum(),
+            "decoder": logits.sum(),
+            "likelihood": reconstruction,
             "velocity": fm_loss,
             "distribution matching": dist_loss,
             "loss": total,

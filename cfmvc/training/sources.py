@@ -1,7 +1,9 @@
 """Where a stage's cells come from: the data set's table, its latents, or a user's loader."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +14,31 @@ from cfmvc.data.samplers import ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
+from cfmvc.shards import normal_like
 from cfmvc.training.objectives import LatentCells
 
 
+@dataclass(frozen=True)
+class StepCells:
+    """The cells of one optimiser step, gathered when they are needed, and as many as fit.
+
+    Parameters
+    ----------
+    rows
+        Their rows in the table.
+    take
+        Gathers some of them: a slice of ``rows``.
+    """
+
+    rows: np.ndarray
+    take: Callable[[slice], Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 class CellSource(Protocol):
-    """Cells of one epoch, a step's worth at a time, with their rows."""
+    """Cells of one epoch, a step's worth at a time."""
 
     @property
     def n_cells(self) -> int:
@@ -26,8 +48,8 @@ class CellSource(Protocol):
     def n_steps(self) -> int:
         """Steps an epoch."""
 
-    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Any]]:
-        """Yield rows and cells."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+        """Yield the cells of each step from ``first_step`` on."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +75,13 @@ class TableSource:
         """Steps an epoch."""
         return self._order.n_steps
 
-    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Cells]]:
-        """Yield rows and dense cells."""
-        for rows in self._order.epoch(epoch):
-            yield rows, self.table.cells(rows, self.device)
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+        """Yield the cells of each step, in the order of this epoch."""
+        for rows in islice(self._order.epoch(epoch), first_step, None):
+            yield StepCells(rows, partial(self._gathered, rows))
+
+    def _gathered(self, rows: np.ndarray, part: slice) -> Cells:
+        return self.table.cells(rows[part], self.device, with_terms=True)
 
 
 class LoaderSource:
@@ -68,13 +93,19 @@ class LoaderSource:
         dataset = getattr(loader, "dataset", None)
         self.n_cells = self.n_steps if dataset is None else len(dataset)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, Cells]]:
-        """Yield running numbers and the loader's cells."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+        """Yield the loader's cells, with running numbers as their rows."""
         start = 0
-        for batch in self.loader:
+        for number, batch in enumerate(self.loader):
             cells = Cells.from_mapping(batch, self.device)
-            yield np.arange(start, start + len(cells)), cells
+            if number >= first_step:
+                yield StepCells(np.arange(start, start + len(cells)), cells.part)
             start += len(cells)
+
+    def all_cells(self) -> Iterator[Cells]:
+        """Yield all cells, as the loader collates them."""
+        for step in self.epoch(0):
+            yield step.take(slice(None))
 
 
 class LatentSource:
@@ -128,28 +159,27 @@ class LatentSource:
         """Steps an epoch."""
         return self._order.n_steps
 
-    def epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, LatentCells]]:
-        """Yield rows, and latents drawn from their posteriors."""
-        all_latents, device = self.latents, self.latents.int_mean.device
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+        """Yield the cells of each step; their latents are drawn when they are taken."""
         if self.is_paired:
             self._couple(epoch // self.recouple_every)
-        for picked in self._order.epoch(epoch):
-            rows = self.rows[picked]
-            at = torch.from_numpy(rows).to(device)
-            z_0 = None
-            if self.is_paired:
-                z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked]).to(device))
-            yield (
-                rows,
-                LatentCells(
-                    _drawn(all_latents, at),
-                    z_0,
-                    all_latents.vectors[all_latents.vector[at]],
-                    all_latents.batch[at],
-                    all_latents.cell_type[at],
-                    None if all_latents.spatial is None else all_latents.spatial[at],
-                ),
-            )
+        for picked in islice(self._order.epoch(epoch), first_step, None):
+            yield StepCells(self.rows[picked], partial(self._drawn_cells, picked))
+
+    def _drawn_cells(self, picked: np.ndarray, part: slice) -> LatentCells:
+        latents, device = self.latents, self.latents.int_mean.device
+        at = torch.from_numpy(self.rows[picked[part]]).to(device)
+        z_0 = None
+        if self.is_paired:
+            z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked[part]]).to(device))
+        return LatentCells(
+            _drawn(latents, at),
+            z_0,
+            latents.vectors[latents.vector[at]],
+            latents.batch[at],
+            latents.cell_type[at],
+            None if latents.spatial is None else latents.spatial[at],
+        )
 
     def _couple(self, round_number: int) -> None:
         """Pair targets with controls, condition by condition; the same for the same round."""
@@ -170,7 +200,7 @@ class LatentSource:
 
 def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:
     mean = latents.int_mean[at]
-    return mean + latents.int_std[at] * torch.randn_like(mean)
+    return mean + latents.int_std[at] * normal_like(mean)
 
 
 def _coupled_groups(

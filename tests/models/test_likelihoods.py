@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfmvc.models import diagnose_nan, nb_log_likelihood, nb_sample
-from cfmvc.models.likelihoods import nb_negative_log_likelihood
 
 
 def reference(x: np.ndarray, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -43,14 +42,6 @@ def test_gradients_agree_with_numerical_ones() -> None:
     mean = (torch.rand(2, 3, dtype=torch.float64) + 0.1).requires_grad_()
     theta = (torch.rand(3, dtype=torch.float64) + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(lambda m, t: nb_log_likelihood(x, m, t), (mean, theta))
-    assert torch.autograd.gradcheck(lambda m, t: nb_negative_log_likelihood(x, m, t), (mean, theta))
-
-
-def test_sum_over_genes_is_the_sum_of_the_elements() -> None:
-    x = torch.poisson(torch.rand(16, 40) * 3)
-    mean, theta = torch.rand(16, 40) * 3, torch.rand(40) + 0.1
-    per_cell = nb_negative_log_likelihood(x, mean, theta)
-    torch.testing.assert_close(per_cell, -nb_log_likelihood(x, mean, theta).sum(1))
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0, 1e6])
@@ -71,7 +62,6 @@ def test_non_finite_input_is_not_hidden() -> None:
     found = nb_log_likelihood(x, torch.ones(1, 2), torch.ones(2))
     assert torch.isfinite(found[0, 0])
     assert torch.isnan(found[0, 1])
-    assert torch.isnan(nb_negative_log_likelihood(x, torch.ones(1, 2), torch.ones(2))).all()
 
 
 def test_samples_have_the_mean_and_the_variance() -> None:

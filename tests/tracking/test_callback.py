@@ -6,12 +6,14 @@ from cfmvc.tracking import stage_run
 from cfmvc.tracking.callback import TrackingCallback
 from cfmvc.tracking.store import Store
 from cfmvc.training.callbacks import TrainingState
-from cfmvc.training.nan_guard import NanEvent
+from cfmvc.training.events import TrainingEvent
 from tests.tracking.conftest import CONFIG, artifact_text, runs_of, steps_of
 
 
 def test_epochs_and_events_arrive_at_their_steps(workspace: Path, store: Store) -> None:
-    event = NanEvent("nan", "vae", 0, 4, "encoder", ["w"], {"loss": None}, None, [1, 2], "vetoed")
+    event = TrainingEvent(
+        "nan", "vae", 0, 4, "encoder", ["w"], {"loss": None}, None, [1, 2], "vetoed"
+    )
     with stage_run("vae", workspace, CONFIG) as tracker:
         callback = TrackingCallback(tracker, "vae_")
         state = TrainingState("vae", 2)

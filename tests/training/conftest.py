@@ -25,6 +25,7 @@ LOOP: dict[str, Any] = {
     "patience": 10,
     "validate_every": 1,
     "nan_check_interval": 4,
+    "nan_policy": "skip",
     "max_consecutive_vetoes": 5,
     "seed": 0,
 }

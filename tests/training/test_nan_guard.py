@@ -15,8 +15,8 @@ from cfmvc.models.reference import encode_cells
 from cfmvc.stages import TrainingCells, fit_flow, fit_vae
 from cfmvc.training.callbacks import NoCallback, TrainingState
 from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.events import TrainingEvent
 from cfmvc.training.loop import train
-from cfmvc.training.nan_guard import NanEvent
 from cfmvc.training.objectives import FlowObjective, VaeObjective
 from cfmvc.training.sources import LatentSource, TableSource
 
@@ -28,9 +28,9 @@ class Watch(NoCallback):
     """Keeps what it is told, and when."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[int, NanEvent]] = []
+        self.events: list[tuple[int, TrainingEvent]] = []
 
-    def on_events(self, state: TrainingState, events: list[NanEvent]) -> None:
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         self.events += [(state.step, event) for event in events if event.kind == "nan"]
 
 
@@ -43,6 +43,9 @@ class Injector:
 
     def modules(self) -> list[torch.nn.Module]:
         return self.inner.modules()
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        return self.inner.buffers()
 
     def start_epoch(self, progress: float) -> None:
         self.inner.start_epoch(progress)
@@ -106,16 +109,15 @@ def _once(handle: Any, gradient: torch.Tensor) -> torch.Tensor:
 
 def likelihood(_model: CFMVCModel) -> Callable[[], None]:
     """Make the likelihood of one cell infinite."""
-    honest = model_module.nb_negative_log_likelihood
+    honest = model_module.nb_reconstruction
 
-    def broken(*arguments: torch.Tensor) -> torch.Tensor:
-        value = honest(*arguments)
-        return value + torch.tensor([float("inf")] + [0.0] * (len(value) - 1))
+    def broken(*arguments: Any) -> torch.Tensor:
+        return honest(*arguments) + float("inf")
 
-    model_module.nb_negative_log_likelihood = broken  # type: ignore[assignment]
+    model_module.nb_reconstruction = broken  # type: ignore[assignment]
 
     def undo() -> None:
-        model_module.nb_negative_log_likelihood = honest  # type: ignore[assignment]
+        model_module.nb_reconstruction = honest  # type: ignore[assignment]
 
     return undo
 

@@ -167,14 +167,14 @@ def test_control_source_without_controls_is_an_error(
 
 
 def test_averaged_weights_follow_and_give_way() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    averaged = AveragedWeights([parameter], 0.9)
+    weights = torch.zeros(1)
+    averaged = AveragedWeights(weights, 0.9)
     for value in (1.0, 2.0, 3.0):
-        parameter.data.fill_(value)
+        weights.fill_(value)
         averaged.update()
     with averaged.applied():
-        assert 0.0 < parameter.item() < 3.0
-    assert parameter.item() == 3.0
+        assert 0.0 < weights.item() < 3.0
+    assert weights.item() == 3.0
 
 
 def test_adversary_hides_the_perturbation_from_the_encoder(

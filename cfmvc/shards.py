@@ -1,0 +1,130 @@
+"""A step's cells shared out among processes, so that several train as one would.
+
+Each process takes a contiguous share of every step's cells. What is drawn at random is drawn for
+all of the step's cells, by all processes alike, and each keeps the rows of its share: several
+processes see the noise that one would have seen, and one state of the generator describes them all.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One process among those that train together.
+
+    Parameters
+    ----------
+    rank, n_ranks
+        Which one, and how many there are.
+    """
+
+    rank: int = 0
+    n_ranks: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks for all: it alone writes and logs."""
+        return self.rank == 0
+
+    def share(self, n_cells: int) -> slice:
+        """Return this process's rows of a step of ``n_cells``; shares differ by one at most."""
+        return slice(n_cells * self.rank // self.n_ranks, n_cells * (self.rank + 1) // self.n_ranks)
+
+    def sum_(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor over all processes, in place."""
+        if self.n_ranks > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.n_ranks > 1:
+            dist.barrier()
+
+
+@dataclass
+class _Step:
+    shard: Shard
+    n_cells: int | None = None
+
+
+_ALONE = Shard()
+_current = _Step(_ALONE)
+
+
+def current_shard() -> Shard:
+    """Return the share of this process: all, unless :func:`shared_out` says otherwise."""
+    return _current.shard
+
+
+@contextmanager
+def shared_out(shard: Shard) -> Iterator[None]:
+    """Let a block compute one process's share."""
+    global _current
+    before, _current = _current, _Step(shard)
+    try:
+        yield
+    finally:
+        _current = before
+
+
+@contextmanager
+def of_step(n_cells: int) -> Iterator[None]:
+    """Say how many cells all shares of the present step have."""
+    before, _current.n_cells = _current.n_cells, n_cells
+    try:
+        yield
+    finally:
+        _current.n_cells = before
+
+
+@contextmanager
+def process_group() -> Iterator[Shard]:
+    """Join the processes that ``torchrun`` has started; alone where it has not.
+
+    On GPUs each process takes the device of its local rank.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield _ALONE
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        shard = Shard(dist.get_rank(), dist.get_world_size())
+        with shared_out(shard):
+            yield shard
+    finally:
+        dist.destroy_process_group()
+
+
+def normal_like(values: torch.Tensor) -> torch.Tensor:
+    """Draw from N(0, 1), one row a cell: the shape and place of ``values``."""
+    if _current.shard.n_ranks == 1:
+        return torch.randn_like(values)
+    rows, n_cells = _rows(len(values))
+    drawn = torch.randn(n_cells, *values.shape[1:], dtype=values.dtype, device=values.device)
+    return drawn[rows]
+
+
+def uniform_like(values: torch.Tensor) -> torch.Tensor:
+    """Draw from U[0, 1), one row a cell: the shape and place of ``values``."""
+    if _current.shard.n_ranks == 1:
+        return torch.rand_like(values)
+    rows, n_cells = _rows(len(values))
+    drawn = torch.rand(n_cells, *values.shape[1:], dtype=values.dtype, device=values.device)
+    return drawn[rows]
+
+
+def _rows(n_mine: int) -> tuple[slice, int]:
+    n_cells = _current.n_cells
+    assert n_cells is not None, "cells shared out outside of a step"
+    rows = _current.shard.share(n_cells)
+    assert rows.stop - rows.start == n_mine, "draws must have one row a cell of this share"
+    return rows, n_cells

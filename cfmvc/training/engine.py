@@ -1,0 +1,39 @@
+"""How a training is computed, as opposed to what it computes: no choice here is part of a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cfmvc.training.checkpoint import Checkpoints, NoCheckpoints
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def no_checkpoints(stage: str) -> NoCheckpoints:
+    """Return what keeps nothing."""
+    return NoCheckpoints()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a training is computed.
+
+    Parameters
+    ----------
+    precision
+        Of matrix products; likelihood, sums and optimiser are in float32 in any case.
+    n_parts
+        In how many parts the cells of a step are computed, one after the other.
+    recompute
+        Keep no hidden activations for the gradient, and compute them a second time instead.
+    checkpoints
+        From the name of a stage to where its checkpoints are kept.
+    must_resume
+        Whether it is an error if there is no checkpoint to go on from.
+    """
+
+    precision: Precision = "float32"
+    n_parts: int = 1
+    recompute: bool = False
+    checkpoints: Callable[[str], Checkpoints | NoCheckpoints] = field(default=no_checkpoints)
+    must_resume: bool = False

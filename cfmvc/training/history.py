@@ -1,0 +1,127 @@
+"""Course of a training: the figures of its epochs, and what happened on the way."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cfmvc.training.events import TrainingEvent
+from cfmvc.training.objectives import Loss
+
+
+@dataclass
+class History:
+    """Course of a training.
+
+    Parameters
+    ----------
+    rows
+        Figures of each epoch, by name.
+    events
+        Vetoed updates, large gradients and whatever else happened, in order.
+    nan_step
+        First vetoed step, or None.
+    best_epoch
+        The epoch whose weights were kept, counted from 1.
+    best_val_loss
+        Its validation loss.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    events: list[TrainingEvent] = field(default_factory=list)
+    nan_step: int | None = None
+    best_epoch: int = 0
+    best_val_loss: float = math.inf
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``train_loss``, ``val_loss`` (lists) and ``nan_step``, as users know them."""
+        return {
+            "train_loss": [row["train_loss"] for row in self.rows],
+            "val_loss": [row["val_loss"] for row in self.rows if "val_loss" in row],
+            "nan_step": self.nan_step,
+            "nan_events": [event.as_json() for event in self.events if event.kind == "nan"],
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {**self.__dict__, "events": [event.as_json() for event in self.events]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "History":
+        """Read what :meth:`as_json` returned."""
+        return cls(**{**values, "events": [TrainingEvent(**event) for event in values["events"]]})
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return the figures of the epoch that was kept, and what was vetoed."""
+        kept = next((r for r in self.rows if r["epoch"] == self.best_epoch), None)
+        kept = kept or (self.rows[-1] if self.rows else {})
+        losses = {
+            name: value if math.isfinite(value) else None
+            for name, value in kept.items()
+            if name.startswith(("train_", "val_"))
+        }
+        n_vetoed = sum(event.kind == "nan" for event in self.events)
+        epochs = {"n_epochs": len(self.rows), "best_epoch": self.best_epoch}
+        return {**losses, **epochs, "nan_steps": n_vetoed, "first_nan_step": self.nan_step}
+
+    def followed_by(self, later: "History") -> "History":
+        """Return this history with the rows and events of a later training behind its own."""
+        last = self.rows[-1] if self.rows else {"epoch": 0, "step": 0}
+        shifted = [
+            {**row, "epoch": row["epoch"] + last["epoch"], "step": row["step"] + last["step"]}
+            for row in later.rows
+        ]
+        return History(
+            self.rows + shifted,
+            self.events + later.events,
+            self.nan_step if self.nan_step is not None else later.nan_step,
+            int(last["epoch"]) + later.best_epoch,
+            later.best_val_loss,
+        )
+
+
+@dataclass
+class EpochSums:
+    """Losses of an epoch, summed on the device over the cells of updates that happened.
+
+    Parameters
+    ----------
+    names
+        Of the losses.
+    total
+        Their sums times cells, the sum of finite gradient norms, and how many cells and norms:
+        ``(len(names) + 3,)`` float64, or None before the first step.
+    """
+
+    names: list[str] = field(default_factory=list)
+    total: torch.Tensor | None = None
+
+    def add(self, row: torch.Tensor, names: list[str]) -> None:
+        """Add the row of a step, see :func:`sums_of_step`."""
+        self.names = names
+        self.total = row.clone() if self.total is None else self.total.add_(row)
+
+    def means(self, prefix: str) -> dict[str, float]:
+        """Return the mean of each loss over cells, and of the gradient norm over steps."""
+        if self.total is None:
+            return {}
+        *sums, norm, n_cells, n_norms = self.total.tolist()
+        means = {
+            f"{prefix}_{name}": value / n_cells if n_cells else math.nan
+            for name, value in zip(self.names, sums, strict=True)
+        }
+        return means | ({"grad_norm": norm / n_norms} if n_norms else {})
+
+
+def sums_of_step(
+    loss: Loss, n_cells: int, vetoed: torch.Tensor | None = None, norm: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the row that a step adds to the sums of its epoch; zeros where it was vetoed."""
+    parts = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
+    ones = torch.ones_like(parts[0])
+    norm_row = [torch.zeros_like(ones), ones, torch.zeros_like(ones)]
+    if norm is not None:
+        norm_row = [norm / n_cells, ones, ones / n_cells]
+    row = torch.stack([*parts, *(value.to(ones) for value in norm_row)]).double() * n_cells
+    return row if vetoed is None else torch.where(vetoed > 0, torch.zeros_like(row), row)

@@ -1,0 +1,185 @@
+"""One optimiser step: gradient in as many parts as memory asks for, guard, update, average."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from cfmvc.errors import CfmvcError
+from cfmvc.shards import current_shard, of_step
+from cfmvc.training.averages import AveragedWeights
+from cfmvc.training.config import LoopConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.flat import FlatParameters
+from cfmvc.training.history import sums_of_step
+from cfmvc.training.nan_guard import NanGuard
+from cfmvc.training.objectives import Loss, Objective
+from cfmvc.training.randomness import RandomState
+from cfmvc.training.sources import StepCells
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
+
+
+@dataclass
+class Moment:
+    """Where in the training a step is."""
+
+    epoch: int
+    step: int
+    rate: float
+
+
+class Stepper:
+    """Does the steps of one training.
+
+    Parameters
+    ----------
+    objective
+        What is minimised.
+    flat
+        Everything that learns.
+    guard
+        Vetoes updates.
+    config
+        Optimiser and clipping.
+    engine
+        How it is computed.
+    device
+        Where.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        flat: FlatParameters,
+        guard: NanGuard,
+        config: LoopConfig,
+        engine: Engine,
+        device: torch.device,
+    ) -> None:
+        self.objective, self.flat, self.guard = objective, flat, guard
+        self.max_norm, self.engine, self.device = config.grad_clip_max_norm, engine, device
+        self.n_parts = engine.n_parts
+        # The fused optimiser obeys flags on the device (found_inf, grad_scale), on CPU as on CUDA.
+        self.optimizer = torch.optim.AdamW(
+            [flat.values], lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.averaged = AveragedWeights(flat.values, config.ema_decay)
+        self.names: list[str] = []
+
+    def __call__(self, cells: StepCells, moment: Moment) -> torch.Tensor:
+        """Do a step; returns what it adds to the sums of its epoch, the same in all processes."""
+        loss = self._differentiated(cells)
+        verdict = self.guard.before_update(loss, moment.epoch, moment.step, cells.rows)
+        self.optimizer.found_inf = verdict.vetoed  # type: ignore[attr-defined]
+        clipping = ((verdict.norm + 1e-6) / self.max_norm).clamp(min=1.0)
+        self.optimizer.grad_scale = clipping  # type: ignore[attr-defined]
+        self.optimizer.param_groups[0]["lr"] = moment.rate
+        self.optimizer.step()
+        self.averaged.update()
+        self.names = ["loss", *loss.parts]
+        mine = max(share_size(len(cells)), 1)
+        row = sums_of_step(loss, mine, verdict.vetoed, verdict.norm)
+        return current_shard().sum_(row)
+
+    def _differentiated(self, cells: StepCells) -> Loss:
+        """Return the loss of a step, its gradient in ``flat``; in smaller parts if memory ends."""
+        before = RandomState.now(self.device)
+        buffers = {name: value.clone() for name, value in self.objective.buffers().items()}
+        while True:
+            try:
+                return self._in_parts(cells)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                most = max(len(part) for part in self._parts(cells))
+            # Outside of the handler: the traceback would keep the tensors of the failed attempt.
+            if most <= 2 * current_shard().n_ranks:
+                raise CfmvcError(
+                    f"{self.guard.stage}: out of memory with {most} cells at a time; "
+                    "make the model smaller, or free memory"
+                )
+            self.n_parts *= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            before.restore(self.device)
+            for name, value in self.objective.buffers().items():
+                value.copy_(buffers[name])
+
+    def _in_parts(self, cells: StepCells) -> Loss:
+        losses, sizes = list[Loss](), list[int]()
+        for part in self._parts(cells):
+            n_cells = part.stop - part.start
+            share = current_shard().share(n_cells)
+            mine = slice(part.start + share.start, part.start + share.stop)
+            with of_step(n_cells), self._half_precision():
+                loss = self._loss(cells, mine)
+            weight = (mine.stop - mine.start) / len(cells)
+            self.flat.differentiate(loss.total, weight, is_first=not losses)
+            losses.append(_detached(loss))
+            sizes.append(mine.stop - mine.start)
+        current_shard().sum_(self.flat.gradient)
+        return losses[0] if len(losses) == 1 else _mean(losses, sizes)
+
+    def _loss(self, cells: StepCells, part: slice) -> Loss:
+        gathered = cells.take(part)
+        if not self.engine.recompute:
+            return self.objective(gathered)
+        kept: list[Loss] = []
+
+        def total() -> torch.Tensor:
+            kept.append(self.objective(gathered))
+            return kept[-1].total
+
+        value = checkpoint(total, use_reentrant=False)
+        return replace(_detached(kept[0]), total=value)
+
+    def _parts(self, cells: StepCells) -> list[range]:
+        """Return the parts of a step as ranges of its rows; none is empty."""
+        n_cells, n_parts = len(cells), min(self.n_parts, len(cells))
+        bounds = [n_cells * part // n_parts for part in range(n_parts + 1)]
+        return [range(*pair) for pair in pairwise(bounds)]
+
+    @contextmanager
+    def _half_precision(self) -> Iterator[None]:
+        is_half = self.engine.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+            yield
+
+
+def share_size(n_cells: int) -> int:
+    """Return how many of a step's cells are this process's."""
+    share = current_shard().share(n_cells)
+    return share.stop - share.start
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an allocation has failed, on the host or on a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _detached(loss: Loss) -> Loss:
+    return Loss(
+        loss.total.detach(),
+        {name: value.detach() for name, value in loss.parts.items()},
+        {name: value.detach() for name, value in loss.probes.items()},
+    )
+
+
+def _mean(losses: list[Loss], sizes: list[int]) -> Loss:
+    """Return the mean of the parts' losses over cells; a probe is finite if all parts' are."""
+    shares = [size / sum(sizes) for size in sizes]
+
+    def mean(values: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([v * s for v, s in zip(values, shares, strict=True)]).sum()
+
+    return Loss(
+        mean([loss.total for loss in losses]),
+        {name: mean([loss.parts[name] for loss in losses]) for name in losses[0].parts},
+        {name: mean([loss.probes[name] for loss in losses]) for name in losses[0].probes},
+    )
