@@ -4,7 +4,7 @@ from cfmvc.data.canonical import write_canonical
 from cfmvc.data.prepared import held_out_conditions, in_whole_rounds, load_prepared
 from cfmvc.errors import DataError
 from cfmvc.models import load_bundle
-from cfmvc.progress import CellProgress
+from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig, predict_cells
 from cfmvc.tracking.course import log_velocity_events

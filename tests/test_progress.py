@@ -8,7 +8,8 @@ import pytest
 
 from cfmvc.cli.fitting import fit_file
 from cfmvc.cli.predicting import predict_file
-from cfmvc.progress import CellProgress, ProgressBar
+from cfmvc.progress.cells import CellProgress
+from cfmvc.progress.epochs import ProgressBar
 from cfmvc.training.callbacks import TrainingState
 from tests.training.conftest import small_adata
 

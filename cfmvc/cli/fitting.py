@@ -18,9 +18,10 @@ from cfmvc.data.splits import validation_cells
 from cfmvc.errors import ConfigError, listed
 from cfmvc.files import md5_of_file
 from cfmvc.models import Bundle, save_bundle
-from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.vae import TrainingCells, fit_vae
 from cfmvc.tracking.callback import watchers
 from cfmvc.tracking.tracker import NullTracker, Tracker
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig

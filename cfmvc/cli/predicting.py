@@ -14,7 +14,7 @@ from cfmvc.data.canonical import load_controls, rename_control, write_canonical
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
-from cfmvc.progress import CellProgress
+from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import ComputeConfig, Device, use
 from cfmvc.stages.predict import predict_cells
 

@@ -1,8 +1,20 @@
-"""Stages: config, data and model to the loop; nothing else."""
+"""Stages: config, data and model to the loop; nothing else.
 
-from cfmvc.stages.flow import fit_flow, fit_joint
-from cfmvc.stages.predict import GenerateConfig, Prediction, predict_cells
-from cfmvc.stages.vae import TrainingCells, fit_vae
+The names are loaded at first use, so that predicting does not import the training.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_OWNERS = {
+    "GenerateConfig": "cfmvc.stages.predict",
+    "Prediction": "cfmvc.stages.predict",
+    "TrainingCells": "cfmvc.stages.vae",
+    "fit_flow": "cfmvc.stages.flow",
+    "fit_joint": "cfmvc.stages.flow",
+    "fit_vae": "cfmvc.stages.vae",
+    "predict_cells": "cfmvc.stages.predict",
+}
 
 __all__ = [
     "GenerateConfig",
@@ -13,3 +25,9 @@ __all__ = [
     "fit_vae",
     "predict_cells",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OWNERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_OWNERS[name]), name)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cfmvc.progress import ProgressBar
+from cfmvc.progress.epochs import ProgressBar
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.events import TrainingEvent
