@@ -19,7 +19,7 @@ app = typer.Typer(
     "`cfmvc predict`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # drawing boxes would take longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")

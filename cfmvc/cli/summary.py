@@ -11,7 +11,10 @@ def summary_command(
     project: Annotated[Path, typer.Option(help="Folder of the project.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show the last result of `dvc repro`: the model, the baselines, the registered version."""
+    """Show the last result of `dvc repro`.
+
+    The model, the baselines, the registered version, and where to look.
+    """
     from cfmvc.cli.summarising import print_summary, read_summary
 
     result = read_summary(project)

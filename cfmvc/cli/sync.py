@@ -29,8 +29,9 @@ def sync_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Send spooled records to MLflow, and mark the runs of killed processes as KILLED.
+    """Send spooled records to MLflow, and mark dead runs as KILLED.
 
+    Dead are the runs whose processes were killed.
     Nothing is sent twice: stop it, and run it again, as often as you like. Stages at work are left
     alone. The exit code is 0 if nothing else is left, 5 if a store does not answer or refuses.
     """
