@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfmvc.cli.importing import uncollected
 from cfmvc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,9 +57,10 @@ def check(
     Errors forbid the use of the file (exit code 2), warnings do not (exit code 0). Names that are
     not given are those of params.yaml, in this folder or as shipped.
     """
-    from cfmvc.data.checks import check_cells
-    from cfmvc.data.faults import Fault, errors_of
-    from cfmvc.data.reading import open_h5ad
+    with uncollected():
+        from cfmvc.data.checks import check_cells
+        from cfmvc.data.faults import Fault, errors_of
+        from cfmvc.data.reading import open_h5ad
 
     config = _data_config(maps, control, separator, layer)
     adata: AnnData | None = None
@@ -98,9 +100,10 @@ def add(
     data.path (and data.separator, where another one is given). The copy has canonical names: layer
     counts, columns perturbation, batch, cell_type and dose, the label control.
     """
-    from cfmvc.cli.project import Project
-    from cfmvc.data.canonical import check_and_load
-    from cfmvc.data.faults import errors_of
+    with uncollected():
+        from cfmvc.cli.project import Project
+        from cfmvc.data.canonical import check_and_load
+        from cfmvc.data.faults import errors_of
 
     project = Project.here()
     project.expect_canonical_names()
@@ -152,17 +155,18 @@ def simulate_command(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Simulate cells of which the true response to every perturbation is known.
+    """Simulate cells whose responses to perturbations are known.
 
     Negative binomial counts with library sizes, batch effects, cell types, responses that depend
     on the cell's state, combinations, and on demand doses (simulate.doses=[0.5,1]) and coordinates
     (simulate.spatial=true). The same section simulate gives the same bytes.
     """
     from cfmvc.cli.targets import check_target_file
-    from cfmvc.config import override, parse_section, read_yaml
-    from cfmvc.data.canonical import write_canonical
-    from cfmvc.data.simulate import SimulateConfig, simulate
 
+    with uncollected():
+        from cfmvc.config import override, parse_section, read_yaml
+        from cfmvc.data.canonical import write_canonical
+        from cfmvc.data.simulate import SimulateConfig, simulate
     check_target_file(out, [], force)
     if truth is not None:
         check_target_file(truth, [], force, "--truth")

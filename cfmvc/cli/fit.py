@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cfmvc.cli.importing import uncollected
+
 
 def fit_command(
     train: Annotated[Path, typer.Argument(help="AnnData file of raw counts (.h5ad).")],
@@ -37,7 +39,8 @@ def fit_command(
     from cfmvc.cli.targets import check_target_model
 
     check_target_model(out, force)
-    from cfmvc.cli.fitting import fit_file  # torch comes along
+    with uncollected():  # torch comes along
+        from cfmvc.cli.fitting import fit_file
 
     result = fit_file(train, out, settings or [], mapping or [], control, params, track)
     if as_json:

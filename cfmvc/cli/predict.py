@@ -1,9 +1,12 @@
 """``cfmvc predict``: virtual cells of the conditions asked for."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cfmvc.cli.importing import uncollected
 
 
 def predict_command(
@@ -43,12 +46,11 @@ def predict_command(
     Example: cfmvc predict --model model --conditions conditions.csv --controls cells.h5ad
     --out pred.h5ad
     """
-    import json
-
     from cfmvc.cli.targets import check_target_file
 
     check_target_file(out, [conditions, *([] if controls is None else [controls])], force)
-    from cfmvc.cli.predicting import predict_file
+    with uncollected():
+        from cfmvc.cli.predicting import predict_file
 
     result = predict_file(
         model, conditions, out, controls, seed, n_steps, method, mapping or [], control, device

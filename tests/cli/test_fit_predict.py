@@ -350,15 +350,3 @@ def test_command_line_prints_errors_bare_and_helps(tmp_path: Path) -> None:
         helped = run(*command, "--help")
         assert helped.returncode == 0
         assert "Usage" in helped.stdout
-
-
-def test_help_does_not_import_torch() -> None:
-    code = (
-        "import sys; sys.argv = ['cfmvc', '--help']\n"
-        "from cfmvc.cli import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'mlflow', 'anndata', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
-        "sys.exit(', '.join(heavy) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
