@@ -1,19 +1,39 @@
-"""What the training stages share: how the course is written down."""
+"""What the training stages share: the engine, and how the course is written down."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
 from cfmvc.evaluation.training_figures import latent_picture
 from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
+from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of
+from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.vae import TrainingCells
 from cfmvc.tracking import SpoolTracker
 from cfmvc.tracking.course import log_course
+from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
+from pipelines._stage import Stage
 
 # Figures that differ from run to run stay in MLflow; stage outputs hold what the inputs determine.
 _OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")
+
+
+def engine_for(run: Stage, values: Mapping[str, Any], *files: Path) -> tuple[Engine, torch.device]:
+    """Return engine and device; a stage that was killed goes on from its last checkpoint.
+
+    Nobody has to ask for it: checkpoints of other data, parameters or code are passed over, and
+    going on gives the same bits as starting again.
+    """
+    compute = run.section("compute", ComputeConfig)
+    checkpoint = run.section("checkpoint", CheckpointConfig)
+    folder = run.workspace / ".cfmvc" / "checkpoints"
+    device = use(compute)
+    return engine_of(compute, checkpoint, folder, fingerprint_of(files, values)), device
 
 
 def write_course(

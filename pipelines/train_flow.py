@@ -1,26 +1,29 @@
 """Stage ``train_flow``: the conditional flow, and joint fine-tuning where it has epochs."""
 
 from cfmvc.models import load_bundle, save_bundle
-from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import FlowConfig, JointConfig
 from pipelines._paths import FLOW, PREPARED, VAE
 from pipelines._stage import stage
-from pipelines._training import write_course
+from pipelines._training import engine_for, write_course
 
 
 def main() -> None:
     with stage("train_flow") as run:
-        device = use(run.section("compute", ComputeConfig))
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
+        values = {"flow": flow.model_dump(), "joint": joint.model_dump()}
+        engine, device = engine_for(run, values, PREPARED, *sorted(VAE.iterdir()))
         cells = load_training_cells(PREPARED)
         with watchers(run.tracker) as watching:
-            bundle, history = fit_flow(load_bundle(VAE, device), cells, flow, device, watching)
+            trained = load_bundle(VAE, device)
+            bundle, history = fit_flow(trained, cells, flow, device, watching, engine)
         if joint.n_epochs:
             with watchers(run.tracker, "joint_") as watching:
-                bundle, after = fit_joint(bundle, cells, joint, flow.lambda_dist, device, watching)
+                bundle, after = fit_joint(
+                    bundle, cells, joint, flow.lambda_dist, device, watching, engine
+                )
             history = history.followed_by(after)
         save_bundle(bundle, FLOW)
         write_course(run.tracker, "flow", history, bundle, cells)

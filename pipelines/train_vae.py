@@ -1,23 +1,22 @@
 """Stage ``train_vae``: the negative-binomial VAE."""
 
 from cfmvc.models import save_bundle
-from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.stages.vae import fit_vae
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import VaeConfig
 from pipelines._paths import PREPARED, VAE
 from pipelines._stage import stage
-from pipelines._training import write_course
+from pipelines._training import engine_for, write_course
 
 
 def main() -> None:
     with stage("train_vae") as run:
-        device = use(run.section("compute", ComputeConfig))
         config = run.section("vae", VaeConfig)
+        engine, device = engine_for(run, config.model_dump(), PREPARED)
         cells = load_training_cells(PREPARED)
         with watchers(run.tracker) as watching:
-            bundle, history = fit_vae(cells, config, device, watching)
+            bundle, history = fit_vae(cells, config, device, watching, engine=engine)
         save_bundle(bundle, VAE)
         write_course(run.tracker, "vae", history, bundle, cells)
 

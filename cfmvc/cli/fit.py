@@ -24,6 +24,9 @@ def fit_command(
     params: Annotated[
         Path | None, typer.Option(help="Parameter file [default: the one shipped with cfmvc].")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed fit.")
+    ] = False,
     track: Annotated[
         bool, typer.Option("--track", help="Log to MLflow (MLFLOW_TRACKING_URI, or ./mlflow.db).")
     ] = False,
@@ -42,7 +45,7 @@ def fit_command(
     with uncollected():  # torch comes along
         from cfmvc.cli.fitting import fit_file
 
-    result = fit_file(train, out, settings or [], mapping or [], control, params, track)
+    result = fit_file(train, out, settings or [], mapping or [], control, params, track, resume)
     if as_json:
         print(json.dumps(result, indent=2))
         return

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from cfmvc.cli.columns import MAPPED, mapped
+from cfmvc.cli.unfinished import Unfinished
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
@@ -18,6 +19,7 @@ from cfmvc.data.splits import validation_cells
 from cfmvc.errors import ConfigError, listed
 from cfmvc.files import md5_of_file
 from cfmvc.models import Bundle, save_bundle
+from cfmvc.stages.checkpointing import CheckpointConfig, fingerprint_of
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import training_cells
@@ -40,6 +42,15 @@ class _Settings:
     vae: VaeConfig
     flow: FlowConfig
     joint: JointConfig
+    checkpoint: CheckpointConfig
+
+    def fingerprint(self, train: Path) -> str:
+        """Hash the data and every section that the weights depend on."""
+        values = {
+            name: getattr(self, name).model_dump()
+            for name in ("data", "split", "vae", "flow", "joint")
+        }
+        return fingerprint_of([train], values)
 
     def as_params(self) -> dict[str, Any]:
         """Return ``{"vae.lr": 0.001, ...}``."""
@@ -59,6 +70,7 @@ def fit_file(
     control: str | None,
     params_file: Path | None,
     track: bool,
+    resume: bool,
 ) -> dict[str, Any]:
     """Validate a file, train all stages on it, write the bundle, and return what was made."""
     file = params_file or default_params_file()
@@ -70,6 +82,7 @@ def fit_file(
         vae=_section(VaeConfig, params, "vae"),
         flow=_section(FlowConfig, params, "flow"),
         joint=_section(JointConfig, params, "joint"),
+        checkpoint=_section(CheckpointConfig, params, "checkpoint"),
     )
     device = use(chosen.compute)
     adata = load_cells(train, chosen.data)
@@ -79,8 +92,10 @@ def fit_file(
     with _tracking(track, params) as tracker:
         tracker.log_params({**chosen.as_params(), "data.path": train})
         tracker.set_tags({"cfmvc.data_md5": md5_of_file(train)})
-        bundle = _fitted(training_cells(adata), chosen, device, tracker, track)
+        left = Unfinished.beside(out, chosen.fingerprint(train), resume)
+        bundle = _fitted(training_cells(adata), chosen, device, tracker, track, left)
         save_bundle(bundle, out)
+        left.remove()
     return {
         "model": str(out),
         "n_cells": adata.n_obs,
@@ -98,18 +113,21 @@ def _fitted(
     device: torch.device,
     tracker: Tracker,
     track: bool,
+    left: Unfinished,
 ) -> Bundle:
     """Train the stages one after the other; their courses are drawn for who keeps track."""
-    courses = dict[str, History]()
+    courses, engine = dict[str, History](), left.engine(chosen.compute, chosen.checkpoint)
     with watchers(tracker, "vae_") as watching:
-        bundle, courses["vae"] = fit_vae(cells, chosen.vae, device, watching)
+        bundle, courses["vae"] = left.once(
+            "vae", device, lambda: fit_vae(cells, chosen.vae, device, watching, engine=engine)
+        )
     with watchers(tracker, "flow_") as watching:
-        bundle, courses["flow"] = fit_flow(bundle, cells, chosen.flow, device, watching)
+        bundle, courses["flow"] = fit_flow(bundle, cells, chosen.flow, device, watching, engine)
     if chosen.joint.n_epochs:
         weight = chosen.flow.lambda_dist
         with watchers(tracker, "joint_") as watching:
             bundle, courses["joint"] = fit_joint(
-                bundle, cells, chosen.joint, weight, device, watching
+                bundle, cells, chosen.joint, weight, device, watching, engine
             )
     if track:
         from cfmvc.evaluation.training_figures import latent_picture

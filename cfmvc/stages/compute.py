@@ -20,6 +20,15 @@ class ComputeConfig(Section):
 
     device: Device
     n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of matrix products in training"
+    )
+    n_parts: int = Field(
+        default=1, ge=1, description="parts in which the cells of a step are computed"
+    )
+    recompute: bool = Field(
+        default=False, description="recompute activations for the gradient, to save memory"
+    )
 
 
 def use(config: ComputeConfig) -> torch.device:

@@ -13,6 +13,7 @@ from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
+from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import FlowObjective, JointObjective
@@ -25,6 +26,7 @@ def fit_flow(
     flow: FlowConfig,
     device: torch.device,
     callbacks: Iterable[Callback] = (),
+    engine: Engine | None = None,
 ) -> tuple[Bundle, History]:
     """Train the flow in the latents of a trained VAE, which stays as it is.
 
@@ -32,7 +34,7 @@ def fit_flow(
     ----------
     bundle
         From :func:`~cfmvc.stages.vae.fit_vae`.
-    cells, flow, device, callbacks
+    cells, flow, device, callbacks, engine
         As there.
 
     Returns
@@ -68,6 +70,7 @@ def fit_flow(
             flow,
             device,
             callbacks,
+            engine,
         )
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
     settings = {**bundle.settings, "flow": flow.model_dump()}
@@ -81,6 +84,7 @@ def fit_joint(
     lambda_dist: float,
     device: torch.device,
     callbacks: Iterable[Callback] = (),
+    engine: Engine | None = None,
 ) -> tuple[Bundle, History]:
     """Fine-tune encoder, decoder and flow together, the ELBO still in the loss."""
     with seeded(joint.seed, device):
@@ -95,6 +99,7 @@ def fit_joint(
             joint,
             device,
             callbacks,
+            engine,
         )
         settle_centring(model, cells.train, device)
         encoded = encode_table(model, cells.train, device)

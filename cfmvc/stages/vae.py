@@ -15,6 +15,7 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import settle_centring
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import VaeObjective
@@ -37,6 +38,7 @@ def fit_vae(
     device: torch.device,
     callbacks: Iterable[Callback] = (),
     flow: FlowConfig | None = None,
+    engine: Engine | None = None,
 ) -> tuple[Bundle, History]:
     """Train the NB-VAE.
 
@@ -53,6 +55,8 @@ def fit_vae(
     flow
         Shape of the flow that will be trained in these latents; it may also be given later, to
         :func:`~cfmvc.stages.flow.fit_flow`.
+    engine
+        How it is computed, and where its checkpoints are.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def fit_vae(
             vae,
             device,
             callbacks,
+            engine,
         )
         settle_centring(model, cells.train, device)
     bundle = Bundle(

@@ -308,7 +308,7 @@ def test_a_parameter_file_without_a_section_is_told_which(train_file: Path, tmp_
     params = tmp_path / "params.yaml"
     params.write_text("data: {}\nvae: null\nsplit: {}\ncompute: {}\nflow: {}\n")
     message = refusal("fit", train_file, "--out", tmp_path / "m", "--params", params)
-    assert f"{params}: no section 'vae', 'joint'; sections: 'data', 'vae'" in message
+    assert f"{params}: no section 'vae', 'joint', 'checkpoint'; sections: 'data', 'vae'" in message
 
 
 def test_a_tracked_fit_says_what_it_came_from_and_how_it_went(

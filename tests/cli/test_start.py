@@ -43,7 +43,7 @@ def test_predict_imports_neither_the_training_nor_what_it_can_do_without(tmp_pat
     modules = loaded("predict", "--model", model, "--conditions", conditions, "--out", out)
     assert out.is_file()
     assert "torch" in modules
-    unneeded = {"mlflow", "matplotlib", "sklearn", "torch._dynamo", "torchdiffeq", "rich.markdown"}
+    unneeded = {"mlflow", "matplotlib", "sklearn", "torch._dynamo", "rich.markdown"}
     assert modules & (unneeded | {"cfmvc.training", "cfmvc.flow.couplings"}) == set()
 
 

@@ -1,0 +1,80 @@
+"""The ``checkpoint`` section, and the engine that a stage is trained with."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+import cfmvc
+from cfmvc.config import Section
+from cfmvc.files import md5_of_file
+from cfmvc.stages.compute import ComputeConfig
+from cfmvc.training.checkpoint import Checkpoints
+from cfmvc.training.engine import Engine
+
+_TRAINING_CODE = ("data", "flow", "models", "training", "stages")
+
+
+class CheckpointConfig(Section):
+    """How often a training saves what it needs to go on; shapes no result."""
+
+    every_seconds: float = Field(ge=0, description="seconds between checkpoints, at least")
+    n_kept: int = Field(ge=1, description="checkpoints that are kept")
+
+
+def engine_of(
+    compute: ComputeConfig,
+    checkpoint: CheckpointConfig,
+    folder: Path,
+    fingerprint: str,
+    must_resume: bool = False,
+) -> Engine:
+    """Return the engine for trainings whose checkpoints are in ``folder``, by stage.
+
+    Parameters
+    ----------
+    compute, checkpoint
+        Sections of ``params.yaml``.
+    folder
+        Where checkpoints are kept.
+    fingerprint
+        From :func:`fingerprint_of`: only checkpoints of the same are gone on from.
+    must_resume
+        Whether checkpoints of something else are an error, and not passed over.
+    """
+    return Engine(
+        precision=compute.precision,
+        n_parts=compute.n_parts,
+        recompute=compute.recompute,
+        checkpoints=lambda stage: Checkpoints(
+            folder / stage, fingerprint, checkpoint.every_seconds, checkpoint.n_kept
+        ),
+        must_resume=must_resume,
+    )
+
+
+def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
+    """Hash everything that the weights of a training depend on.
+
+    Parameters
+    ----------
+    files
+        Its data.
+    values
+        Its parameters, as JSON has them.
+    """
+    code = hashlib.sha256()
+    package = Path(cfmvc.__file__).parent
+    for path in sorted(path for room in _TRAINING_CODE for path in (package / room).rglob("*.py")):
+        code.update(path.read_bytes())
+    parts = {
+        "files": [md5_of_file(path) for path in files],
+        "values": values,
+        "code": code.hexdigest(),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

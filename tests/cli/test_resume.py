@@ -1,0 +1,82 @@
+"""``cfmvc fit --resume`` after real kills: the weights of a fit that nobody has disturbed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import small_adata
+
+SETTINGS = [
+    "--set=vae.n_epochs=30",
+    "--set=flow.n_epochs=20",
+    "--set=vae.hidden_dim=32",
+    "--set=compute.n_threads=1",
+    "--set=checkpoint.every_seconds=0",
+]
+
+
+def fit(folder: Path, out: str, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from cfmvc.cli import main; main()", "fit", "train.h5ad"]
+    return subprocess.Popen(
+        [*command, "--out", out, *SETTINGS, *more],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], expect: int = 0) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == expect, output
+    return output
+
+
+def wait_for_checkpoint(folder: Path, stage: str, process: subprocess.Popen[str]) -> None:
+    while not list((folder / f".killed.unfinished/{stage}").glob("step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+
+def weights(folder: Path, name: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / name).iterdir()}
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
+    finished(fit(tmp_path, "whole"))
+    rng = np.random.default_rng()
+    for stage in ("train_vae", "train_vae", "train_flow"):
+        process = fit(tmp_path, "killed", "--resume")
+        wait_for_checkpoint(tmp_path, stage, process)
+        time.sleep(rng.uniform(0, 0.4))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    process = fit(tmp_path, "killed", "--resume")
+    wait_for_checkpoint(tmp_path, "train_flow", process)
+    process.send_signal(signal.SIGTERM)
+    assert "stopped by SIGTERM after step" in finished(process, expect=143)
+    finished(fit(tmp_path, "killed", "--resume"))
+    assert weights(tmp_path, "killed") == weights(tmp_path, "whole")
+    assert not list(tmp_path.glob(".killed*"))
+
+
+@pytest.mark.slow
+def test_what_has_changed_is_not_gone_on_from(tmp_path: Path) -> None:
+    small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
+    process = fit(tmp_path, "killed")
+    wait_for_checkpoint(tmp_path, "train_vae", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    output = finished(fit(tmp_path, "killed", "--resume", "--set=vae.lr=1e-2"), expect=6)
+    assert "data, parameters or code have changed since" in output
+    assert "without --resume" in output

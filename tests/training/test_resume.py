@@ -1,0 +1,174 @@
+"""A training that is stopped anywhere goes on to the same bits."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cfmvc.errors import NonFiniteError, Preempted
+from cfmvc.models import CFMVCModel
+from cfmvc.stages import TrainingCells, fit_flow, fit_vae
+from cfmvc.training.callbacks import NoCallback, TrainingState
+from cfmvc.training.checkpoint import Checkpoints
+from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.history import History
+from cfmvc.training.loop import train
+from cfmvc.training.objectives import VaeObjective
+from cfmvc.training.sources import TableSource
+
+CPU = torch.device("cpu")
+
+
+class Stopped(Exception):  # noqa: N818
+    """Stands for the end of the process."""
+
+
+def engine(folder: Path) -> Engine:
+    """Return an engine that saves after every step."""
+    return Engine(checkpoints=lambda stage: Checkpoints(folder / stage, "same", 0.0))
+
+
+class StopAt:
+    """A source that ends the process, so to speak, before one of its steps."""
+
+    def __init__(self, inner: TableSource, step: int) -> None:
+        self.inner, self.left = inner, step
+        self.n_cells, self.n_steps = inner.n_cells, inner.n_steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Any:
+        for cells in self.inner.epoch(epoch, first_step):
+            if self.left == 0:
+                raise Stopped
+            self.left -= 1
+            yield cells
+
+
+def trained(
+    cells: TrainingCells, config: VaeConfig, how: Engine | None, stop_at: int | None = None
+) -> tuple[dict[str, torch.Tensor], History]:
+    torch.manual_seed(0)
+    source: Any = TableSource(cells.train, 16, 0, CPU)
+    sizes = (cells.train.n_genes, 2, 2, 3)
+    model = CFMVCModel(*sizes, 4, 2, 16, dropout_vae=0.2)
+    if stop_at is not None:
+        source = StopAt(source, stop_at)
+    objective = VaeObjective(model, 1.0, 0.3, lambda_adv=0.1, lambda_batch=0.1)
+    history = train(
+        "train_vae", objective, source, TableSource(cells.val, 16, 0, CPU), config, CPU, (), how
+    )
+    return model.state_dict(), history
+
+
+def without_clock(history: History) -> list[dict[str, float]]:
+    machine = ("cells_per_second", "step_seconds", "peak_rss_gib")
+    return [{k: v for k, v in row.items() if k not in machine} for row in history.rows]
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 8, 13, 23])
+def test_stopped_at_any_step_it_goes_on_to_the_same_bits(
+    stop_at: int, cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    config = vae_config.model_copy(update={"ema_decay": 0.9})
+    expected, course = trained(cells, config, None)
+    with pytest.raises(Stopped):
+        trained(cells, config, engine(tmp_path), stop_at)
+    found, resumed = trained(cells, config, engine(tmp_path))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert without_clock(resumed) == without_clock(course)
+    assert not list(tmp_path.rglob("*.safetensors"))  # nothing is left of what is finished
+
+
+def test_flow_stopped_between_epochs_goes_on_to_the_same_bits(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig, tmp_path: Path
+) -> None:
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    expected, _ = fit_flow(bundle, cells, flow_config, CPU)
+
+    class Stop(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            if state.epoch == 2:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        fit_flow(bundle, cells, flow_config, CPU, [Stop()], engine(tmp_path))
+    found, _ = fit_flow(bundle, cells, flow_config, CPU, (), engine(tmp_path))
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], value), name
+
+
+def test_sigterm_saves_between_steps_and_ends(
+    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    expected, _ = trained(cells, vae_config, None)
+    slow = Engine(checkpoints=lambda stage: Checkpoints(tmp_path / stage, "same", 3600.0))
+    before = signal.getsignal(signal.SIGTERM)
+
+    class Terminated(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            if state.epoch == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    torch.manual_seed(0)
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16, dropout_vae=0.2)
+    objective = VaeObjective(model, 1.0, 0.3, lambda_adv=0.1, lambda_batch=0.1)
+    sources = [TableSource(table, 16, 0, CPU) for table in (cells.train, cells.val)]
+    with pytest.raises(Preempted, match="stopped by SIGTERM after step 9") as ended:
+        train("train_vae", objective, *sources, vae_config, CPU, [Terminated()], slow)
+    assert ended.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    found, _ = trained(cells, vae_config, slow)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def spoilt(cells: TrainingCells, n_times: int) -> Any:
+    """Return an objective's source of NaN: the first ``n_times`` it meets step 5, it is spoilt."""
+
+    class Spoilt(TableSource):
+        left = n_times
+
+        def epoch(self, epoch: int, first_step: int = 0) -> Any:
+            for number, step in enumerate(super().epoch(epoch, first_step), first_step):
+                if epoch == 1 and number == 2 and Spoilt.left:
+                    Spoilt.left -= 1
+                    yield replace(step, take=lambda part, step=step: nan_in(step.take(part)))
+                else:
+                    yield step
+
+    return Spoilt(cells.train, 16, 0, CPU)
+
+
+def nan_in(cells: Any) -> Any:
+    x = cells.x.clone()
+    x[0, 0] = float("nan")
+    return replace(cells, x=x)
+
+
+def test_rollback_goes_back_with_half_the_rate(cells: TrainingCells, vae_config: VaeConfig) -> None:
+    config = vae_config.model_copy(update={"nan_policy": "rollback", "lr_end": 1.0})
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
+    history = train("s", VaeObjective(model, 1.0), spoilt(cells, 1), None, config, CPU)
+    assert [event.kind for event in history.events] == ["nan", "rollback"]
+    assert history.events[1].action == "back to step 8, learning rate times 0.5"
+    assert history.rows[-1]["lr"] == pytest.approx(config.lr / 2)
+    assert [row["step"] for row in history.rows] == [8, 16, 24]
+
+
+def test_rollback_gives_up_on_what_does_not_go_away(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    config = vae_config.model_copy(update={"nan_policy": "rollback"})
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
+    with pytest.raises(NonFiniteError, match="went back 8 times"):
+        train("s", VaeObjective(model, 1.0), spoilt(cells, 99), None, config, CPU)
+
+
+def test_abort_stops_at_the_first(cells: TrainingCells, vae_config: VaeConfig) -> None:
+    config = vae_config.model_copy(update={"nan_policy": "abort"})
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
+    with pytest.raises(NonFiniteError, match=r"step 10 \(first non-finite: input\)"):
+        train("s", VaeObjective(model, 1.0), spoilt(cells, 1), None, config, CPU)
