@@ -14,7 +14,9 @@ from tests.training.conftest import small_adata
 
 SETTINGS = [
     "--set=vae.n_epochs=30",
-    "--set=flow.n_epochs=20",
+    "--set=flow.n_epochs=60",
+    "--set=flow.cells_per_step=16",
+    "--set=flow.patience=100",
     "--set=vae.hidden_dim=32",
     "--set=compute.n_threads=1",
     "--set=checkpoint.every_seconds=0",
@@ -41,7 +43,13 @@ def finished(process: subprocess.Popen[str], expect: int = 0) -> str:
 
 
 def wait_for_checkpoint(folder: Path, stage: str, process: subprocess.Popen[str]) -> None:
-    while not list((folder / f".killed.unfinished/{stage}").glob("step-*")):
+    """Wait until the process has written one of its own."""
+
+    def there() -> set[str]:
+        return {path.name for path in (folder / f".killed.unfinished/{stage}").glob("step-*")}
+
+    before = there()
+    while not there() - before:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
 
