@@ -33,7 +33,8 @@ def engine_for(run: Stage, values: Mapping[str, Any], *files: Path) -> tuple[Eng
     checkpoint = run.section("checkpoint", CheckpointConfig)
     folder = run.workspace / ".cfmvc" / "checkpoints"
     device = use(compute)
-    return engine_of(compute, checkpoint, folder, fingerprint_of(files, values)), device
+    fingerprint, boxes = fingerprint_of(files, values), run.workspace / ".cfmvc" / "nan"
+    return engine_of(compute, checkpoint, folder, fingerprint, black_boxes=boxes), device
 
 
 def write_course(

@@ -48,7 +48,14 @@ class Unfinished:
 
     def engine(self, compute: ComputeConfig, checkpoint: CheckpointConfig) -> Engine:
         """Return the engine whose checkpoints are here."""
-        return engine_of(compute, checkpoint, self.folder, self.fingerprint, self.is_resumed)
+        return engine_of(
+            compute,
+            checkpoint,
+            self.folder,
+            self.fingerprint,
+            self.is_resumed,
+            self.folder.with_suffix(".nan"),
+        )
 
     def once(self, stage: str, device: torch.device, fit: Callable[[], Trained]) -> Trained:
         """Train a stage, or take it from where it was finished before.

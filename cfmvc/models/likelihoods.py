@@ -75,15 +75,16 @@ def diagnose_nan(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> Na
     diagnosis = NaNDiagnosis(
         {name: _finite_range(values) for name, values in named.items()},
         n_non_finite,
-        _causes(x, mean, theta, n_non_finite),
+        nan_causes(x, mean, theta),
     )
     print(diagnosis)
     return diagnosis
 
 
-def _causes(
-    x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor, n_non_finite: dict[str, int]
-) -> list[str]:
+def nan_causes(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> list[str]:
+    """Return the causes that :func:`diagnose_nan` points at; arguments as there."""
+    named = {"x": x, "mean": mean, "theta": theta}
+    n_non_finite = {name: int((~torch.isfinite(v)).sum()) for name, v in named.items()}
     causes = []
     if n_non_finite["x"]:
         causes.append(f"bad input: {n_non_finite['x']} counts are NaN or infinite")

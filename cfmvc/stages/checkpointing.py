@@ -32,6 +32,7 @@ def engine_of(
     folder: Path,
     fingerprint: str,
     must_resume: bool = False,
+    black_boxes: Path | None = None,
 ) -> Engine:
     """Return the engine for trainings whose checkpoints are in ``folder``, by stage.
 
@@ -45,6 +46,8 @@ def engine_of(
         From :func:`fingerprint_of`: only checkpoints of the same are gone on from.
     must_resume
         Whether checkpoints of something else are an error, and not passed over.
+    black_boxes
+        Folder of NaN black boxes.
     """
     return Engine(
         precision=compute.precision,
@@ -54,6 +57,7 @@ def engine_of(
             folder / stage, fingerprint, checkpoint.every_seconds, checkpoint.n_kept
         ),
         must_resume=must_resume,
+        black_boxes=black_boxes,
     )
 
 

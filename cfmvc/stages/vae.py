@@ -69,7 +69,9 @@ def fit_vae(
         model = build_model(cells, vae, flow).to(device)
         library = cells.train.library
         mean_counts = np.asarray(cells.train.counts.mean(axis=0)).reshape(-1)
-        model.decoder.calibrate(torch.from_numpy(mean_counts).float(), float(np.median(library)))
+        # A cell of NaN, should there be one, is for the guard to veto and name.
+        profile = torch.from_numpy(np.nan_to_num(mean_counts)).float()
+        model.decoder.calibrate(profile, float(np.nanmedian(library)))
         history = train(
             "train_vae",
             VaeObjective(
@@ -94,7 +96,7 @@ def fit_vae(
         model.eval(),
         cells.vocabulary,
         cells.gene_names,
-        float(np.median(library)),
+        float(np.nanmedian(library)),
         {"vae": vae.model_dump()},
     )
     return bundle, history

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from cfmvc.progress.epochs import ProgressBar
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.events import TrainingEvent
+
+BLACK_BOXES = "nan_black_box"  # folder of a run's artifacts
 
 
 class TrackingCallback:
@@ -28,6 +31,8 @@ class TrackingCallback:
         """Record what was vetoed or suspiciously large, at the step where it happened."""
         for event in events:
             self._tracker.log_event(self._prefix + event.kind, event.as_json(), event.step)
+            if event.black_box is not None:
+                self._tracker.log_artifact(Path(event.black_box), BLACK_BOXES)
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Record the epoch's figures at its last optimiser step."""

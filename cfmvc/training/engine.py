@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from cfmvc.training.checkpoint import Checkpoints, NoCheckpoints
@@ -29,7 +30,9 @@ class Engine:
     checkpoints
         From the name of a stage to where its checkpoints are kept.
     must_resume
-        Whether it is an error if there is no checkpoint to go on from.
+        Whether checkpoints that cannot be gone on from are an error.
+    black_boxes
+        Folder in which the first non-finite step of a stage is kept; None: nowhere.
     """
 
     precision: Precision = "float32"
@@ -37,3 +40,4 @@ class Engine:
     recompute: bool = False
     checkpoints: Callable[[str], Checkpoints | NoCheckpoints] = field(default=no_checkpoints)
     must_resume: bool = False
+    black_boxes: Path | None = None

@@ -30,6 +30,8 @@ class TrainingEvent:
         Rows of the training cells in this step.
     module
         The first module whose output was not finite, where the step was replayed to find it.
+    black_box
+        Folder of the NaN black box, of the first non-finite step.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class TrainingEvent:
     grad_norm: float | None = None
     cells: list[int] = field(default_factory=list)
     module: str | None = None
+    black_box: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for one JSON line."""

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from cfmvc.errors import DataError, NonFiniteError
 from cfmvc.shards import current_shard, of_step
+from cfmvc.training.black_box import replayed, write_black_box
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.checkpoint import Checkpoint
 from cfmvc.training.config import LoopConfig
@@ -126,6 +127,7 @@ class _Training:
         self.at, self.sums = _Progress(), EpochSums()
         self.best: torch.Tensor | None = None
         self.last_good: Checkpoint | None = None
+        self.is_recorded = False
 
     def run(self) -> History:
         """Train until the last epoch, or until the validation stops improving."""
@@ -230,7 +232,7 @@ class _Training:
 
     def _look(self) -> bool:
         """Read the guard's flags; True if the training went back to its last good state."""
-        events = self.guard.read()
+        events = [self._examined(event) for event in self.guard.read()]
         self._tell(events)
         self.guard.raise_if_hopeless()
         if not any(event.kind == "nan" for event in events):
@@ -241,6 +243,29 @@ class _Training:
             self._roll_back(events[-1])
             return True
         return False
+
+    def _examined(self, event: TrainingEvent) -> TrainingEvent:
+        """Replay the first non-finite step and keep it, while the weights are those before it.
+
+        They are so on a CPU, where it is looked at at once. On a GPU other steps have followed.
+        """
+        folder, is_last = self.engine.black_boxes, event.step == self.at.step - 1
+        if folder is None or event.kind != "nan" or self.is_recorded or not is_last:
+            return event
+        self.is_recorded = True
+        shard, parts, precision = current_shard(), self.stepper.parts, self.engine.precision
+        after = {name: value.clone() for name, value in self.objective.buffers().items()}
+        self._set_buffers(self.stepper.buffers)
+        findings = replayed(self.objective, parts, self.device, shard, precision)
+        kept = folder / f"{self.state.stage}-step-{event.step}-rank-{shard.rank}"
+        told = {"event": event.as_json(), "shard": shard.__dict__, "precision": precision}
+        write_black_box(kept, self.objective, parts, findings, told)
+        self._set_buffers(after)
+        return replace(event, module=findings.module, black_box=str(kept))
+
+    def _set_buffers(self, values: dict[str, torch.Tensor]) -> None:
+        for name, buffer in self.objective.buffers().items():
+            buffer.copy_(values[name])
 
     def _roll_back(self, cause: TrainingEvent) -> None:
         n_rollbacks, factor = self.at.n_rollbacks + 1, self.at.lr_factor / 2

@@ -67,6 +67,7 @@ class NanGuard:
     first_nan_step: int | None = None
     n_consecutive: int = 0
     last_event: TrainingEvent | None = None
+    is_alarmed: bool = False
     _validation_place: str = "loss"
     _pending: list[_Pending] = field(default_factory=list)
     _probes: list[str] = field(default_factory=list)
@@ -95,14 +96,18 @@ class NanGuard:
         is_last = (step + 1) % self.interval == 0
         largest = self.flat.norms(torch.inf) if is_last else None
         # On a CPU a look costs nothing; on a GPU the norms do, compared to waiting for the device.
-        named = self.flat.norms() if vetoed.is_cuda or vetoed > 0 else None
+        self.is_alarmed = not vetoed.is_cuda and bool(vetoed > 0)
+        named = self.flat.norms() if vetoed.is_cuda or self.is_alarmed else None
         values = torch.cat([vetoed[None], norm[None].float(), probes, parts])
         self._pending.append(_Pending(epoch, step, cells, values, largest, named))
         return Verdict(vetoed, norm)
 
     def is_due(self, n_steps: int) -> bool:
-        """Return whether the flags are to be read after so many steps."""
-        return n_steps % self.interval == 0
+        """Return whether the flags are to be read after so many steps.
+
+        On a CPU a vetoed step is known at once, and looked at before the weights change again.
+        """
+        return self.is_alarmed or n_steps % self.interval == 0
 
     def read(self) -> list[TrainingEvent]:
         """Read the waiting flags from the device, once, and return what happened."""
@@ -117,6 +122,7 @@ class NanGuard:
             elif pending.largest is not None:
                 events += self._large(pending, row)
         self._pending.clear()
+        self.is_alarmed = False
         return events
 
     def note(self, loss: Loss) -> None:

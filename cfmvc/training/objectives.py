@@ -35,6 +35,14 @@ class Loss:
 class Objective(Protocol):
     """A module set to train, and its loss on some cells."""
 
+    model: CFMVCModel
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``kind``, ``settings`` (of the constructor) and ``moment`` (attributes now)."""
+
+    def extras(self) -> dict[str, nn.Module]:
+        """Return the modules with weights that are not the model's, by name."""
+
     def modules(self) -> list[nn.Module]:
         """Return the modules that learn."""
 
@@ -100,6 +108,13 @@ class VaeObjective:
         tech_penalty: float = 1.0,
         lambda_batch: float = 0.0,
     ) -> None:
+        self.settings = {
+            "beta": beta,
+            "kl_warmup": kl_warmup,
+            "lambda_adv": lambda_adv,
+            "tech_penalty": tech_penalty,
+            "lambda_batch": lambda_batch,
+        }
         self.model, self.beta, self.kl_warmup = model, beta, kl_warmup
         self.tech_penalty = tech_penalty
         self.ramp = 1.0
@@ -107,6 +122,14 @@ class VaeObjective:
         sizes, device = model.sizes, model.latent_mean.device
         self.adversary = nn.Linear(sizes["dim_int"], sizes["n_perts"]).to(device)
         self.offsets = BatchOffsets(sizes["n_batch"], sizes["n_ct"], sizes["dim_int"]).to(device)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what builds this objective anew."""
+        return {"kind": "vae", "settings": self.settings, "moment": {"ramp": self.ramp}}
+
+    def extras(self) -> dict[str, nn.Module]:
+        """Return the adversary."""
+        return {"adversary": self.adversary}
 
     def modules(self) -> list[nn.Module]:
         """Return encoder and decoder, and the adversary where it has a weight."""
@@ -176,6 +199,15 @@ class FlowObjective:
     ) -> None:
         self.model, self.lambda_dist, self.lambda_reg = model, lambda_dist, lambda_reg
 
+    def describe(self) -> dict[str, Any]:
+        """Return what builds this objective anew."""
+        settings = {"lambda_dist": self.lambda_dist, "lambda_reg": self.lambda_reg}
+        return {"kind": "flow", "settings": settings, "moment": {}}
+
+    def extras(self) -> dict[str, nn.Module]:
+        """Return nothing."""
+        return {}
+
     def modules(self) -> list[nn.Module]:
         """Return the context encoder and the velocity field."""
         return [self.model.context, self.model.field]
@@ -222,6 +254,16 @@ class JointObjective:
         self.model, self.lambda_flow, self.lambda_dist = model, lambda_flow, lambda_dist
         self.beta, self.tech_penalty = beta, tech_penalty
 
+    def describe(self) -> dict[str, Any]:
+        """Return what builds this objective anew."""
+        names = ("beta", "lambda_flow", "lambda_dist", "tech_penalty")
+        settings = {name: getattr(self, name) for name in names}
+        return {"kind": "joint", "settings": settings, "moment": {}}
+
+    def extras(self) -> dict[str, nn.Module]:
+        """Return nothing."""
+        return {}
+
     def modules(self) -> list[nn.Module]:
         """Return all parts of the model."""
         return [self.model.encoder, self.model.decoder, self.model.context, self.model.field]
@@ -260,6 +302,9 @@ class JointObjective:
             "loss": total,
         }
         return Loss(total, parts, probes)
+
+
+OBJECTIVES: dict[str, Any] = {"vae": VaeObjective, "flow": FlowObjective, "joint": JointObjective}
 
 
 class _Reversed(torch.autograd.Function):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from cfmvc.errors import CfmvcError
 from cfmvc.shards import current_shard, of_step
 from cfmvc.training.averages import AveragedWeights
+from cfmvc.training.black_box import Part
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.flat import FlatParameters
@@ -69,6 +71,7 @@ class Stepper:
         )
         self.averaged = AveragedWeights(flat.values, config.ema_decay)
         self.names: list[str] = []
+        self.parts: list[Part] = []  # of the last step, as the objective saw them
 
     def __call__(self, cells: StepCells, moment: Moment) -> torch.Tensor:
         """Do a step; returns what it adds to the sums of its epoch, the same in all processes."""
@@ -88,7 +91,7 @@ class Stepper:
     def _differentiated(self, cells: StepCells) -> Loss:
         """Return the loss of a step, its gradient in ``flat``; in smaller parts if memory ends."""
         before = RandomState.now(self.device)
-        buffers = {name: value.clone() for name, value in self.objective.buffers().items()}
+        self.buffers = {name: value.clone() for name, value in self.objective.buffers().items()}
         while True:
             try:
                 return self._in_parts(cells)
@@ -107,25 +110,28 @@ class Stepper:
                 torch.cuda.empty_cache()
             before.restore(self.device)
             for name, value in self.objective.buffers().items():
-                value.copy_(buffers[name])
+                value.copy_(self.buffers[name])
 
     def _in_parts(self, cells: StepCells) -> Loss:
         losses, sizes = list[Loss](), list[int]()
+        self.parts = []
         for part in self._parts(cells):
             n_cells = part.stop - part.start
             share = current_shard().share(n_cells)
             mine = slice(part.start + share.start, part.start + share.stop)
             with of_step(n_cells), self._half_precision():
-                loss = self._loss(cells, mine)
-            weight = (mine.stop - mine.start) / len(cells)
+                gathered = cells.take(mine)
+                weight = (mine.stop - mine.start) / len(cells)
+                now = RandomState.now(self.device)
+                self.parts.append(Part(gathered, now, n_cells, weight))
+                loss = self._loss(gathered)
             self.flat.differentiate(loss.total, weight, is_first=not losses)
             losses.append(_detached(loss))
             sizes.append(mine.stop - mine.start)
         current_shard().sum_(self.flat.gradient)
         return losses[0] if len(losses) == 1 else _mean(losses, sizes)
 
-    def _loss(self, cells: StepCells, part: slice) -> Loss:
-        gathered = cells.take(part)
+    def _loss(self, gathered: Any) -> Loss:
         if not self.engine.recompute:
             return self.objective(gathered)
         kept: list[Loss] = []

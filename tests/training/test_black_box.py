@@ -1,0 +1,128 @@
+"""The first non-finite step is kept, and done again to the bit by another process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from cfmvc.errors import CfmvcError
+from cfmvc.stages import TrainingCells, fit_flow, fit_vae
+from cfmvc.training.black_box import REPORT, STATE, replay_black_box
+from cfmvc.training.callbacks import NoCallback, TrainingState
+from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.events import TrainingEvent
+
+CPU = torch.device("cpu")
+
+
+class Events(NoCallback):
+    """Keeps the vetoed updates."""
+
+    def __init__(self) -> None:
+        self.nan: list[TrainingEvent] = []
+
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
+        self.nan += [event for event in events if event.kind == "nan"]
+
+
+@pytest.fixture
+def box(cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path) -> tuple[Path, TrainingEvent]:
+    cells.train.counts.data[40] = np.nan
+    config = vae_config.model_copy(update={"dropout": 0.2, "lambda_adv": 0.1})
+    watch = Events()
+    fit_vae(cells, config, CPU, [watch], engine=Engine(black_boxes=tmp_path))
+    assert len(watch.nan) == config.n_epochs  # once an epoch, and the first one is kept
+    assert [path.name for path in tmp_path.iterdir()] == [Path(str(watch.nan[0].black_box)).name]
+    return Path(str(watch.nan[0].black_box)), watch.nan[0]
+
+
+def replay_nan(*words: str | Path, expect: int = 0) -> str:
+    command = [sys.executable, "-c", "from cfmvc.cli import main; main()", "replay-nan"]
+    done = subprocess.run([*command, *map(str, words)], text=True, capture_output=True, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_another_process_reproduces_the_step(box: tuple[Path, TrainingEvent]) -> None:
+    folder, event = box
+    assert event.module == "EncoderVAE.of_counts"
+    said = replay_nan(folder)
+    assert "first non-finite: input" in said
+    assert "first module with a non-finite output: EncoderVAE.of_counts" in said
+    assert "cause: bad input: 1 counts are NaN or infinite" in said
+    assert ", ".join(map(str, event.cells)) in said
+    assert "reproduced bit for bit" in said
+
+
+def test_other_numbers_are_not_called_the_same(box: tuple[Path, TrainingEvent]) -> None:
+    folder, _ = box
+    tensors = load_file(folder / STATE)
+    tensors["model.decoder.log_theta"][0] += 1e-3
+    (folder / STATE).write_bytes(save(tensors))
+    # The encoder's gradient is NaN in any case; the KL terms and the gradient's bits tell.
+    report, findings = replay_black_box(folder)
+    first = json.loads((folder / REPORT).read_text())
+    assert report == first
+    tensors["part0.x"] = torch.nan_to_num(tensors["part0.x"])
+    (folder / STATE).write_bytes(save(tensors))
+    assert "NOT reproduced" in replay_nan(folder, expect=1)
+    assert findings.module == "EncoderVAE.of_counts"
+
+
+def test_flow_steps_are_kept_with_their_draws(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig, tmp_path: Path
+) -> None:
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    watch = Events()
+
+    class Spoil(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            with torch.no_grad():
+                next(iter(self.weights)).fill_(float("inf"))
+
+        weights: Any = ()
+
+    spoil = Spoil()
+    config = flow_config.model_copy(update={"dropout": 0.2, "max_consecutive_vetoes": 99})
+    model = _spy(spoil)
+    with model:
+        fit_flow(bundle, cells, config, CPU, [spoil, watch], Engine(black_boxes=tmp_path))
+    folder = Path(str(watch.nan[0].black_box))
+    report, findings = replay_black_box(folder)
+    assert report["findings"] == findings.as_json()
+    assert findings.module is not None
+    assert findings.module.startswith(("ContextEncoder", "FlowField"))
+
+
+class _spy:  # noqa: N801
+    """Lets a callback reach the weights of the flow that is being trained."""
+
+    def __init__(self, callback: Any) -> None:
+        self.callback = callback
+
+    def __enter__(self) -> None:
+        import cfmvc.stages.flow as module
+
+        self.module, self.inner = module, module._with_new_flow
+
+        def built(*arguments: Any) -> Any:
+            model = self.inner(*arguments)
+            self.callback.weights = [model.field.basis.weight]
+            return model
+
+        module._with_new_flow = built  # type: ignore[assignment]
+
+    def __exit__(self, *exception: object) -> None:
+        self.module._with_new_flow = self.inner
+
+
+def test_a_folder_that_is_no_black_box_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(CfmvcError, match="not a NaN black box"):
+        replay_black_box(tmp_path)
