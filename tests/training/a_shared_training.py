@@ -1,0 +1,23 @@
+"""One of several processes that train a VAE and a flow together; the first writes what came out."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from cfmvc.shards import process_group
+from cfmvc.stages import fit_flow, fit_vae
+from cfmvc.training.config import FlowConfig, VaeConfig
+from tests.training.conftest import training_cells
+
+if __name__ == "__main__":
+    out, vae, flow = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    torch.set_num_threads(1)
+    with process_group() as shard:
+        cells, device = training_cells(160, 12), torch.device("cpu")
+        bundle, first = fit_vae(cells, VaeConfig(**vae), device)
+        bundle, second = fit_flow(bundle, cells, FlowConfig(**flow), device)
+        if shard.is_first:
+            rows = [history.rows for history in (first, second)]
+            out.write_text(json.dumps({"n_ranks": shard.n_ranks, "rows": rows}))

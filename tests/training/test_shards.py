@@ -1,0 +1,68 @@
+"""Two processes learn what one would have learnt, and each sees the draws of its own cells."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cfmvc.shards import Shard, normal_like, of_step, shared_out, uniform_like
+from cfmvc.training.config import FlowConfig, VaeConfig
+from tests.conftest import PROJECT
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 8])
+def test_shares_are_all_cells_once(n_ranks: int) -> None:
+    shares = [Shard(rank, n_ranks).share(13) for rank in range(n_ranks)]
+    rows = [row for share in shares for row in range(13)[share]]
+    assert rows == list(range(13))
+    sizes = [share.stop - share.start for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("drawn", [normal_like, uniform_like])
+def test_shares_of_a_draw_are_the_draw_of_one_process(drawn: Any) -> None:
+    torch.manual_seed(3)
+    whole = drawn(torch.empty(7, 4))
+    parts = []
+    for rank in range(3):
+        shard = Shard(rank, 3)
+        torch.manual_seed(3)
+        n_mine = len(range(7)[shard.share(7)])
+        with shared_out(shard), of_step(7):
+            parts.append(drawn(torch.empty(n_mine, 4)))
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(
+    vae_config: VaeConfig, flow_config: FlowConfig, tmp_path: Path
+) -> None:
+    changes = {"dropout": 0.2, "ema_decay": 0.9}
+    vae = vae_config.model_copy(update={**changes, "lambda_adv": 0.1}).model_dump_json()
+    flow = flow_config.model_copy(update={**changes, "lambda_dist": 0.0}).model_dump_json()
+    found = {}
+    for n_ranks in (1, 2):
+        out = tmp_path / f"{n_ranks}.json"
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*launcher, f"--nproc-per-node={n_ranks}", "-m"]
+        done = subprocess.run(
+            [*command, "tests.training.a_shared_training", str(out), vae, flow],
+            cwd=PROJECT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[n_ranks] = json.loads(out.read_text())
+        assert found[n_ranks]["n_ranks"] == n_ranks
+    for one, two in zip(found[1]["rows"], found[2]["rows"], strict=True):
+        for row, other in zip(one, two, strict=True):
+            for name, value in row.items():
+                if name.startswith(("train_", "val_", "grad_norm")):
+                    assert other[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
