@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cfmvc.config import Section, parse_section, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.shards import Shard, process_group
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
+from cfmvc.tracking.tracker import NullTracker, Tracker
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -30,8 +32,9 @@ class Stage:
 
     name: str
     workspace: Path
-    tracker: SpoolTracker
+    tracker: Tracker
     _params: dict[str, Any]
+    shard: Shard = field(default_factory=Shard)
 
     def section(self, name: str, section: type[SectionT]) -> SectionT:
         """Read a section of ``params.yaml``; its values are logged before anything is computed."""
@@ -43,6 +46,7 @@ class Stage:
 
     def link(self) -> None:
         """Write which run this is, so that an output restored by DVC still leads to it."""
+        assert isinstance(self.tracker, SpoolTracker)
         self.tracker.write_link(self.workspace / "results" / "runs" / f"{self.name}.json")
 
 
@@ -55,10 +59,14 @@ def stage(name: str) -> Iterator[Stage]:
         if "tracking" not in params:
             raise ConfigError("params.yaml: no section 'tracking'")
         tracking = parse_section(TrackingConfig, params["tracking"], "tracking")
-        with stage_run(name, workspace, tracking) as tracker:
-            opened = Stage(name, workspace, tracker, params)
-            yield opened
-            opened.link()
+        with process_group() as shard:
+            if not shard.is_first:  # it computes its share; the first one writes and logs
+                yield Stage(name, workspace, NullTracker(), params, shard)
+                return
+            with stage_run(name, workspace, tracking) as tracker:
+                opened = Stage(name, workspace, tracker, params, shard)
+                yield opened
+                opened.link()
     except CfmvcError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

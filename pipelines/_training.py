@@ -13,8 +13,8 @@ from cfmvc.models import Bundle
 from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.vae import TrainingCells
-from cfmvc.tracking import SpoolTracker
 from cfmvc.tracking.course import log_course
+from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 from pipelines._stage import Stage
@@ -38,7 +38,7 @@ def engine_for(run: Stage, values: Mapping[str, Any], *files: Path) -> tuple[Eng
 
 
 def write_course(
-    tracker: SpoolTracker, name: str, history: History, bundle: Bundle, cells: TrainingCells
+    tracker: Tracker, name: str, history: History, bundle: Bundle, cells: TrainingCells
 ) -> None:
     """Write curves and final figures as stage outputs, and pictures to MLflow."""
     rows = [

@@ -25,6 +25,8 @@ def main() -> None:
                     bundle, cells, joint, flow.lambda_dist, device, watching, engine
                 )
             history = history.followed_by(after)
+        if not run.shard.is_first:
+            return
         save_bundle(bundle, FLOW)
         write_course(run.tracker, "flow", history, bundle, cells)
 

@@ -17,6 +17,8 @@ def main() -> None:
         cells = load_training_cells(PREPARED)
         with watchers(run.tracker) as watching:
             bundle, history = fit_vae(cells, config, device, watching, engine=engine)
+        if not run.shard.is_first:
+            return
         save_bundle(bundle, VAE)
         write_course(run.tracker, "vae", history, bundle, cells)
 

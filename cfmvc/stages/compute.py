@@ -44,7 +44,8 @@ def use(config: ComputeConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("compute.device: 'cuda' is not available here; use 'auto' or 'cpu'")
     is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if is_cuda else "cpu")
+    # The current one: of several processes each has a GPU of its own.
+    return torch.device("cuda", torch.cuda.current_device()) if is_cuda else torch.device("cpu")
 
 
 @contextmanager

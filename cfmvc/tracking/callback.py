@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cfmvc.progress.epochs import ProgressBar
+from cfmvc.shards import current_shard
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.events import TrainingEvent
@@ -45,5 +46,8 @@ class TrackingCallback:
 @contextmanager
 def watchers(tracker: Tracker, prefix: str = "") -> Iterator[list[Callback]]:
     """Yield who watches a training: a progress bar, and last what forwards to the tracker."""
+    if not current_shard().is_first:
+        yield []
+        return
     with ProgressBar() as bar:
         yield [bar, TrackingCallback(tracker, prefix)]

@@ -56,7 +56,7 @@ def killed(folder: Path) -> None:
             assert is_whole(found)
         step = -1 if found is None else found.step
         assert step >= last
-        assert len(list(folder.glob("step-*"))) <= 3  # killed before an old one was removed
+        assert len(list(folder.glob("step-*"))) <= 6  # some were killed before an old one went
         assert len(list(folder.glob(".*"))) <= 1
         last = step
     print(n_torn, last)
