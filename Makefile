@@ -1,11 +1,14 @@
-# Two commands: `make demo` and `make test`. Both make their own environment in .venv first.
+# `make demo`, `make test` and `make bench` make their own environment in .venv first.
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint format env clean
+ROWS ?=
+ROUNDS ?= 5
+
+.PHONY: demo test bench lint format env clean
 
 env: $(VENV)/.ready
 
@@ -22,6 +25,14 @@ demo: env
 
 test: env
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# ROWS=stage1,stage2 selects; the rows are listed in benchmarks/engine/table.py.
+bench: $(VENV)/.bench
+	python -m benchmarks.engine --rounds $(ROUNDS) $(if $(ROWS),--rows $(ROWS))
+
+$(VENV)/.bench: $(VENV)/.ready
+	python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	touch $@
 
 lint: env
 	ruff check .

@@ -1,0 +1,9 @@
+"""The benchmarks by name; a further one is a file beside this one and a line here."""
+
+# Each module has `run(setting) -> list[Row]`; modules are loaded when they are asked for.
+BENCHMARKS = {
+    "stage1": "benchmarks.engine.stage1",
+    "stage2": "benchmarks.engine.stage2",
+    "inference": "benchmarks.engine.inference",
+    "start": "benchmarks.engine.start",
+}
