@@ -2,17 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from cfmvc.cli.replaying import replay
+from cfmvc.errors import TrackingError
+from cfmvc.stages import fit_vae
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.callback import TrackingCallback
 from cfmvc.tracking.store import Store
 from cfmvc.training.callbacks import TrainingState
+from cfmvc.training.config import VaeConfig
+from cfmvc.training.engine import Engine
 from cfmvc.training.events import TrainingEvent
 from tests.tracking.conftest import CONFIG, artifact_text, runs_of, steps_of
+from tests.training.conftest import LOOP, training_cells
 
 
 def test_epochs_and_events_arrive_at_their_steps(workspace: Path, store: Store) -> None:
     event = TrainingEvent(
-        "nan", "vae", 0, 4, "encoder", ["w"], {"loss": None}, None, [1, 2], "vetoed"
+        "nan", "vae", 0, 4, "encoder", "vetoed", ["w"], {"loss": None}, None, [1, 2]
     )
     with stage_run("vae", workspace, CONFIG) as tracker:
         callback = TrackingCallback(tracker, "vae_")
@@ -27,3 +37,22 @@ def test_epochs_and_events_arrive_at_their_steps(workspace: Path, store: Store) 
     assert steps_of(store, run, "vae_epoch") == [(10, 1.0), (20, 2.0)]
     assert steps_of(store, run, "vae_nan_events") == [(4, 1.0)]
     assert '"place": "encoder"' in artifact_text(store, run, "events/vae_nan.jsonl")
+
+
+def test_the_first_non_finite_step_is_replayed_from_its_run(workspace: Path, store: Store) -> None:
+    cells = training_cells(80, 12)
+    cells.train.counts.data[3] = np.nan
+    sizes = {"dim_int": 4, "dim_tech": 2, "hidden_dim": 16, "dropout": 0.1}
+    weights = {"beta": 1.0, "tech_penalty": 1.0, "kl_warmup": 0.3}
+    config = VaeConfig(**LOOP, **sizes, **weights, lambda_batch=0.1, lambda_adv=0.0)
+    engine = Engine(black_boxes=workspace / "boxes")
+    with stage_run("vae", workspace, CONFIG) as tracker:
+        fit_vae(cells, config, torch.device("cpu"), [TrackingCallback(tracker)], engine=engine)
+    with stage_run("healthy", workspace, CONFIG):
+        pass
+    runs = runs_of(store)
+    result = replay(runs["vae"].info.run_id, workspace)
+    assert result["is_reproduced"]
+    assert result["module"] == "EncoderVAE.of_counts"
+    with pytest.raises(TrackingError, match="no NaN black box"):
+        replay(runs["healthy"].info.run_id, workspace)
