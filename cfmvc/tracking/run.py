@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, Preempted
 from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
 from cfmvc.tracking.environment import environment, requirements
 from cfmvc.tracking.lineage import lineage_tags
@@ -98,7 +98,7 @@ def _header(
 
 
 def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
-    if isinstance(error, KeyboardInterrupt | Terminated):
+    if isinstance(error, KeyboardInterrupt | Terminated | Preempted):
         return "KILLED", {"cfmvc.error": str(error) or "interrupted"}
     if isinstance(error, SystemExit) and error.code in (None, 0):
         return "FINISHED", {}

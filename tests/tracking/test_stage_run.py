@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from cfmvc.errors import Preempted
 from cfmvc.tracking import find_run, read_link, stage_run
 from cfmvc.tracking.leftovers import sync
 from cfmvc.tracking.spool import spools
@@ -163,3 +164,14 @@ def sync_until_sent(workspace: Path, store: Store) -> None:
     """The stage's thread may still be at it: either of the two sends, and only one."""
     while spools(workspace):
         sync(workspace, store.uri)
+
+
+def test_a_training_that_sigterm_has_stopped_was_killed_and_did_not_fail(
+    workspace: Path, store: Store
+) -> None:
+    stopped = "vae: stopped by SIGTERM after step 9"
+    with pytest.raises(Preempted), stage_run("vae", workspace, CONFIG):
+        raise Preempted(stopped)
+    run = runs_of(store)["vae"]
+    assert run.info.status == "KILLED"
+    assert run.data.tags["cfmvc.error"] == stopped
