@@ -70,7 +70,7 @@ def fit_file(
     control: str | None,
     params_file: Path | None,
     track: bool,
-    resume: bool,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Validate a file, train all stages on it, write the bundle, and return what was made."""
     file = params_file or default_params_file()
