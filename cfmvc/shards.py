@@ -6,7 +6,7 @@ processes see the noise that one would have seen, and one state of the generator
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -106,25 +106,21 @@ def process_group() -> Iterator[Shard]:
 
 def normal_like(values: torch.Tensor) -> torch.Tensor:
     """Draw from N(0, 1), one row a cell: the shape and place of ``values``."""
-    if _current.shard.n_ranks == 1:
-        return torch.randn_like(values)
-    rows, n_cells = _rows(len(values))
-    drawn = torch.randn(n_cells, *values.shape[1:], dtype=values.dtype, device=values.device)
-    return drawn[rows]
+    return _own_rows(torch.randn, values)
 
 
 def uniform_like(values: torch.Tensor) -> torch.Tensor:
     """Draw from U[0, 1), one row a cell: the shape and place of ``values``."""
-    if _current.shard.n_ranks == 1:
-        return torch.rand_like(values)
-    rows, n_cells = _rows(len(values))
-    drawn = torch.rand(n_cells, *values.shape[1:], dtype=values.dtype, device=values.device)
+    return _own_rows(torch.rand, values)
+
+
+def _own_rows(draw: Callable[..., torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+    """Draw for all cells of the step, and return the rows of this share."""
+    shard, n_cells, rows = _current.shard, len(values), slice(None)
+    if shard.n_ranks > 1:
+        assert _current.n_cells is not None, "cells shared out outside of a step"
+        n_cells = _current.n_cells
+        rows = shard.share(n_cells)
+        assert rows.stop - rows.start == len(values), "draws have one row a cell of this share"
+    drawn = draw(n_cells, *values.shape[1:], dtype=values.dtype, device=values.device)
     return drawn[rows]
-
-
-def _rows(n_mine: int) -> tuple[slice, int]:
-    n_cells = _current.n_cells
-    assert n_cells is not None, "cells shared out outside of a step"
-    rows = _current.shard.share(n_cells)
-    assert rows.stop - rows.start == n_mine, "draws must have one row a cell of this share"
-    return rows, n_cells
