@@ -27,12 +27,8 @@ test: env
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # ROWS=stage1,stage2 selects; the rows are listed in benchmarks/engine/table.py.
-bench: $(VENV)/.bench
+bench: env
 	python -m benchmarks.engine --rounds $(ROUNDS) $(if $(ROWS),--rows $(ROWS))
-
-$(VENV)/.bench: $(VENV)/.ready
-	python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
-	touch $@
 
 lint: env
 	ruff check .

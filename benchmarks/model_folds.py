@@ -44,7 +44,8 @@ def with_validation(fold: ad.AnnData, split: SplitConfig) -> ad.AnnData:
 def score(fold: ad.AnnData, params: dict[str, Any], seed: int) -> pd.DataFrame:
     """Train on a fold, predict its held-out conditions, and return the averages by method."""
     seeded = override(params, [f"{name}.seed={seed}" for name in ("vae", "flow", "generate")])
-    device = use(parse_section(ComputeConfig, seeded["compute"], "compute"))
+    compute = parse_section(ComputeConfig, seeded["compute"], "compute")
+    device = use(compute.device, compute.n_threads)
     generate = parse_section(GenerateConfig, seeded["generate"], "generate")
     cells = training_cells(fold)
     bundle, _ = fit_vae(cells, parse_section(VaeConfig, seeded["vae"], "vae"), device)

@@ -33,8 +33,18 @@ class Shard:
         return self.rank == 0
 
     def share(self, n_cells: int) -> slice:
-        """Return this process's rows of a step of ``n_cells``; shares differ by one at most."""
+        """Return this process's rows of ``n_cells``; shares differ by one at most.
+
+        Of fewer cells than processes each takes all: an empty share has no loss.
+        """
+        if n_cells < self.n_ranks:
+            return slice(0, n_cells)
         return slice(n_cells * self.rank // self.n_ranks, n_cells * (self.rank + 1) // self.n_ranks)
+
+    def size(self, n_cells: int) -> float:
+        """Return for how many of ``n_cells`` this process's share counts; they add up to all."""
+        share = self.share(n_cells)
+        return (share.stop - share.start) / (self.n_ranks if n_cells < self.n_ranks else 1)
 
     def sum_(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""
@@ -51,11 +61,10 @@ class Shard:
 @dataclass
 class _Step:
     shard: Shard
-    n_cells: int | None = None
+    n_cells: int | None = None  # of all shares of the present step
 
 
-_ALONE = Shard()
-_current = _Step(_ALONE)
+_current = _Step(Shard())
 
 
 def current_shard() -> Shard:
@@ -91,7 +100,7 @@ def process_group() -> Iterator[Shard]:
     On GPUs each process takes the device of its local rank.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield _ALONE
+        yield current_shard()
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -102,6 +111,14 @@ def process_group() -> Iterator[Shard]:
             yield shard
     finally:
         dist.destroy_process_group()
+
+
+def sum_over_cells(values: torch.Tensor) -> torch.Tensor:
+    """Sum over all processes, in place, what each has summed over its share of the step's cells."""
+    shard, n_cells = _current.shard, _current.n_cells
+    if n_cells is not None and n_cells < shard.n_ranks:
+        values /= shard.n_ranks
+    return shard.sum_(values)
 
 
 def normal_like(values: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,9 @@ def engine_for(run: Stage, values: Mapping[str, Any], *files: Path) -> tuple[Eng
     compute = run.section("compute", ComputeConfig)
     checkpoint = run.section("checkpoint", CheckpointConfig)
     folder = run.workspace / ".cfmvc" / "checkpoints"
-    device = use(compute)
-    fingerprint, boxes = fingerprint_of(files, values), run.workspace / ".cfmvc" / "nan"
+    device = use(compute.device, compute.n_threads)
+    fingerprint = fingerprint_of(files, {**values, "compute": compute.model_dump()})
+    boxes = run.workspace / ".cfmvc" / "nan"
     return engine_of(compute, checkpoint, folder, fingerprint, black_boxes=boxes), device
 
 

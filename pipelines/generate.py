@@ -14,7 +14,8 @@ from pipelines._stage import stage
 
 def main() -> None:
     with stage("generate") as run:
-        device = use(run.section("compute", ComputeConfig))
+        compute = run.section("compute", ComputeConfig)
+        device = use(compute.device, compute.n_threads)
         config = run.section("generate", GenerateConfig)
         cells = load_prepared(PREPARED)
         control = str(cells.uns["cfmvc"]["control"])

@@ -14,7 +14,7 @@ def main() -> None:
     with stage("train_flow") as run:
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
         values = {"flow": flow.model_dump(), "joint": joint.model_dump()}
-        engine, device = engine_for(run, values, PREPARED, *sorted(VAE.iterdir()))
+        engine, device = engine_for(run, values, PREPARED, *sorted(VAE.glob("*")))
         cells = load_training_cells(PREPARED)
         with watchers(run.tracker) as watching:
             trained = load_bundle(VAE, device)

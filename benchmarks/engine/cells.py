@@ -31,6 +31,29 @@ def section(name: str, kind: type[SectionT], **changed: Any) -> SectionT:
     return parse_section(kind, params[name], name)
 
 
+def training_section(name: str, kind: type[SectionT], n_epochs: int, **changed: Any) -> SectionT:
+    """Return a stage's section with 64 cells a step, and no validation before the end."""
+    return section(
+        name,
+        kind,
+        n_epochs=n_epochs,
+        cells_per_step=CELLS_PER_STEP,
+        validate_every=n_epochs,
+        patience=n_epochs,
+        **changed,
+    )
+
+
+def vae_config(n_epochs: int) -> VaeConfig:
+    """Return the section of stage 1."""
+    return training_section("vae", VaeConfig, n_epochs)
+
+
+def flow_config(n_epochs: int, **changed: Any) -> FlowConfig:
+    """Return the section of stage 2."""
+    return training_section("flow", FlowConfig, n_epochs, **changed)
+
+
 @dataclass(frozen=True)
 class BenchCells:
     """The same cells in the forms that both sides take."""

@@ -11,13 +11,11 @@ import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
-from benchmarks.engine.cells import CPU, BenchCells, bench_cells
+from benchmarks.engine.cells import CPU, BenchCells, bench_cells, flow_config, vae_config
 from benchmarks.engine.profiling import profile_of
 from benchmarks.engine.rounds import Contest, ratios, spread, threads
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
-from benchmarks.engine.stage1 import vae_config
-from benchmarks.engine.stage2 import flow_config
 from benchmarks.reference.generate import reference_means
 from cfmvc.models import Bundle, nb_sample
 from cfmvc.stages import fit_flow, fit_vae, predict_cells

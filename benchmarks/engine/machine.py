@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-_SHOWN = ("cfmvc", "torch", "numpy", "scipy", "anndata", "pandas", "mlflow", "scvi-tools")
+_SHOWN = ("cfmvc", "torch", "numpy", "scipy", "anndata", "pandas", "mlflow")
 _HERE = Path(__file__).resolve().parent
 
 

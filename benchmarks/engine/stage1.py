@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -15,6 +14,7 @@ from benchmarks.engine.cells import (
     bench_cells,
     new_model,
     section,
+    vae_config,
 )
 from benchmarks.engine.profiling import profile_of
 from benchmarks.engine.rounds import Contest, ratios, spread, threads
@@ -26,24 +26,11 @@ from benchmarks.reference.vae import train_reference_vae
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
 from cfmvc.models import CFMVCModel
 from cfmvc.stages import fit_vae
-from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.config import FlowConfig
 
 BAR = Bar(1.8, "at_least")
 _TIMED_EPOCHS = 1
 _SCORED_EPOCHS = 6
-
-
-def vae_config(n_epochs: int, **changed: Any) -> VaeConfig:
-    """Return the shipped section with 64 cells a step, and no validation before the end."""
-    return section(
-        "vae",
-        VaeConfig,
-        n_epochs=n_epochs,
-        cells_per_step=CELLS_PER_STEP,
-        validate_every=n_epochs,
-        patience=n_epochs,
-        **changed,
-    )
 
 
 @dataclass

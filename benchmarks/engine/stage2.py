@@ -12,14 +12,14 @@ from benchmarks.engine.cells import (
     SHORT_CELLS,
     BenchCells,
     bench_cells,
+    flow_config,
     new_model,
-    section,
+    vae_config,
 )
 from benchmarks.engine.profiling import profile_of
 from benchmarks.engine.rounds import Contest, ratios, spread, threads
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
-from benchmarks.engine.stage1 import vae_config
 from benchmarks.reference.flow import flow_loss, train_reference_flow
 from benchmarks.reference.steps import Course
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
@@ -31,19 +31,6 @@ BAR = Bar(5.0, "at_least")
 _TIMED_EPOCHS = 2
 _SCORED_EPOCHS = 6
 _SCORING_ROUNDS = 10
-
-
-def flow_config(n_epochs: int, **changed: Any) -> FlowConfig:
-    """Return the shipped section with 64 cells a step, and no validation before the end."""
-    return section(
-        "flow",
-        FlowConfig,
-        n_epochs=n_epochs,
-        cells_per_step=CELLS_PER_STEP,
-        validate_every=n_epochs,
-        patience=n_epochs,
-        **changed,
-    )
 
 
 @dataclass

@@ -30,7 +30,9 @@ def fit_command(
     track: Annotated[
         bool, typer.Option("--track", help="Log to MLflow (MLFLOW_TRACKING_URI, or ./mlflow.db).")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a model, or an unfinished one.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model on all cells of a file.
@@ -39,9 +41,11 @@ def fit_command(
 
     Example: cfmvc fit train.h5ad --out model --set flow.lr=5e-4
     """
-    from cfmvc.cli.targets import check_target_model
+    from cfmvc.cli.targets import check_target_model, check_unfinished
 
     check_target_model(out, force)
+    if not resume:
+        check_unfinished(out, force)
     with uncollected():  # torch comes along
         from cfmvc.cli.fitting import fit_file
 

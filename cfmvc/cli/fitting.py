@@ -48,7 +48,7 @@ class _Settings:
         """Hash the data and every section that the weights depend on."""
         values = {
             name: getattr(self, name).model_dump()
-            for name in ("data", "split", "vae", "flow", "joint")
+            for name in ("data", "split", "compute", "vae", "flow", "joint")
         }
         return fingerprint_of([train], values)
 
@@ -84,7 +84,7 @@ def fit_file(
         joint=_section(JointConfig, params, "joint"),
         checkpoint=_section(CheckpointConfig, params, "checkpoint"),
     )
-    device = use(chosen.compute)
+    device = use(chosen.compute.device, chosen.compute.n_threads)
     adata = load_cells(train, chosen.data)
     adata.obs["split"] = pd.Categorical(
         ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]

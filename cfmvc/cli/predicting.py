@@ -15,7 +15,7 @@ from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
 from cfmvc.progress.cells import CellProgress
-from cfmvc.stages.compute import ComputeConfig, Device, use
+from cfmvc.stages.compute import Device, use
 from cfmvc.stages.predict import predict_cells
 
 
@@ -34,7 +34,7 @@ def predict_file(
     """Read model, conditions and controls; write the virtual cells; return what was made."""
     if device not in get_args(Device):
         raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
-    where = use(ComputeConfig(device=device, n_threads=0))  # type: ignore[arg-type]
+    where = use(device, n_threads=0)  # type: ignore[arg-type]
     bundle = load_bundle(bundle_folder(model), where)
     asked = _read_conditions(conditions)
     given = None if controls is None else _read_controls(controls, bundle, mapping, control)

@@ -23,7 +23,7 @@ def replay_command(
 
     Exits with 1 where this machine's numbers differ from those that were recorded.
 
-    Example: cfmvc replay-nan .cfmvc/nan/train_vae-step-412-rank-0
+    Example: cfmvc replay-nan .cfmvc/nan/train_vae-step-412
     """
     with uncollected():  # torch comes along
         from cfmvc.cli.replaying import replay

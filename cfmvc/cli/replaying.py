@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from cfmvc.config import parse_section, read_yaml
 from cfmvc.errors import ConfigError
 from cfmvc.training.black_box import Findings, replay_black_box
 
@@ -29,20 +28,11 @@ def replay(what: str, project: Path) -> dict[str, Any]:
 def _folder(what: str, project: Path) -> Path:
     if Path(what).exists():
         return Path(what)
-    params = project / "params.yaml"
     if "/" in what:
         raise ConfigError(f"{what}: no such folder")
     from cfmvc.tracking.black_boxes import fetch_black_box
-    from cfmvc.tracking.config import URI_VARIABLE, TrackingConfig, absolute_uri, tracking_uri
 
-    if params.is_file():
-        section = read_yaml(params).get("tracking", {})
-        uri = tracking_uri(parse_section(TrackingConfig, section, "tracking"), project)
-    else:
-        import os
-
-        uri = absolute_uri(os.environ.get(URI_VARIABLE), project)
-    return fetch_black_box(what, uri, project)
+    return fetch_black_box(what, project)
 
 
 def _told(report: dict[str, Any], findings: Findings, is_reproduced: bool) -> str:

@@ -37,6 +37,21 @@ def check_target_model(out: Path, is_forced: bool) -> None:
     _check_writable(out, "--out")
 
 
+def unfinished_folder(out: Path) -> Path:
+    """Return the folder in which a fit keeps what it needs to go on, beside its target."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def check_unfinished(out: Path, is_forced: bool) -> None:
+    """Refuse to throw away what a killed fit has left, unless that is asked for."""
+    folder = unfinished_folder(out)
+    if not is_forced and any(path.is_file() for path in folder.rglob("*")):
+        raise ConfigError(
+            f"--out {out}: {folder} holds an unfinished fit; go on with it (--resume), or start "
+            "anew and lose it (--force)"
+        )
+
+
 def _check_writable(out: Path, option: str) -> None:
     # The modes are asked as they stand: to root every file is writable, also a protected one.
     if out.is_file() and not out.stat().st_mode & 0o222:

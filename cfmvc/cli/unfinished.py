@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cfmvc.cli.targets import unfinished_folder
 from cfmvc.errors import CheckpointError
 from cfmvc.files import atomic_path
 from cfmvc.models import Bundle, load_bundle, save_bundle
@@ -41,7 +42,7 @@ class Unfinished:
     @classmethod
     def beside(cls, out: Path, fingerprint: str, is_resumed: bool) -> "Unfinished":
         """Return what was left of a fit to ``out``, if that is asked for."""
-        left = cls(out.with_name(f".{out.name}.unfinished"), fingerprint, is_resumed)
+        left = cls(unfinished_folder(out), fingerprint, is_resumed)
         if not is_resumed:
             left.remove()
         return left

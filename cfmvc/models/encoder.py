@@ -96,7 +96,10 @@ class EncoderVAE(nn.Module):
         covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
         logged = torch.log1p(x.to(covariates[0].dtype).clamp_min(0.0))
         h = self.hidden(self.of_counts(logged) + self.of_covariates(torch.cat(covariates, dim=1)))
-        int_mean, int_logvar, tech_mean, tech_logvar = self.moments(h).split(self.dims, dim=1)
+        moments = self.moments(h)
+        # Under autocast a product has half the width; the divergences are no place for that.
+        moments = moments.to(torch.promote_types(moments.dtype, torch.float32))
+        int_mean, int_logvar, tech_mean, tech_logvar = moments.split(self.dims, dim=1)
         int_mean = self.centring(int_mean, batch_idx, ct_idx)
         return Posterior(int_mean, _clamped(int_logvar), tech_mean, _clamped(tech_logvar))
 

@@ -71,10 +71,9 @@ def diagnose_nan(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> Na
         As in :func:`nb_log_likelihood`.
     """
     named = {"x": x, "mean": mean, "theta": theta}
-    n_non_finite = {name: int((~torch.isfinite(v)).sum()) for name, v in named.items()}
     diagnosis = NaNDiagnosis(
         {name: _finite_range(values) for name, values in named.items()},
-        n_non_finite,
+        {name: _n_non_finite(values) for name, values in named.items()},
         nan_causes(x, mean, theta),
     )
     print(diagnosis)
@@ -83,19 +82,17 @@ def diagnose_nan(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> Na
 
 def nan_causes(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) -> list[str]:
     """Return the causes that :func:`diagnose_nan` points at; arguments as there."""
-    named = {"x": x, "mean": mean, "theta": theta}
-    n_non_finite = {name: int((~torch.isfinite(v)).sum()) for name, v in named.items()}
     causes = []
-    if n_non_finite["x"]:
-        causes.append(f"bad input: {n_non_finite['x']} counts are NaN or infinite")
+    if n_bad := _n_non_finite(x):
+        causes.append(f"bad input: {n_bad} counts are NaN or infinite")
     if (x < 0).any():
         causes.append(f"bad input: {int((x < 0).sum())} counts are negative")
     if (mean <= 0).any():
         causes.append(f"log(0): {int((mean <= 0).sum())} means are zero or negative")
-    if n_non_finite["mean"]:
-        causes.append(f"overflow of exp: {n_non_finite['mean']} means are NaN or infinite")
-    if n_non_finite["theta"]:
-        causes.append(f"overflow of exp: {n_non_finite['theta']} thetas are NaN or infinite")
+    if n_bad := _n_non_finite(mean):
+        causes.append(f"overflow of exp: {n_bad} means are NaN or infinite")
+    if n_bad := _n_non_finite(theta):
+        causes.append(f"overflow of exp: {n_bad} thetas are NaN or infinite")
     if (theta <= 0).any():
         causes.append(f"division by zero: {int((theta <= 0).sum())} thetas are zero or negative")
     return causes
@@ -120,6 +117,10 @@ def _counted(
     rising = torch.lgamma(counts + size) - log_gamma_size - torch.lgamma(counts + 1.0)
     scaled = counts * torch.log1p(size / floored) + size * torch.log1p(floored / size)
     return rising - scaled
+
+
+def _n_non_finite(values: torch.Tensor) -> int:
+    return int((~torch.isfinite(values)).sum())
 
 
 def _finite_range(values: torch.Tensor) -> tuple[float, float]:

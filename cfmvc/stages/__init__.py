@@ -16,15 +16,7 @@ _OWNERS = {
     "predict_cells": "cfmvc.stages.predict",
 }
 
-__all__ = [
-    "GenerateConfig",
-    "Prediction",
-    "TrainingCells",
-    "fit_flow",
-    "fit_joint",
-    "fit_vae",
-    "predict_cells",
-]
+__all__ = list(_OWNERS)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,6 @@ from cfmvc.stages.compute import ComputeConfig
 from cfmvc.training.checkpoint import Checkpoints
 from cfmvc.training.engine import Engine
 
-_TRAINING_CODE = ("data", "flow", "models", "training", "stages")
-
 
 class CheckpointConfig(Section):
     """How often a training saves what it needs to go on; shapes no result."""
@@ -72,8 +70,7 @@ def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
         Its parameters, as JSON has them.
     """
     code = hashlib.sha256()
-    package = Path(cfmvc.__file__).parent
-    for path in sorted(path for room in _TRAINING_CODE for path in (package / room).rglob("*.py")):
+    for path in sorted(Path(cfmvc.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     parts = {
         "files": [md5_of_file(path) for path in files],

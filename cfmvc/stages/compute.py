@@ -20,18 +20,12 @@ class ComputeConfig(Section):
 
     device: Device
     n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of matrix products in training"
-    )
-    n_parts: int = Field(
-        default=1, ge=1, description="parts in which the cells of a step are computed"
-    )
-    recompute: bool = Field(
-        default=False, description="recompute activations for the gradient, to save memory"
-    )
+    precision: Literal["float32", "bfloat16"] = Field(description="of matrix products in training")
+    n_parts: int = Field(ge=1, description="parts in which the cells of a step are computed")
+    recompute: bool = Field(description="recompute activations for the gradient, to save memory")
 
 
-def use(config: ComputeConfig) -> torch.device:
+def use(device: Device, n_threads: int) -> torch.device:
     """Set the number of threads and return the device.
 
     Raises
@@ -39,11 +33,11 @@ def use(config: ComputeConfig) -> torch.device:
     ConfigError
         If CUDA is asked for and not there.
     """
-    if config.n_threads:
-        torch.set_num_threads(config.n_threads)
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if n_threads:
+        torch.set_num_threads(n_threads)
+    if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("compute.device: 'cuda' is not available here; use 'auto' or 'cpu'")
-    is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    is_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     # The current one: of several processes each has a GPU of its own.
     return torch.device("cuda", torch.cuda.current_device()) if is_cuda else torch.device("cpu")
 

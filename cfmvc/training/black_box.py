@@ -23,8 +23,16 @@ from cfmvc.errors import CfmvcError
 from cfmvc.files import atomic_path, read_json
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.likelihoods import nan_causes
-from cfmvc.shards import Shard, of_step, shared_out
-from cfmvc.training.objectives import OBJECTIVES, LatentCells, Objective
+from cfmvc.training.checkpoint_file import under
+from cfmvc.training.engine import Precision, autocast
+from cfmvc.training.objectives import (
+    OBJECTIVES,
+    LatentCells,
+    Objective,
+    copied_buffers,
+    learning_parameters,
+    set_buffers,
+)
 from cfmvc.training.randomness import RandomState
 
 FORMAT = 1
@@ -42,15 +50,12 @@ class Part:
         The cells.
     random
         States of the generators just before the objective drew from them.
-    n_cells
-        Cells of the part in all processes.
     weight
-        Share of this process's cells in the step.
+        Its share of the step's cells.
     """
 
     cells: Any
     random: RandomState
-    n_cells: int
     weight: float
 
 
@@ -85,7 +90,7 @@ class Findings:
 
 
 def replayed(
-    objective: Objective, parts: list[Part], device: torch.device, shard: Shard, precision: str
+    objective: Objective, parts: list[Part], device: torch.device, precision: Precision
 ) -> Findings:
     """Do a step again, with an eye on every module; weights and generators stay as they are.
 
@@ -95,30 +100,23 @@ def replayed(
         With the weights from before the step; left in training mode.
     parts
         Cells and random states of the step.
-    device, shard, precision
+    device, precision
         As the step was computed.
     """
-    named = {
-        f"{type(module).__name__}.{name}": parameter
-        for module in objective.modules()
-        for name, parameter in module.named_parameters()
-    }
-    before = RandomState.now(device)
-    buffers = {name: value.clone() for name, value in objective.buffers().items()}
+    named = learning_parameters(objective)
+    before, buffers = RandomState.now(device), copied_buffers(objective)
     gradients = {name: torch.zeros_like(value) for name, value in named.items()}
     losses, first, causes = [], list[str](), list[str]()
     for part in parts:
         part.random.restore(device)
-        half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        with shared_out(shard), of_step(part.n_cells), half, _watched(objective, first):
+        with autocast(device, precision), _watched(objective, first):
             loss = objective(part.cells)
         found = torch.autograd.grad(loss.total, list(named.values()), allow_unused=True)
         for total, gradient in zip(gradients.values(), found, strict=True):
             total.add_(gradient if gradient is not None else 0.0, alpha=part.weight)
         losses.append({name: _hex(value) for name, value in loss.parts.items()})
         causes += [cause for cause in _causes(objective, part.cells) if cause not in causes]
-    for name, value in objective.buffers().items():
-        value.copy_(buffers[name])
+    set_buffers(objective, buffers)
     before.restore(device)
     digest = hashlib.sha256(b"".join(g.cpu().numpy().tobytes() for g in gradients.values()))
     module = first[0] if first else None
@@ -152,7 +150,7 @@ def write_black_box(
     described = []
     for number, part in enumerate(parts):
         kind = "cells" if isinstance(part.cells, Cells) else "latents"
-        described.append({"kind": kind, "n_cells": part.n_cells, "weight": part.weight})
+        described.append({"kind": kind, "weight": part.weight})
         held = {f.name: getattr(part.cells, f.name) for f in fields(part.cells)}
         kept = {name: v for name, v in held.items() if isinstance(v, torch.Tensor)}
         tensors |= {f"part{number}.{name}": value for name, value in kept.items()}
@@ -208,24 +206,22 @@ def replay_black_box(folder: Path) -> tuple[dict[str, Any], Findings]:
     torch.set_num_threads(report["machine"]["n_threads"])
     objective = _rebuilt(report, tensors)
     parts = [
-        _part(described, _under(f"part{number}.", tensors))
+        _part(described, under(f"part{number}.", tensors))
         for number, described in enumerate(report["parts"])
     ]
-    shard = Shard(**report["shard"])
-    return report, replayed(objective, parts, torch.device("cpu"), shard, report["precision"])
+    return report, replayed(objective, parts, torch.device("cpu"), report["precision"])
 
 
 def _rebuilt(report: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Objective:
     model = CFMVCModel(**report["sizes"])
-    model.load_state_dict(_under("model.", tensors))
+    model.load_state_dict(under("model.", tensors))
     described = report["objective"]
     objective = OBJECTIVES[described["kind"]](model, **described["settings"])
     for name, value in described["moment"].items():
         setattr(objective, name, value)
-    for name, buffer in objective.buffers().items():
-        buffer.copy_(tensors[f"objective.{name}"])
+    set_buffers(objective, under("objective.", tensors))
     for name, extra in objective.extras().items():
-        extra.load_state_dict(_under(f"extra.{name}.", tensors))
+        extra.load_state_dict(under(f"extra.{name}.", tensors))
     for module in objective.modules():
         module.train()
     return objective
@@ -235,13 +231,7 @@ def _part(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Part:
     kind = _CELLS[described["kind"]]
     held = {f.name: tensors.get(f.name) for f in fields(kind)}
     random = RandomState.of_tensors(tensors)
-    return Part(
-        kind(**held), replace(random, device=None), described["n_cells"], described["weight"]
-    )
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+    return Part(kind(**held), replace(random, device=None), described["weight"])
 
 
 @contextmanager

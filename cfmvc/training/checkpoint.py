@@ -43,6 +43,8 @@ class Checkpoints:
         How many are kept.
     """
 
+    what_next = "; started again, it goes on from its last checkpoint"
+
     def __init__(
         self, folder: Path, fingerprint: str, every_seconds: float, n_kept: int = 2
     ) -> None:
@@ -226,6 +228,8 @@ class Checkpoints:
 
 class NoCheckpoints:
     """Keeps nothing; for trainings that are over in no time."""
+
+    what_next = "; nothing of it was kept"
 
     def is_due(self) -> bool:
         """Return False."""

@@ -53,6 +53,11 @@ class Checkpoint:
         return int(self.values["step"])
 
 
+def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin with ``prefix``, without it."""
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
 class DamagedFile(Exception):  # noqa: N818 - caught at once, never shown as such
     """The bytes are not those that were written; says what is wrong with them."""
 

@@ -1,9 +1,11 @@
 """How a training is computed, as opposed to what it computes: no choice here is part of a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from cfmvc.training.checkpoint import Checkpoints, NoCheckpoints
 
@@ -38,6 +40,11 @@ class Engine:
     precision: Precision = "float32"
     n_parts: int = 1
     recompute: bool = False
-    checkpoints: Callable[[str], Checkpoints | NoCheckpoints] = field(default=no_checkpoints)
+    checkpoints: Callable[[str], Checkpoints | NoCheckpoints] = no_checkpoints
     must_resume: bool = False
     black_boxes: Path | None = None
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which an objective is computed."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

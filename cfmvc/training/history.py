@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cfmvc.training.events import TrainingEvent
+from cfmvc.training.nan_guard import Verdict
 from cfmvc.training.objectives import Loss
 
 
@@ -45,7 +46,8 @@ class History:
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
-        return {**self.__dict__, "events": [event.as_json() for event in self.events]}
+        events = [event.as_json() for event in self.events]
+        return {**self.__dict__, "rows": [dict(row) for row in self.rows], "events": events}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "History":
@@ -114,14 +116,23 @@ class EpochSums:
         return means | ({"grad_norm": norm / n_norms} if n_norms else {})
 
 
-def sums_of_step(
-    loss: Loss, n_cells: int, vetoed: torch.Tensor | None = None, norm: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return the row that a step adds to the sums of its epoch; zeros where it was vetoed."""
-    parts = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
-    ones = torch.ones_like(parts[0])
-    norm_row = [torch.zeros_like(ones), ones, torch.zeros_like(ones)]
-    if norm is not None:
-        norm_row = [norm / n_cells, ones, ones / n_cells]
-    row = torch.stack([*parts, *(value.to(ones) for value in norm_row)]).double() * n_cells
-    return row if vetoed is None else torch.where(vetoed > 0, torch.zeros_like(row), row)
+def sums_of_step(loss: Loss, n_cells: float, verdict: Verdict | None = None) -> torch.Tensor:
+    """Return the row that a step adds to the sums of its epoch; zeros where it was vetoed.
+
+    Parameters
+    ----------
+    loss
+        Of the step.
+    n_cells
+        How many cells it is the mean of.
+    verdict
+        Of the guard; None in a validation.
+    """
+    losses = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
+    n_norms = 0 if verdict is None else 1
+    norm = torch.zeros_like(losses[0]) if verdict is None else verdict.norm
+    counted = torch.stack([*losses, norm.to(losses[0])]).double()
+    counted[:-1] *= n_cells
+    counts = torch.tensor([n_cells, n_norms], dtype=torch.float64, device=counted.device)
+    row = torch.cat([counted, counts])
+    return row if verdict is None else torch.where(verdict.vetoed > 0, 0.0, row)

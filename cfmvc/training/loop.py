@@ -13,6 +13,7 @@ from cfmvc.shards import current_shard, of_step
 from cfmvc.training.black_box import replayed, write_black_box
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.checkpoint import Checkpoint
+from cfmvc.training.checkpoint_file import under
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.events import TrainingEvent
@@ -20,10 +21,15 @@ from cfmvc.training.flat import FlatParameters
 from cfmvc.training.history import EpochSums, History, sums_of_step
 from cfmvc.training.memory_meter import peak_memory
 from cfmvc.training.nan_guard import NanGuard
-from cfmvc.training.objectives import Objective
+from cfmvc.training.objectives import (
+    Objective,
+    copied_buffers,
+    learning_parameters,
+    set_buffers,
+)
 from cfmvc.training.randomness import RandomState
 from cfmvc.training.sources import CellSource
-from cfmvc.training.step import Moment, Stepper, share_size
+from cfmvc.training.step import Moment, Stepper
 from cfmvc.training.termination import Termination
 
 _VALIDATION_SEED = 0x5EED
@@ -112,12 +118,7 @@ class _Training:
     ) -> None:
         self.objective, self.source, self.validation = objective, source, validation
         self.config, self.device = config, device
-        named = {
-            f"{type(module).__name__}.{name}": parameter
-            for module in objective.modules()
-            for name, parameter in module.named_parameters()
-        }
-        self.flat = FlatParameters(named)
+        self.flat = FlatParameters(learning_parameters(objective))
         self.guard = NanGuard(
             self.flat, stage, config.nan_check_interval, config.max_consecutive_vetoes
         )
@@ -149,8 +150,8 @@ class _Training:
         self.objective.start_epoch(self.at.epoch / self.config.n_epochs)
         for module in self.objective.modules():
             module.train()
-        if self.config.nan_policy == "rollback" and self.last_good is None:
-            self.last_good = self._checkpoint()
+        if self.at.step_in_epoch == 0:
+            self._remember()
         began, before = time.perf_counter(), self.at.seconds
         for cells in self.source.epoch(self.at.epoch, self.at.step_in_epoch):
             n_parts = self.stepper.n_parts
@@ -163,8 +164,9 @@ class _Training:
                 self._tell([self._less_memory(len(cells))])
             if self.guard.is_due(self.at.step) and self._look():
                 return self._train_epoch()  # from the last good state on
-            if self.termination.is_asked or self.checkpoints.is_due():
-                self._look()
+            if self._must_save():
+                if self._look():
+                    return self._train_epoch()
                 self._save()
         if self._look():
             return self._train_epoch()
@@ -187,11 +189,10 @@ class _Training:
         self.state.metrics = metrics
         self.history.rows.append({"epoch": self.at.epoch, "step": self.at.step, **metrics})
         self.at.step_in_epoch, self.at.seconds, self.sums = 0, 0.0, EpochSums()
-        if self.config.nan_policy == "rollback":
-            self.last_good = self._checkpoint()
+        self._remember()
         for callback in self.callbacks:
             callback.on_epoch_end(self.state)
-        if self.checkpoints.is_due():
+        if self._must_save():
             self._save()
 
     @torch.no_grad()
@@ -204,11 +205,11 @@ class _Training:
         torch.manual_seed(_VALIDATION_SEED)
         with self.stepper.averaged.applied():
             for cells in self.validation.epoch(0):
-                mine = share_size(len(cells))
+                shard = current_shard()
                 with of_step(len(cells)):
-                    loss = self.objective(cells.take(current_shard().share(len(cells))))
-                row = sums_of_step(loss, max(mine, 1))
-                sums.add(current_shard().sum_(row), ["loss", *loss.parts])
+                    loss = self.objective(cells.take(shard.share(len(cells))))
+                row = sums_of_step(loss, shard.size(len(cells)))
+                sums.add(shard.sum_(row), ["loss", *loss.parts])
                 self.guard.note(loss)
         drawn_before.restore(self.device)
         metrics = sums.means("val")
@@ -247,25 +248,24 @@ class _Training:
     def _examined(self, event: TrainingEvent) -> TrainingEvent:
         """Replay the first non-finite step and keep it, while the weights are those before it.
 
-        They are so on a CPU, where it is looked at at once. On a GPU other steps have followed.
+        They are so on a CPU, where it is looked at at once; on a GPU other steps have followed. Of
+        several processes none could do the step again alone.
         """
         folder, is_last = self.engine.black_boxes, event.step == self.at.step - 1
         if folder is None or event.kind != "nan" or self.is_recorded or not is_last:
             return event
+        if current_shard().n_ranks > 1:
+            return event
         self.is_recorded = True
-        shard, parts, precision = current_shard(), self.stepper.parts, self.engine.precision
-        after = {name: value.clone() for name, value in self.objective.buffers().items()}
-        self._set_buffers(self.stepper.buffers)
-        findings = replayed(self.objective, parts, self.device, shard, precision)
-        kept = folder / f"{self.state.stage}-step-{event.step}-rank-{shard.rank}"
-        told = {"event": event.as_json(), "shard": shard.__dict__, "precision": precision}
+        parts, precision = self.stepper.parts, self.engine.precision
+        after = copied_buffers(self.objective)
+        set_buffers(self.objective, self.stepper.buffers)
+        findings = replayed(self.objective, parts, self.device, precision)
+        kept = folder / f"{self.state.stage}-step-{event.step}"
+        told = {"event": event.as_json(), "precision": precision}
         write_black_box(kept, self.objective, parts, findings, told)
-        self._set_buffers(after)
+        set_buffers(self.objective, after)
         return replace(event, module=findings.module, black_box=str(kept))
-
-    def _set_buffers(self, values: dict[str, torch.Tensor]) -> None:
-        for name, buffer in self.objective.buffers().items():
-            buffer.copy_(values[name])
 
     def _roll_back(self, cause: TrainingEvent) -> None:
         n_rollbacks, factor = self.at.n_rollbacks + 1, self.at.lr_factor / 2
@@ -316,18 +316,33 @@ class _Training:
         found = self.checkpoints.latest(self.engine.must_resume)
         if found is not None:
             self._take_up(found)
-            for row in self.history.rows:  # a new process has shown none of them
-                self.state.epoch, self.state.step = int(row["epoch"]), int(row["step"])
-            return
+            self.state.epoch, self.state.step = self.at.epoch, self.at.step
+        current_shard().wait()  # none may be removed before all have read it
         if current_shard().is_first:
             n_arrays = 5  # values, two moments, average, best
             self.checkpoints.expect_writable(n_arrays * self.flat.values.numel() * 4)
-        current_shard().wait()
+
+    def _must_save(self) -> bool:
+        return self.termination.is_asked or self.checkpoints.is_due()
 
     def _save(self) -> None:
+        """Save where the training is, or would go back to; end it if that was asked for."""
         if current_shard().is_first:
-            self.checkpoints.save(self._checkpoint())
-        self.termination.obey(f"{self.state.stage}: stopped by SIGTERM after step {self.at.step}")
+            self.checkpoints.save(self.last_good or self._checkpoint())
+        self.termination.obey(
+            f"{self.state.stage}: stopped by SIGTERM after step {self.at.step}"
+            f"{self.checkpoints.what_next}"
+        )
+
+    def _remember(self) -> None:
+        """Keep the state that a rollback goes back to; a checkpoint is then of this state too.
+
+        Otherwise a resumed training would go back to another place than one that was not stopped.
+        """
+        if self.config.nan_policy == "rollback":
+            here = self._checkpoint()
+            copies = {name: value.clone() for name, value in here.tensors.items()}
+            self.last_good = replace(here, tensors=copies)
 
     def _checkpoint(self) -> Checkpoint:
         averaged, moments = self.stepper.averaged, self.stepper.optimizer.state[self.flat.values]
@@ -349,7 +364,7 @@ class _Training:
             "n_parts": self.stepper.n_parts,
             "guard": [self.guard.first_nan_step, self.guard.n_consecutive],
         }
-        return Checkpoint({name: value.clone() for name, value in tensors.items()}, values)
+        return Checkpoint(tensors, values)
 
     def _take_up(self, found: Checkpoint) -> None:
         """Be where the training was when a checkpoint was made."""
@@ -361,21 +376,14 @@ class _Training:
         self.flat.values.data.copy_(tensors["values"])
         averaged.average.copy_(tensors["average"])
         averaged.n_updates = values["n_averaged"]
-        self.stepper.n_parts = values["n_parts"]
-        moments = {
-            n.removeprefix("optimizer."): v.clone()
-            for n, v in tensors.items()
-            if n.startswith("optimizer.")
-        }
+        self.stepper.n_parts = max(values["n_parts"], self.stepper.n_parts)
+        moments = {name: value.clone() for name, value in under("optimizer.", tensors).items()}
         self.stepper.optimizer.state[self.flat.values] = moments
-        for name, buffer in self.objective.buffers().items():
-            buffer.copy_(tensors[f"objective.{name}"])
+        set_buffers(self.objective, under("objective.", tensors))
         best, sums = tensors.get("best"), tensors.get("sums")
         self.best = None if best is None else best.clone()
         self.sums = EpochSums(values["sums"], None if sums is None else sums.clone())
-        self.at, self.history = (
-            _Progress(**values["progress"]),
-            History.from_json(values["history"]),
-        )
+        self.at = _Progress(**values["progress"])
+        self.history = History.from_json(values["history"])
         self.guard.first_nan_step, self.guard.n_consecutive = values["guard"]
         RandomState.of_tensors(tensors).restore(self.device)

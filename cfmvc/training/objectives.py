@@ -9,7 +9,7 @@ from torch import nn
 from cfmvc.data.dataset import Cells
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.conditions import is_control
-from cfmvc.shards import current_shard
+from cfmvc.shards import sum_over_cells
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,26 @@ class Objective(Protocol):
         """Return the loss on some cells."""
 
 
+def learning_parameters(objective: Objective) -> dict[str, nn.Parameter]:
+    """Return everything that learns, by name: ``EncoderVAE.moments.weight``."""
+    return {
+        f"{type(module).__name__}.{name}": parameter
+        for module in objective.modules()
+        for name, parameter in module.named_parameters()
+    }
+
+
+def copied_buffers(objective: Objective) -> dict[str, torch.Tensor]:
+    """Return a copy of an objective's buffers as they are now."""
+    return {name: buffer.clone() for name, buffer in objective.buffers().items()}
+
+
+def set_buffers(objective: Objective, values: dict[str, torch.Tensor]) -> None:
+    """Give an objective's buffers the values that they had."""
+    for name, buffer in objective.buffers().items():
+        buffer.copy_(values[name])
+
+
 class BatchOffsets(nn.Module):
     """Pushes the controls of each batch, in ``z_int``, towards the centre of their cell type.
 
@@ -82,9 +102,8 @@ class BatchOffsets(nn.Module):
         seen = torch.where(sane, z_int.detach(), torch.zeros_like(z_int))
         sums = torch.zeros_like(self.sums).index_put_(where, seen, accumulate=True)
         sizes = torch.zeros_like(self.sizes).index_put_(where, sane.to(seen.dtype), accumulate=True)
-        shard = current_shard()
-        self.sums.mul_(self.decay).add_(shard.sum_(sums))
-        self.sizes.mul_(self.decay).add_(shard.sum_(sizes))
+        self.sums.mul_(self.decay).add_(sum_over_cells(sums))
+        self.sizes.mul_(self.decay).add_(sum_over_cells(sizes))
         means = self.sums / self.sizes.clamp_min(1e-6)
         known = (self.sizes > 1.0).to(z_int.dtype)
         centre = (means * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1.0)

@@ -1,7 +1,5 @@
 """One optimiser step: gradient in as many parts as memory asks for, guard, update, average."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -14,18 +12,18 @@ from cfmvc.shards import current_shard, of_step
 from cfmvc.training.averages import AveragedWeights
 from cfmvc.training.black_box import Part
 from cfmvc.training.config import LoopConfig
-from cfmvc.training.engine import Engine
+from cfmvc.training.engine import Engine, autocast
 from cfmvc.training.flat import FlatParameters
 from cfmvc.training.history import sums_of_step
 from cfmvc.training.nan_guard import NanGuard
-from cfmvc.training.objectives import Loss, Objective
+from cfmvc.training.objectives import Loss, Objective, copied_buffers, set_buffers
 from cfmvc.training.randomness import RandomState
 from cfmvc.training.sources import StepCells
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moment:
     """Where in the training a step is."""
 
@@ -71,7 +69,9 @@ class Stepper:
         )
         self.averaged = AveragedWeights(flat.values, config.ema_decay)
         self.names: list[str] = []
-        self.parts: list[Part] = []  # of the last step, as the objective saw them
+        # Of the last step: what the objective saw, and its buffers before.
+        self.parts: list[Part] = []
+        self.buffers: dict[str, torch.Tensor] = {}
 
     def __call__(self, cells: StepCells, moment: Moment) -> torch.Tensor:
         """Do a step; returns what it adds to the sums of its epoch, the same in all processes."""
@@ -84,14 +84,13 @@ class Stepper:
         self.optimizer.step()
         self.averaged.update()
         self.names = ["loss", *loss.parts]
-        mine = max(share_size(len(cells)), 1)
-        row = sums_of_step(loss, mine, verdict.vetoed, verdict.norm)
-        return current_shard().sum_(row)
+        shard = current_shard()
+        return shard.sum_(sums_of_step(loss, shard.size(len(cells)), verdict))
 
     def _differentiated(self, cells: StepCells) -> Loss:
         """Return the loss of a step, its gradient in ``flat``; in smaller parts if memory ends."""
         before = RandomState.now(self.device)
-        self.buffers = {name: value.clone() for name, value in self.objective.buffers().items()}
+        self.buffers = copied_buffers(self.objective)
         while True:
             try:
                 return self._in_parts(cells)
@@ -100,35 +99,39 @@ class Stepper:
                     raise
                 most = max(len(part) for part in self._parts(cells))
             # Outside of the handler: the traceback would keep the tensors of the failed attempt.
-            if most <= 2 * current_shard().n_ranks:
-                raise CfmvcError(
-                    f"{self.guard.stage}: out of memory with {most} cells at a time; "
-                    "make the model smaller, or free memory"
-                )
-            self.n_parts *= 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._halve(most)
             before.restore(self.device)
-            for name, value in self.objective.buffers().items():
-                value.copy_(self.buffers[name])
+            set_buffers(self.objective, self.buffers)
+
+    def _halve(self, most: int) -> None:
+        """Compute half as many cells at a time from now on."""
+        where = f"{self.guard.stage}: out of memory with {most} cells at a time"
+        if current_shard().n_ranks > 1:
+            raise CfmvcError(
+                f"{where}; several processes must have the same number of parts: "
+                f"set compute.n_parts to {2 * self.n_parts}"
+            )
+        if most <= 2:
+            raise CfmvcError(f"{where}; make the model smaller, or free memory")
+        self.n_parts *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _in_parts(self, cells: StepCells) -> Loss:
-        losses, sizes = list[Loss](), list[int]()
+        shard, losses, sizes = current_shard(), list[Loss](), list[float]()
         self.parts = []
         for part in self._parts(cells):
-            n_cells = part.stop - part.start
-            share = current_shard().share(n_cells)
+            share, size = shard.share(len(part)), shard.size(len(part))
             mine = slice(part.start + share.start, part.start + share.stop)
-            with of_step(n_cells), self._half_precision():
+            with of_step(len(part)), autocast(self.device, self.engine.precision):
                 gathered = cells.take(mine)
-                weight = (mine.stop - mine.start) / len(cells)
                 now = RandomState.now(self.device)
-                self.parts.append(Part(gathered, now, n_cells, weight))
+                self.parts.append(Part(gathered, now, size / len(cells)))
                 loss = self._loss(gathered)
-            self.flat.differentiate(loss.total, weight, is_first=not losses)
+            self.flat.differentiate(loss.total, size / len(cells), is_first=not losses)
             losses.append(_detached(loss))
-            sizes.append(mine.stop - mine.start)
-        current_shard().sum_(self.flat.gradient)
+            sizes.append(size)
+        shard.sum_(self.flat.gradient)
         return losses[0] if len(losses) == 1 else _mean(losses, sizes)
 
     def _loss(self, gathered: Any) -> Loss:
@@ -149,18 +152,6 @@ class Stepper:
         bounds = [n_cells * part // n_parts for part in range(n_parts + 1)]
         return [range(*pair) for pair in pairwise(bounds)]
 
-    @contextmanager
-    def _half_precision(self) -> Iterator[None]:
-        is_half = self.engine.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
-            yield
-
-
-def share_size(n_cells: int) -> int:
-    """Return how many of a step's cells are this process's."""
-    share = current_shard().share(n_cells)
-    return share.stop - share.start
-
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an allocation has failed, on the host or on a GPU."""
@@ -177,7 +168,7 @@ def _detached(loss: Loss) -> Loss:
     )
 
 
-def _mean(losses: list[Loss], sizes: list[int]) -> Loss:
+def _mean(losses: list[Loss], sizes: list[float]) -> Loss:
     """Return the mean of the parts' losses over cells; a probe is finite if all parts' are."""
     shares = [size / sum(sizes) for size in sizes]
 

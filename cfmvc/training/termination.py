@@ -25,8 +25,11 @@ class Termination:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        if self._before is None:
+            return
+        signal.signal(signal.SIGTERM, self._before)
+        if self.is_asked and exception[0] is None:  # it came too late for a step to obey it
+            signal.raise_signal(signal.SIGTERM)
 
     def obey(self, what: str) -> None:
         """End the training if that was asked for.
@@ -37,7 +40,7 @@ class Termination:
             Saying what was stopped where.
         """
         if self.is_asked:
-            raise Preempted(f"{what}; started again, it goes on from its last checkpoint")
+            raise Preempted(what)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.is_asked = current_shard().is_first

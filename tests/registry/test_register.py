@@ -258,7 +258,7 @@ def test_reading_makes_no_store(
         (tmp_path / "params.yaml").write_text(PARAMS)
     before = sorted(tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrackingError, match=r"no registry: there is no .*mlflow\.db; run this in"):
+    with pytest.raises(TrackingError, match=r"no store: there is no .*mlflow\.db; run this in"):
         bundle_folder("models:/cfmvc@candidate")
     assert sorted(tmp_path.iterdir()) == before
 

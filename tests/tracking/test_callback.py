@@ -56,3 +56,9 @@ def test_the_first_non_finite_step_is_replayed_from_its_run(workspace: Path, sto
     assert result["module"] == "EncoderVAE.of_counts"
     with pytest.raises(TrackingError, match="no NaN black box"):
         replay(runs["healthy"].info.run_id, workspace)
+    with pytest.raises(TrackingError, match="neither a folder nor a run"):
+        replay("0123abcd", workspace)
+    (workspace / "empty").mkdir()
+    with pytest.raises(TrackingError, match="no store"):
+        replay(runs["vae"].info.run_id, workspace / "empty")
+    assert not list((workspace / "empty").iterdir())

@@ -24,6 +24,12 @@ def test_shares_are_all_cells_once(n_ranks: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_of_fewer_cells_than_processes_each_takes_all_for_its_part() -> None:
+    shards = [Shard(rank, 3) for rank in range(3)]
+    assert [shard.share(2) for shard in shards] == [slice(0, 2)] * 3
+    assert sum(shard.size(2) for shard in shards) == pytest.approx(2)
+
+
 @pytest.mark.parametrize("drawn", [normal_like, uniform_like])
 def test_shares_of_a_draw_are_the_draw_of_one_process(drawn: Any) -> None:
     torch.manual_seed(3)
