@@ -58,7 +58,14 @@ def read_json(path: Path) -> Any:
 
 
 def md5_of_file(path: Path) -> str:
-    """Return the md5 of a file's bytes, which is what DVC records for a file."""
+    """Return the md5 of a file's bytes, which is what DVC records for a file.
+
+    Of a folder (``.zarr``), that of the names and md5s of its files.
+    """
+    if path.is_dir():
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        told = "".join(f"{part.relative_to(path)} {md5_of_file(part)}\n" for part in parts)
+        return hashlib.md5(told.encode(), usedforsecurity=False).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 

@@ -23,13 +23,14 @@ from pipelines._stage import Stage
 _OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")
 
 
-def engine_for(run: Stage, values: Mapping[str, Any], *files: Path) -> tuple[Engine, torch.device]:
+def engine_for(
+    run: Stage, compute: ComputeConfig, values: Mapping[str, Any], *files: Path
+) -> tuple[Engine, torch.device]:
     """Return engine and device; a stage that was killed goes on from its last checkpoint.
 
     Nobody has to ask for it: checkpoints of other data, parameters or code are passed over, and
     going on gives the same bits as starting again.
     """
-    compute = run.section("compute", ComputeConfig)
     checkpoint = run.section("checkpoint", CheckpointConfig)
     folder = run.workspace / ".cfmvc" / "checkpoints"
     device = use(compute.device, compute.n_threads)

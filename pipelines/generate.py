@@ -17,7 +17,7 @@ def main() -> None:
         compute = run.section("compute", ComputeConfig)
         device = use(compute.device, compute.n_threads)
         config = run.section("generate", GenerateConfig)
-        cells = load_prepared(PREPARED)
+        cells = load_prepared(PREPARED, compute.max_counts_gib)
         control = str(cells.uns["cfmvc"]["control"])
         conditions = held_out_conditions(cells.obs, control)
         if conditions.empty:

@@ -1,6 +1,7 @@
 """Stage ``train_flow``: the conditional flow, and joint fine-tuning where it has epochs."""
 
 from cfmvc.models import load_bundle, save_bundle
+from cfmvc.stages.compute import ComputeConfig
 from cfmvc.stages.flow import fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.tracking.callback import watchers
@@ -14,8 +15,9 @@ def main() -> None:
     with stage("train_flow") as run:
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
         values = {"flow": flow.model_dump(), "joint": joint.model_dump()}
-        engine, device = engine_for(run, values, PREPARED, *sorted(VAE.glob("*")))
-        cells = load_training_cells(PREPARED)
+        compute = run.section("compute", ComputeConfig)
+        engine, device = engine_for(run, compute, values, PREPARED, *sorted(VAE.glob("*")))
+        cells = load_training_cells(PREPARED, compute.max_counts_gib)
         with watchers(run.tracker) as watching:
             trained = load_bundle(VAE, device)
             bundle, history = fit_flow(trained, cells, flow, device, watching, engine)

@@ -1,6 +1,7 @@
 """Stage ``train_vae``: the negative-binomial VAE."""
 
 from cfmvc.models import save_bundle
+from cfmvc.stages.compute import ComputeConfig
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.stages.vae import fit_vae
 from cfmvc.tracking.callback import watchers
@@ -13,8 +14,9 @@ from pipelines._training import engine_for, write_course
 def main() -> None:
     with stage("train_vae") as run:
         config = run.section("vae", VaeConfig)
-        engine, device = engine_for(run, config.model_dump(), PREPARED)
-        cells = load_training_cells(PREPARED)
+        compute = run.section("compute", ComputeConfig)
+        engine, device = engine_for(run, compute, config.model_dump(), PREPARED)
+        cells = load_training_cells(PREPARED, compute.max_counts_gib)
         with watchers(run.tracker) as watching:
             bundle, history = fit_vae(cells, config, device, watching, engine=engine)
         if not run.shard.is_first:

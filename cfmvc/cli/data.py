@@ -60,12 +60,12 @@ def check(
     with uncollected():
         from cfmvc.data.checks import check_cells
         from cfmvc.data.faults import Fault, errors_of
-        from cfmvc.data.reading import open_h5ad
+        from cfmvc.data.reading import open_cells
 
     config = _data_config(maps, control, separator, layer)
     adata: AnnData | None = None
     try:
-        adata = open_h5ad(file)
+        adata = open_cells(file)
         faults = check_cells(adata, config)
     except DataError as error:
         message = str(error).removeprefix(f"{file}: ")

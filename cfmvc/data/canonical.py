@@ -1,51 +1,67 @@
 """The one form in which the rest of cfmvc sees cells, in memory and on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from anndata.abc import CSRDataset
+from anndata.io import sparse_dataset, write_elem
 from scipy.sparse import csr_matrix
 
 from cfmvc.data.checks import check_cells, check_contents, read_dose
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault, raise_errors
 from cfmvc.data.labels import COLUMNS, canonical_labels, read_labels
-from cfmvc.data.reading import is_sparse, matrix_of, open_h5ad, to_csr
+from cfmvc.data.reading import (
+    MOST_IN_MEMORY,
+    canonical_rows,
+    is_on_disk,
+    is_sparse,
+    matrix_of,
+    open_cells,
+    row_blocks,
+    to_csr,
+)
 from cfmvc.files import atomic_path
 
 
-def load_cells(path: Path | str, config: DataConfig) -> AnnData:
+def load_cells(path: Path | str, config: DataConfig, most_bytes: int = MOST_IN_MEMORY) -> AnnData:
     """Read cells that keep the data contract, in canonical form.
 
     Parameters
     ----------
     path
-        An ``.h5ad`` file.
+        An ``.h5ad`` file or ``.zarr`` folder.
     config
         Names of layer and columns, label of the control.
+    most_bytes
+        Counts (in CSR) that would need more than this in memory stay on disk.
 
     Returns
     -------
     AnnData
-        ``layers["counts"]`` float32 CSR, sorted, each entry once; ``X`` absent; ``obs`` columns
-        ``perturbation, batch, cell_type`` (categories without unused levels) and, where the file
-        has it, ``dose``; ``obsm["spatial"]`` where the file has it. The control is labelled as
-        ``config.control`` says.
+        ``layers["counts"]`` float32 CSR, sorted, each entry once, or left on disk; ``X`` absent;
+        ``obs`` columns ``perturbation, batch, cell_type`` (categories without unused levels) and,
+        where the file has it, ``dose``; ``obsm["spatial"]`` where the file has it. The control is
+        labelled as ``config.control`` says.
 
     Raises
     ------
     DataError
         If the contract is broken; the message names every fault.
     """
-    return check_and_load(path, config)[0]
+    return check_and_load(path, config, most_bytes)[0]
 
 
-def check_and_load(path: Path | str, config: DataConfig) -> tuple[AnnData, list[Fault], list[str]]:
+def check_and_load(
+    path: Path | str, config: DataConfig, most_bytes: int = MOST_IN_MEMORY
+) -> tuple[AnnData, list[Fault], list[str]]:
     """Like :func:`load_cells`, with the warnings, and the names of what was left out."""
-    adata = open_h5ad(Path(path))
+    adata = open_cells(Path(path), most_bytes)
     faults = check_cells(adata, config)
     raise_errors(faults, str(path))
     return _in_canonical_form(adata, config), faults, _left_out(adata, config)
@@ -53,7 +69,7 @@ def check_and_load(path: Path | str, config: DataConfig) -> tuple[AnnData, list[
 
 def load_controls(path: Path | str, config: DataConfig) -> AnnData:
     """Read cells to predict from: as :func:`load_cells`, but they may all be controls."""
-    adata = open_h5ad(Path(path))
+    adata = open_cells(Path(path))
     raise_errors(check_contents(adata, config), str(path))
     return _in_canonical_form(adata, config)
 
@@ -61,7 +77,10 @@ def load_controls(path: Path | str, config: DataConfig) -> AnnData:
 def canonicalise(adata: AnnData, config: DataConfig) -> AnnData:
     """Return cells in canonical form (see :func:`load_cells`); the given ones stay as they are."""
     raise_errors(check_cells(adata, config), "the data")
-    return _in_canonical_form(adata, config)
+    cells = _in_canonical_form(adata, config)
+    if is_on_disk(cells.layers["counts"]):
+        cells.layers["counts"] = canonical_rows(to_csr(cells.layers["counts"]))
+    return cells
 
 
 def rename_control(adata: AnnData, control: str) -> None:
@@ -78,27 +97,44 @@ def write_canonical(adata: AnnData, path: Path) -> None:
 
     Sparse float layers of whole numbers are stored as int32.
     """
-    stored = adata.copy()
-    stored.uns = _sorted(adata.uns)  # the order of keys shows in the bytes
-    for name, layer in stored.layers.items():
-        if (
-            is_sparse(layer)
-            and layer.dtype.kind == "f"
-            and (np.floor(layer.data) == layer.data).all()
-        ):
-            stored.layers[name] = layer.astype(np.int32)
+    on_disk = {name: layer for name, layer in adata.layers.items() if is_on_disk(layer)}
+    stored = AnnData(
+        obs=adata.obs,
+        var=adata.var,
+        obsm=dict(adata.obsm),
+        layers={n: _compact(layer) for n, layer in adata.layers.items() if n not in on_disk},
+        uns=_sorted(adata.uns),  # the order of keys shows in the bytes
+    )
     with atomic_path(path) as made:
         stored.write_h5ad(made, compression="gzip")
+        for name, layer in on_disk.items():
+            _write_blocks(made, f"layers/{name}", map(canonical_rows, row_blocks(layer)))
+
+
+def _compact(layer: Any) -> Any:
+    if is_sparse(layer) and layer.dtype.kind == "f" and (np.floor(layer.data) == layer.data).all():
+        return layer.astype(np.int32)
+    return layer
+
+
+def _write_blocks(path: Path, name: str, blocks: Iterator[csr_matrix]) -> None:
+    """Write whole numbers into an ``.h5ad`` file, block by block."""
+    with h5py.File(path, "r+") as file:
+        first = next(blocks).astype(np.int32)
+        write_elem(file, name, first, dataset_kwargs={"compression": "gzip"})
+        stored = sparse_dataset(file[name])
+        for block in blocks:
+            stored.append(block.astype(np.int32))
 
 
 def _in_canonical_form(adata: AnnData, config: DataConfig) -> AnnData:
-    counts = csr_matrix(to_csr(matrix_of(adata, config.counts_layer)), copy=True)
-    counts.sum_duplicates()  # sorts as well
-    counts.eliminate_zeros()
+    matrix = matrix_of(adata, config.counts_layer)
+    # CSR alone can be read in any order of its rows, so what else is on disk comes into memory.
+    stays = isinstance(matrix, CSRDataset)
     canonical = AnnData(
         obs=_canonical_obs(adata, config),
         var=_canonical_var(adata.var),
-        layers={"counts": counts.astype(np.float32)},
+        layers={"counts": matrix if stays else canonical_rows(to_csr(matrix))},
     )
     if config.spatial in adata.obsm:
         raw = adata.obsm[config.spatial]

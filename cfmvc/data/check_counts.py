@@ -7,12 +7,11 @@ import numpy as np
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
+from cfmvc.data.count_tally import LARGEST_COUNT, CountTally
 from cfmvc.data.faults import Fault
-from cfmvc.data.reading import is_sparse, matrix_of, name_of_layer, to_csr
+from cfmvc.data.reading import is_sparse, matrix_of, name_of_layer, row_blocks, to_csr
 from cfmvc.errors import listed, suggest
 
-# float32, in which the model computes, holds every whole number up to here
-LARGEST_COUNT = 2**24
 _LARGEST_FLOAT16 = 2**11
 _KINDS = {
     "b": "booleans",
@@ -43,10 +42,12 @@ def check_counts(adata: AnnData, layer: str) -> Iterator[Fault]:
             remedy=_other(adata, layer),
         )
         return
+    tally = CountTally(matrix.shape[1])
     try:
         if is_sparse(matrix) and matrix.format in ("csr", "csc"):
             matrix.check_format(full_check=True)
-        counts = to_csr(matrix)
+        for block in row_blocks(matrix):
+            tally.add(block)
     except (ValueError, IndexError) as error:
         yield Fault(
             "error",
@@ -56,10 +57,10 @@ def check_counts(adata: AnnData, layer: str) -> Iterator[Fault]:
         )
         return
     yield from _check_storage(matrix, where)
-    if counts.shape[0] == 0 or counts.shape[1] == 0:
+    if 0 in matrix.shape:
         return
-    yield from _check_values(adata, counts, layer)
-    if matrix.dtype == np.float16 and counts.max() > _LARGEST_FLOAT16:
+    yield from _check_values(adata, tally, layer)
+    if matrix.dtype == np.float16 and tally.largest > _LARGEST_FLOAT16:
         yield Fault(
             "warning",
             where,
@@ -67,7 +68,7 @@ def check_counts(adata: AnnData, layer: str) -> Iterator[Fault]:
             "and larger ones occur",
             remedy="store the counts as int32 or float32",
         )
-    yield from _check_margins(adata, counts, where)
+    yield from _check_margins(adata, tally, where)
 
 
 def _check_storage(matrix: Any, where: str) -> Iterator[Fault]:
@@ -83,81 +84,61 @@ def _check_storage(matrix: Any, where: str) -> Iterator[Fault]:
         )
 
 
-def _check_values(adata: AnnData, counts: csr_matrix, layer: str) -> Iterator[Fault]:
+def _check_values(adata: AnnData, tally: CountTally, layer: str) -> Iterator[Fault]:
     where = name_of_layer(layer)
-    data = counts.data
-    is_nan, is_infinite = np.isnan(data), np.isinf(data)
-    is_finite = ~(is_nan | is_infinite)
-    is_negative = is_finite & (data < 0)
-    is_fraction = is_finite & (
-        np.floor(np.where(is_finite, data, 0)) != np.where(is_finite, data, 0)
+
+    def faults(kind: str, message: str, remedy: str) -> Iterator[Fault]:
+        found = tally.found[kind]
+        if found.first is None:
+            return
+        cell, gene, value = found.first
+        example = f"cell '{adata.obs_names[cell]}', gene '{adata.var_names[gene]}'"
+        example += "" if kind == "nan" else f": {_number(value)}"
+        number = f"{found.n_cells:,} of {tally.n_cells:,} cells {message}"
+        yield Fault("error", where, number, found.n_cells, example, remedy)
+
+    yield from faults("nan", "hold NaN", "remove these cells, or read the counts again")
+    yield from faults("infinite", "hold infinite values", "remove these cells")
+    yield from faults(
+        "negative",
+        "hold negative values",
+        "counts are never negative: scaled or batch-corrected data? " + _other(adata, layer)
+        if tally.found["negative"].n_cells
+        else "",
     )
-    is_huge = is_finite & (data > LARGEST_COUNT)
-
-    def fault(is_bad: np.ndarray, message: str, remedy: str, with_value: bool = True) -> Fault:
-        n_cells, example = _where_it_shows(adata, counts, is_bad, with_value)
-        number = f"{n_cells:,} of {counts.shape[0]:,} cells {message}"
-        return Fault("error", where, number, n_cells, example, remedy)
-
-    if is_nan.any():
-        yield fault(is_nan, "hold NaN", "remove these cells, or read the counts again", False)
-    if is_infinite.any():
-        yield fault(is_infinite, "hold infinite values", "remove these cells")
-    if is_negative.any():
-        yield fault(
-            is_negative,
-            "hold negative values",
-            "counts are never negative: scaled or batch-corrected data? " + _other(adata, layer),
+    if tally.found["fraction"].n_cells:
+        share = tally.found["fraction"].n_values / tally.n_values
+        look = _look(to_csr(matrix_of(adata, layer)[:_CELLS_LOOKED_AT]), share)
+        yield from faults(
+            "fraction", f"hold values that are not whole numbers; {look}", _other(adata, layer)
         )
-    if is_fraction.any():
-        yield fault(
-            is_fraction,
-            f"hold values that are not whole numbers; {_look(counts, is_fraction)}",
-            _other(adata, layer),
-        )
-    if is_huge.any():
-        yield fault(
-            is_huge,
-            f"hold counts above {LARGEST_COUNT:,}, which float32 cannot hold exactly",
-            "are these really UMI counts?",
-        )
+    yield from faults(
+        "huge",
+        f"hold counts above {LARGEST_COUNT:,}, which float32 cannot hold exactly",
+        "are these really UMI counts?",
+    )
 
 
-def _check_margins(adata: AnnData, counts: csr_matrix, where: str) -> Iterator[Fault]:
-    n_cells, n_genes = counts.shape
-    is_there = counts.data != 0
-    rows = np.repeat(np.arange(n_cells), np.diff(counts.indptr))
-    is_empty = np.bincount(rows[is_there], minlength=n_cells) == 0
-    if is_empty.any():
-        n_empty = int(is_empty.sum())
+def _check_margins(adata: AnnData, tally: CountTally, where: str) -> Iterator[Fault]:
+    if tally.empty_cells:
+        n_empty = len(tally.empty_cells)
         yield Fault(
             "error",
             where,
-            f"{n_empty:,} of {n_cells:,} cells are empty (no count at all)",
+            f"{n_empty:,} of {tally.n_cells:,} cells are empty (no count at all)",
             n_empty,
-            f"cell '{adata.obs_names[int(np.argmax(is_empty))]}'",
+            f"cell '{adata.obs_names[tally.empty_cells[0]]}'",
             "remove them: scanpy.pp.filter_cells(adata, min_counts=1)",
         )
-    is_unseen = np.bincount(counts.indices[is_there], minlength=n_genes) == 0
+    is_unseen = ~tally.is_seen
     if is_unseen.any():
         yield Fault(
             "warning",
             where,
-            f"{int(is_unseen.sum()):,} of {n_genes:,} genes are never seen",
+            f"{int(is_unseen.sum()):,} of {len(is_unseen):,} genes are never seen",
             example=f"gene '{adata.var_names[int(np.argmax(is_unseen))]}'",
             remedy="they cost time and teach nothing: scanpy.pp.filter_genes(adata, min_cells=1)",
         )
-
-
-def _where_it_shows(
-    adata: AnnData, counts: csr_matrix, is_bad: np.ndarray, with_value: bool
-) -> tuple[int, str]:
-    """Count the cells that hold bad entries, and name the first entry."""
-    bad = np.flatnonzero(is_bad)
-    cells = np.searchsorted(counts.indptr, bad, side="right") - 1
-    cell, gene = adata.obs_names[cells[0]], adata.var_names[counts.indices[bad[0]]]
-    value = f": {_number(counts.data[bad[0]])}" if with_value else ""
-    return len(np.unique(cells)), f"cell '{cell}', gene '{gene}'{value}"
 
 
 def _number(value: float) -> str:
@@ -165,11 +146,11 @@ def _number(value: float) -> str:
     return f"{int(value):,}" if is_whole else f"{value:g}"
 
 
-def _look(counts: csr_matrix, is_fraction: np.ndarray) -> str:
-    """Say what values that are no counts look like, from the first cells."""
-    if is_fraction.mean() < 0.5:
+def _look(first_cells: csr_matrix, share: float) -> str:
+    """Say what values that are no counts look like; ``share`` is that of the fractions."""
+    if share < 0.5:
         return "most values are whole, so these are oddities among raw counts"
-    some = counts[:_CELLS_LOOKED_AT].astype(np.float64)
+    some = first_cells.astype(np.float64)
     some.data = np.where(np.isfinite(some.data), some.data, 0.0)
     unlogged = some.copy()
     unlogged.data = np.expm1(np.clip(some.data, -50.0, 50.0))

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch.utils.data import Dataset
 
 from cfmvc.data.count_terms import CountTerms
+from cfmvc.data.on_disk import CountsOnDisk, float_counts
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import DataError, listed
 
@@ -70,7 +71,7 @@ class CellTable:
     Parameters
     ----------
     counts
-        ``(n_cells, n_genes)`` float32 CSR.
+        ``(n_cells, n_genes)`` float32 CSR, in memory or on disk.
     conditions
         The distinct perturbation vectors, ``(n_vectors, K)`` float32.
     condition
@@ -81,7 +82,7 @@ class CellTable:
         ``(n_cells, 2 or 3)`` float32 or None.
     """
 
-    counts: csr_matrix
+    counts: csr_matrix | CountsOnDisk
     conditions: np.ndarray
     condition: np.ndarray
     batch: np.ndarray
@@ -90,17 +91,36 @@ class CellTable:
 
     @classmethod
     def from_adata(
-        cls, adata: AnnData, vocabulary: Vocabulary, layer: str = "counts"
+        cls,
+        adata: AnnData,
+        vocabulary: Vocabulary,
+        layer: str = "counts",
+        rows: np.ndarray | None = None,
     ) -> "CellTable":
-        """Read a canonical AnnData (columns ``perturbation, batch, cell_type[, dose]``)."""
-        conditions, condition = _conditions_of(adata, vocabulary)
+        """Read a canonical AnnData (columns ``perturbation, batch, cell_type[, dose]``).
+
+        Parameters
+        ----------
+        adata
+            The cells.
+        vocabulary
+            Labels and their columns.
+        layer
+            Where the counts are.
+        rows
+            Of these cells; of all if not given.
+        """
+        obs = adata.obs if rows is None else adata.obs.iloc[rows]
+        conditions, condition = _conditions_of(obs, vocabulary)
         spatial = adata.obsm.get("spatial")
+        if spatial is not None and rows is not None:
+            spatial = np.asarray(spatial)[rows]
         return cls(
-            csr_matrix(adata.layers[layer], dtype=np.float32),
+            float_counts(adata.layers[layer], rows),
             conditions,
             condition,
-            vocabulary.batch_codes(adata.obs["batch"].astype(str).to_numpy()),
-            vocabulary.cell_type_codes(adata.obs["cell_type"].astype(str).to_numpy()),
+            vocabulary.batch_codes(obs["batch"].astype(str).to_numpy()),
+            vocabulary.cell_type_codes(obs["cell_type"].astype(str).to_numpy()),
             None if spatial is None else np.asarray(spatial, dtype=np.float32),
         )
 
@@ -117,8 +137,18 @@ class CellTable:
         """Total counts of each cell, ``(n_cells,)`` float32."""
         return np.asarray(self.counts.sum(axis=1), dtype=np.float32).reshape(-1)
 
+    @property
+    def mean_counts(self) -> np.ndarray:
+        """Mean count of each gene, ``(n_genes,)``."""
+        return np.asarray(self.counts.mean(axis=0)).reshape(-1)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the counts are read when they are needed."""
+        return isinstance(self.counts, CountsOnDisk)
+
     def subset(self, rows: np.ndarray) -> "CellTable":
-        """Return the table of some rows (indices or a boolean mask)."""
+        """Return the table of some rows (indices or a boolean mask), in memory."""
         return CellTable(
             self.counts[rows],
             self.conditions,
@@ -183,8 +213,10 @@ class SingleCellDataset(Dataset[dict[str, Any]]):
         if gene_key == "X":
             adata = adata.copy()
             adata.layers["X"] = adata.X
-        self.table = CellTable.from_adata(adata, self.vocabulary, gene_key)
-        values = self.table.counts.data
+        table = CellTable.from_adata(adata, self.vocabulary, gene_key)
+        # Single cells are not read from a disk one by one.
+        self.table = table.subset(np.arange(len(table))) if table.is_on_disk else table
+        values = csr_matrix(self.table.counts).data
         if not np.isfinite(values).all() or (values < 0).any() or (values % 1 != 0).any():
             raise DataError(
                 f"layers['{gene_key}']: counts must be finite, non-negative integers (raw, not "
@@ -237,14 +269,14 @@ def collate_fn_cfm(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return stacked
 
 
-def _conditions_of(adata: AnnData, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+def _conditions_of(obs: pd.DataFrame, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct perturbation vectors, and the row of each cell.
 
     Label and dose are told apart first: a vector a cell would be cells times perturbations.
     """
-    told = pd.DataFrame({"label": adata.obs["perturbation"].astype(str).to_numpy()})
-    if "dose" in adata.obs:
-        told["dose"] = adata.obs["dose"].to_numpy(float)
+    told = pd.DataFrame({"label": obs["perturbation"].astype(str).to_numpy()})
+    if "dose" in obs:
+        told["dose"] = obs["dose"].to_numpy(float)
     kinds = told.drop_duplicates().reset_index(drop=True)
     doses = kinds["dose"].to_numpy() if "dose" in kinds else None
     vectors = vocabulary.perturbation_matrix(kinds["label"].to_numpy(), doses)

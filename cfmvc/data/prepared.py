@@ -8,13 +8,27 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
+from cfmvc.data.reading import is_on_disk, open_cells
+
 _CONDITION = ("perturbation", "dose", "batch", "cell_type")
 
 
-def load_prepared(path: Path) -> AnnData:
-    """Read the prepared cells, counts as float32 CSR."""
-    cells = anndata.read_h5ad(path)
-    cells.layers["counts"] = csr_matrix(cells.layers["counts"], dtype=np.float32)
+def load_prepared(path: Path, most_gib: float | None = None) -> AnnData:
+    """Read the prepared cells, counts as float32 CSR.
+
+    Parameters
+    ----------
+    path
+        What ``prepare`` has made.
+    most_gib
+        Counts that would need more than this in memory stay on disk.
+    """
+    if most_gib is None:
+        cells = anndata.read_h5ad(path)
+    else:
+        cells = open_cells(path, int(most_gib * 2**30))
+    if not is_on_disk(cells.layers["counts"]):
+        cells.layers["counts"] = csr_matrix(cells.layers["counts"], dtype=np.float32)
     return cells
 
 

@@ -1,30 +1,67 @@
 """From a path to an AnnData, and from any kind of matrix to CSR, without densifying."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anndata
 import h5py
 import numpy as np
+import zarr
 from anndata import AnnData
+from anndata.abc import CSRDataset
+from anndata.experimental import read_dispatched
+from anndata.io import sparse_dataset
 from scipy.sparse import csr_matrix, issparse, vstack
 
 from cfmvc.errors import DataError
 
-_ROWS_PER_BLOCK = 2048
+MOST_IN_MEMORY = 2**30  # bytes of a matrix
+ROWS_PER_BLOCK = 4096
+_BYTES_A_NUMBER = 4  # as float32 or int32, whatever the file has
 
 
-def open_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad`` file.
+def open_cells(path: Path, most_bytes: int = MOST_IN_MEMORY) -> AnnData:
+    """Read an ``.h5ad`` file or a ``.zarr`` folder; large matrices stay on disk.
+
+    Parameters
+    ----------
+    path
+        Where the cells are.
+    most_bytes
+        Matrices (CSR or dense) that would need more than this in memory are left where they are:
+        :func:`row_blocks` reads them block by block.
 
     Raises
     ------
     DataError
-        If there is no such file, or it is no AnnData file, or it is damaged.
+        If there are no such cells, or the file is damaged.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; expected an .h5ad file")
+    group = _zarr_group(path) if path.is_dir() else _hdf5_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what these warn of, the checks report
+            if path.is_file() and not _has_large(group, most_bytes):
+                group.close()
+                return anndata.read_h5ad(path)
+            return read_dispatched(group, partial(_read_or_leave, most_bytes))
+    except Exception as error:  # h5py and anndata raise whatever the damage happens to break
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path | str, error: Exception) -> DataError:
+    """Return the error of a file that cannot be read."""
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(
+        f"{path}: cannot be read ({first_line}); the file is damaged or incomplete: "
+        "copy or download it again"
+    )
+
+
+def _hdf5_file(path: Path) -> h5py.File:
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -38,23 +75,50 @@ def open_h5ad(path: Path) -> AnnData:
             f"{path}: not an HDF5 file, so no .h5ad file; write it with adata.write_h5ad(path)"
         )
     try:
-        with h5py.File(path) as file:
-            if "obs" not in file or "var" not in file:
-                raise DataError(
-                    f"{path}: an HDF5 file, but no AnnData file (no groups 'obs' and 'var'); "
-                    "write it with adata.write_h5ad(path)"
-                )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what these warn of, the checks report
-            return anndata.read_h5ad(path)
-    except DataError:
-        raise
-    except Exception as error:  # h5py and anndata raise whatever the damage happens to break
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{path}: cannot be read ({first_line}); the file is damaged or incomplete: "
-            "copy or download it again"
-        ) from error
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise damaged(path, error) from error
+    if "obs" in file and "var" in file:
+        return file
+    file.close()
+    raise DataError(
+        f"{path}: an HDF5 file, but no AnnData file (no groups 'obs' and 'var'); "
+        "write it with adata.write_h5ad(path)"
+    )
+
+
+def _zarr_group(path: Path) -> Any:
+    with suppress(Exception):  # zarr raises what its versions and stores happen to raise
+        group = zarr.open_group(path, mode="r")
+        if "obs" in group and "var" in group:
+            return group
+    raise DataError(
+        f"{path}: is a folder, and no AnnData in zarr's form; expected an .h5ad file or what "
+        "adata.write_zarr(path) makes"
+    )
+
+
+def _has_large(file: h5py.File, most_bytes: int) -> bool:
+    found: list[str] = []
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.size * _BYTES_A_NUMBER > most_bytes:
+            found.append(name)
+
+    file.visititems(look)
+    return bool(found)
+
+
+def _read_or_leave(most_bytes: int, read: Any, name: str, stored: Any, iospec: Any) -> Any:
+    """Read an element of a file, or leave it there if it is a large matrix."""
+    if iospec.encoding_type == "csr_matrix":
+        bytes_a_number = 2 * _BYTES_A_NUMBER  # its column is stored too
+        if stored["data"].shape[0] * bytes_a_number > most_bytes:
+            return sparse_dataset(stored)
+    is_matrix = iospec.encoding_type == "array" and len(stored.shape) == 2
+    if is_matrix and stored.shape[0] * stored.shape[1] * _BYTES_A_NUMBER > most_bytes:
+        return stored
+    return read(stored)
 
 
 def matrix_of(adata: AnnData, layer: str) -> Any:
@@ -74,6 +138,38 @@ def is_sparse(matrix: Any) -> bool:
     return bool(issparse(matrix))
 
 
+def is_on_disk(matrix: Any) -> bool:
+    """Whether a matrix was left in its file."""
+    return isinstance(matrix, CSRDataset | h5py.Dataset | zarr.Array)
+
+
+def row_blocks(matrix: Any) -> Iterator[csr_matrix]:
+    """Yield a matrix as CSR, some rows at a time: all of one in memory, some thousand on disk.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    if not is_on_disk(matrix):
+        yield to_csr(matrix)
+        return
+    for start in range(0, matrix.shape[0], ROWS_PER_BLOCK):
+        try:
+            block = matrix[start : start + ROWS_PER_BLOCK]
+        except (OSError, RuntimeError) as error:
+            raise damaged(f"rows from {start:,} on", error) from error
+        yield to_csr(block)
+
+
+def canonical_rows(rows: csr_matrix) -> csr_matrix:
+    """Return float32 CSR, sorted, each entry once and none of them 0; the given one stays."""
+    own = csr_matrix(rows, copy=True)
+    own.sum_duplicates()  # sorts as well
+    own.eliminate_zeros()
+    return own.astype(np.float32)
+
+
 def to_csr(matrix: Any) -> csr_matrix:
     """Return a matrix of any kind (dense, CSC, on disk) as CSR; dense ones go block by block."""
     if hasattr(matrix, "to_memory"):
@@ -84,7 +180,7 @@ def to_csr(matrix: Any) -> csr_matrix:
     # scipy's sparse matrices know no float16
     dtype = np.float32 if matrix.dtype == np.float16 else matrix.dtype
     blocks = [
-        csr_matrix(np.asarray(matrix[start : start + _ROWS_PER_BLOCK], dtype=dtype))
-        for start in range(0, n_cells, _ROWS_PER_BLOCK)
+        csr_matrix(np.asarray(matrix[start : start + ROWS_PER_BLOCK], dtype=dtype))
+        for start in range(0, n_cells, ROWS_PER_BLOCK)
     ]
     return vstack(blocks, format="csr") if blocks else csr_matrix(matrix.shape)

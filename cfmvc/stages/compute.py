@@ -22,6 +22,9 @@ class ComputeConfig(Section):
     n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
     precision: Literal["float32", "bfloat16"] = Field(description="of matrix products in training")
     n_parts: int = Field(ge=1, description="parts in which the cells of a step are computed")
+    max_counts_gib: float = Field(
+        ge=0, description="larger counts stay on disk, and are read in shuffled blocks of cells"
+    )
     recompute: bool = Field(description="recompute activations for the gradient, to save memory")
 
 

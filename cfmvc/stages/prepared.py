@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from anndata import AnnData
 
 from cfmvc.data.dataset import CellTable
@@ -10,9 +11,12 @@ from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.stages.vae import TrainingCells
 
 
-def load_training_cells(path: Path) -> TrainingCells:
-    """Read training and validation cells; test cells are not passed on."""
-    return training_cells(load_prepared(path))
+def load_training_cells(path: Path, max_counts_gib: float) -> TrainingCells:
+    """Read training and validation cells; test cells are not passed on.
+
+    Counts of more than ``max_counts_gib`` stay on disk.
+    """
+    return training_cells(load_prepared(path, max_counts_gib))
 
 
 def training_cells(cells: AnnData) -> TrainingCells:
@@ -31,6 +35,7 @@ def training_cells(cells: AnnData) -> TrainingCells:
         str(settings.get("control", "control")),
         str(settings.get("separator", "+")),
     )
-    tables = [CellTable.from_adata(cells[split == part], vocabulary) for part in ("train", "val")]
+    rows = [np.flatnonzero(split == part) for part in ("train", "val")]
+    tables = [CellTable.from_adata(cells, vocabulary, rows=some) for some in rows]
     genes = [str(name) for name in cells.var_names]
     return TrainingCells(tables[0], tables[1], vocabulary, genes)

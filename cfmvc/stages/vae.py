@@ -68,9 +68,8 @@ def fit_vae(
     with seeded(vae.seed, device):
         model = build_model(cells, vae, flow).to(device)
         library = cells.train.library
-        mean_counts = np.asarray(cells.train.counts.mean(axis=0)).reshape(-1)
         # A cell of NaN, should there be one, is for the guard to veto and name.
-        profile = torch.from_numpy(np.nan_to_num(mean_counts)).float()
+        profile = torch.from_numpy(np.nan_to_num(cells.train.mean_counts)).float()
         model.decoder.calibrate(profile, float(np.nanmedian(library)))
         history = train(
             "train_vae",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells, CellTable
-from cfmvc.data.samplers import ShuffledCells
+from cfmvc.data.samplers import ShuffledBlocks, ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
@@ -54,7 +54,10 @@ class CellSource(Protocol):
 
 @dataclass(frozen=True)
 class TableSource:
-    """Cells of a table, shuffled anew each epoch; a step's rows become dense on the device."""
+    """Cells of a table, shuffled anew each epoch; a step's rows become dense on the device.
+
+    Of a table on disk a window of some thousand cells is in memory at a time.
+    """
 
     table: CellTable
     cells_per_step: int
@@ -63,7 +66,8 @@ class TableSource:
 
     @property
     def _order(self) -> ShuffledCells:
-        return ShuffledCells(len(self.table), self.cells_per_step, self.seed)
+        order = ShuffledBlocks if self.table.is_on_disk else ShuffledCells
+        return order(len(self.table), self.cells_per_step, self.seed)
 
     @property
     def n_cells(self) -> int:
@@ -77,11 +81,22 @@ class TableSource:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
         """Yield the cells of each step, in the order of this epoch."""
-        for rows in islice(self._order.epoch(epoch), first_step, None):
-            yield StepCells(rows, partial(self._gathered, rows))
+        order = self._order
+        for window in order.windows(epoch):
+            n_steps = -(-len(window) // self.cells_per_step)
+            if first_step < n_steps:
+                yield from islice(self._steps(order, window), first_step, None)
+            first_step = max(first_step - n_steps, 0)
 
-    def _gathered(self, rows: np.ndarray, part: slice) -> Cells:
-        return self.table.cells(rows[part], self.device, with_terms=True)
+    def _steps(self, order: ShuffledCells, window: np.ndarray) -> Iterator[StepCells]:
+        held, places = self.table, window
+        if self.table.is_on_disk:
+            held, places = self.table.subset(window), np.arange(len(window))
+        for rows, here in zip(order.steps(window), order.steps(places), strict=True):
+            yield StepCells(rows, partial(self._gathered, held, here))
+
+    def _gathered(self, held: CellTable, here: np.ndarray, part: slice) -> Cells:
+        return held.cells(here[part], self.device, with_terms=True)
 
 
 class LoaderSource:

@@ -174,7 +174,11 @@ def make_file(path: Path, kind: str, cells: AnnData) -> None:
     ("kind", "message"),
     [
         ("missing", "no such file"),
-        ("folder", "is a folder; expected an .h5ad file"),
+        (
+            "folder",
+            "is a folder, and no AnnData in zarr's form; expected an .h5ad file or what "
+            "adata.write_zarr(path) makes",
+        ),
         ("empty", "empty file (0 bytes); copy or download it again"),
         ("text", "not an HDF5 file, so no .h5ad file; write it with adata.write_h5ad(path)"),
         (

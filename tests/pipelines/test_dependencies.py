@@ -29,7 +29,7 @@ CHECKS = {
     f"cfmvc/data/{name}.py"
     for name in (
         *("check_counts", "check_design", "check_labels", "checks", "config", "faults"),
-        *("canonical", "labels", "reading"),
+        *("canonical", "count_tally", "labels"),
     )
 }
 

@@ -1,0 +1,63 @@
+"""Steps of a table on disk hold what the same rows of a table in memory hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfmvc.data import CellTable, Vocabulary
+from cfmvc.data.reading import open_cells
+from cfmvc.stages import TrainingCells, fit_vae
+from cfmvc.training.config import VaeConfig
+from cfmvc.training.sources import TableSource
+from tests.training.conftest import small_adata, training_cells
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CellTable]:
+    """The same cells in memory and on disk, of which a few make a window."""
+    monkeypatch.setattr("cfmvc.data.samplers.ROWS_PER_BLOCK", 8)
+    monkeypatch.setattr("cfmvc.data.samplers.ROWS_PER_WINDOW", 32)
+    adata = small_adata(150, 12)
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    vocabulary = Vocabulary.of(
+        adata.obs["perturbation"], adata.obs["batch"], adata.obs["cell_type"], "control"
+    )
+    left = open_cells(tmp_path / "x.h5ad", 0)
+    rows = np.arange(0, 150, 2)
+    return [CellTable.from_adata(some, vocabulary, rows=rows) for some in (adata, left)]
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 3, 9, 10])
+def test_steps_of_a_table_on_disk(tables: list[CellTable], first_step: int) -> None:
+    memory, disk = tables
+    source = TableSource(disk, 8, seed=1, device=CPU)
+    steps = list(source.epoch(2, first_step))
+    assert len(steps) == source.n_steps - first_step
+    visited = np.concatenate([np.zeros(0, np.int64), *(step.rows for step in source.epoch(2))])
+    np.testing.assert_array_equal(np.sort(visited), np.arange(75))
+    for step, rows in zip(steps, np.split(visited, range(8, 75, 8))[first_step:], strict=True):
+        np.testing.assert_array_equal(step.rows, rows)
+        expected = memory.cells(rows, CPU, with_terms=True)
+        found = step.take(slice(None))
+        assert torch.equal(found.x, expected.x)
+        assert torch.equal(found.p, expected.p)
+        assert torch.equal(found.batch, expected.batch)
+        assert torch.equal(found.terms.at_least, expected.terms.at_least)
+        assert torch.equal(step.take(slice(1, 3)).x, expected.x[1:3])
+
+
+def test_a_training_from_disk_learns_what_one_in_memory_learns(
+    tables: list[CellTable], vae_config: VaeConfig
+) -> None:
+    some = training_cells(20, 12)
+    losses = []
+    for table in tables:
+        cells = TrainingCells(table, table, some.vocabulary, some.gene_names)
+        config = vae_config.model_copy(update={"n_epochs": 20, "lr": 1e-2})
+        losses.append([row["val_loss"] for row in fit_vae(cells, config, CPU)[1].rows])
+    assert losses[0][-1] < losses[0][0]
+    assert losses[1][-1] == pytest.approx(losses[0][-1], rel=0.02)
