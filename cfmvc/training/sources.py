@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells, CellTable
+from cfmvc.data.resident import HeldCells, held_for
 from cfmvc.data.samplers import ShuffledBlocks, ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
@@ -56,7 +57,8 @@ class CellSource(Protocol):
 class TableSource:
     """Cells of a table, shuffled anew each epoch; a step's rows become dense on the device.
 
-    Of a table on disk a window of some thousand cells is in memory at a time.
+    Of a table on disk a window of some thousand cells is in memory at a time. On a GPU the cells
+    live there, if they fit.
     """
 
     table: CellTable
@@ -89,13 +91,18 @@ class TableSource:
             first_step = max(first_step - n_steps, 0)
 
     def _steps(self, order: ShuffledCells, window: np.ndarray) -> Iterator[StepCells]:
-        held, places = self.table, window
         if self.table.is_on_disk:
-            held, places = self.table.subset(window), np.arange(len(window))
+            held, places = held_for(self.table.subset(window), self.device), np.arange(len(window))
+        else:
+            held, places = self._held, window
         for rows, here in zip(order.steps(window), order.steps(places), strict=True):
             yield StepCells(rows, partial(self._gathered, held, here))
 
-    def _gathered(self, held: CellTable, here: np.ndarray, part: slice) -> Cells:
+    @cached_property
+    def _held(self) -> HeldCells:
+        return held_for(self.table, self.device)
+
+    def _gathered(self, held: HeldCells, here: np.ndarray, part: slice) -> Cells:
         return held.cells(here[part], self.device, with_terms=True)
 
 

@@ -50,6 +50,32 @@ def test_steps_of_a_table_on_disk(tables: list[CellTable], first_step: int) -> N
         assert torch.equal(step.take(slice(1, 3)).x, expected.x[1:3])
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_cells_that_live_on_the_device_are_the_same(
+    tables: list[CellTable], kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = TableSource(tables[kind], 8, seed=1, device=CPU)
+    expected = list(source.epoch(2))
+    monkeypatch.setattr("cfmvc.data.resident._fits", lambda table, device: True)
+    found = list(TableSource(tables[kind], 8, seed=1, device=CPU).epoch(2))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+        cells, same = one.take(slice(1, None)), other.take(slice(1, None))
+        for name in ("x", "p", "batch", "cell_type"):
+            assert torch.equal(getattr(cells, name), getattr(same, name)), name
+
+
+def test_a_training_on_cells_that_live_on_the_device_has_the_same_loss(
+    tables: list[CellTable], vae_config: VaeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, losses = training_cells(20, 12), []
+    for is_resident in (False, True):
+        monkeypatch.setattr("cfmvc.data.resident._fits", lambda table, device, r=is_resident: r)
+        cells = TrainingCells(tables[0], tables[0], some.vocabulary, some.gene_names)
+        losses.append([row["train_loss"] for row in fit_vae(cells, vae_config, CPU)[1].rows])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
 def test_a_training_from_disk_learns_what_one_in_memory_learns(
     tables: list[CellTable], vae_config: VaeConfig
 ) -> None:

@@ -1,0 +1,66 @@
+"""Cells that live on the GPU: those of a step are one gather there, and nothing crosses the bus."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from cfmvc.data.dataset import Cells, CellTable
+
+_SHARE_OF_FREE_MEMORY = 0.25  # the rest is for the model and a step's activations
+
+
+class HeldCells(Protocol):
+    """Whatever gives the cells of a step."""
+
+    def cells(
+        self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
+    ) -> Cells:
+        """Gather rows on ``device``."""
+
+
+@dataclass(frozen=True)
+class ResidentTable:
+    """A table with dense counts on one device.
+
+    Parameters
+    ----------
+    all_cells
+        Every cell, on the device.
+    """
+
+    all_cells: Cells
+
+    @classmethod
+    def of(cls, table: CellTable, device: torch.device) -> "ResidentTable":
+        """Move a table's cells to a device."""
+        return cls(table.cells(slice(None), device))
+
+    def cells(
+        self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
+    ) -> Cells:
+        """Gather rows; their tally, if it is wanted, is made there from the dense counts."""
+        held = self.all_cells
+        at = torch.from_numpy(np.arange(len(held))[rows])
+        if device.type == "cuda":
+            at = at.pin_memory().to(device, non_blocking=True)
+        return Cells(
+            held.x.index_select(0, at),
+            held.p.index_select(0, at),
+            held.batch.index_select(0, at),
+            held.cell_type.index_select(0, at),
+            None if held.spatial is None else held.spatial.index_select(0, at),
+        )
+
+
+def held_for(table: CellTable, device: torch.device) -> HeldCells:
+    """Return the cells where a training takes them from: on the GPU if they fit, else the host."""
+    return ResidentTable.of(table, device) if _fits(table, device) else table
+
+
+def _fits(table: CellTable, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return len(table) * table.n_genes * 4 <= _SHARE_OF_FREE_MEMORY * free
