@@ -3,6 +3,7 @@
 # Each module has `run(setting) -> list[Row]`; modules are loaded when they are asked for.
 BENCHMARKS = {
     "stage1": "benchmarks.engine.stage1",
+    "scvi": "benchmarks.engine.scvi",
     "stage2": "benchmarks.engine.stage2",
     "inference": "benchmarks.engine.inference",
     "start": "benchmarks.engine.start",
