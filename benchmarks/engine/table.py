@@ -6,5 +6,6 @@ BENCHMARKS = {
     "scvi": "benchmarks.engine.scvi",
     "stage2": "benchmarks.engine.stage2",
     "inference": "benchmarks.engine.inference",
+    "tracking": "benchmarks.engine.tracking",
     "start": "benchmarks.engine.start",
 }
