@@ -56,7 +56,8 @@ def keep(measured: dict[str, dict[str, Any]], machine: dict[str, Any], folder: P
     ----------
     measured
         By name of the benchmark: ``date``, ``commit``, ``load_average``, ``rows`` (as JSON). Those
-        not measured now stay from before, with their date, if the machine is the same.
+        not measured now stay from before, with their date and, where it is another one, their
+        ``machine``.
     machine
         From :func:`benchmarks.engine.machine.machine`.
     folder
@@ -64,10 +65,15 @@ def keep(measured: dict[str, dict[str, Any]], machine: dict[str, Any], folder: P
     """
     folder.mkdir(exist_ok=True)
     file = folder / "latest.json"
-    before = json.loads(file.read_text()) if file.is_file() else {}
-    if before.get("machine") == machine:
-        measured = {**before["benchmarks"], **measured}
-    result = {"machine": machine, "benchmarks": measured}
+    before = json.loads(file.read_text()) if file.is_file() else {"machine": {}, "benchmarks": {}}
+    parts = {}
+    for name, part in before["benchmarks"].items():
+        origin = part.pop("machine", before["machine"])
+        parts[name] = part if origin == machine else {**part, "machine": origin}
+    for name, part in measured.items():
+        is_empty = all(row["missing"] for row in part["rows"])
+        parts[name] = parts[name] if is_empty and name in parts else part
+    result = {"machine": machine, "benchmarks": parts}
     file.write_text(json.dumps(result, indent=1) + "\n")
     (folder / "README.md").write_text(page(result))
 
@@ -91,7 +97,8 @@ def page(result: dict[str, Any]) -> str:
     for name, part in result["benchmarks"].items():
         details += ["", f"## {name}", "", _origin(part)]
         for row in map(Row.from_json, part["rows"]):
-            lines.append(f"| {' | '.join(cells_of(row))} |")
+            what, *cells = cells_of(row)
+            lines.append(f"| {' | '.join([what + _elsewhere(part), *cells])} |")
             details += ["", f"**{row.what}**", "", *(f"* {note}" for note in remarks(row))]
             if row.profile:
                 details += ["", "Bar missed; our side:", "", "```", row.profile, "```"]
@@ -99,10 +106,22 @@ def page(result: dict[str, Any]) -> str:
 
 
 def _origin(part: dict[str, Any]) -> str:
-    return (
+    told = (
         f"{part['date']}, commit {part['commit']}, {part['n_rounds']} rounds, "
         f"load average before: {part['load_average']}"
     )
+    machine = part.get("machine", {})
+    facts = [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in machine.items()]
+    return f"{told}. On another machine: {'; '.join(facts)}" if facts else told
+
+
+def _elsewhere(part: dict[str, Any]) -> str:
+    """Return where and when, of figures that the machine above has not given."""
+    if "machine" not in part:
+        return ""
+    machine = part["machine"]
+    name = machine["cpu"] if machine["gpu"] == "none" else machine["gpu"]
+    return f" ({name}, {part['date']})"
 
 
 def _bar(row: Row) -> str:

@@ -7,5 +7,6 @@ BENCHMARKS = {
     "stage2": "benchmarks.engine.stage2",
     "inference": "benchmarks.engine.inference",
     "tracking": "benchmarks.engine.tracking",
+    "h100": "benchmarks.engine.h100",
     "start": "benchmarks.engine.start",
 }
