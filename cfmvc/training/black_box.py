@@ -271,4 +271,4 @@ def _causes(objective: Objective, cells: Any) -> list[str]:
 
 
 def _hex(value: torch.Tensor) -> str:
-    return float(value).hex()
+    return float(value.detach()).hex()

@@ -136,6 +136,8 @@ class _Training:
         while self.at.epoch < self.config.n_epochs and not self._is_stuck():
             self._train_epoch()
             self._close_epoch()
+        if self.best is None:  # nothing to fall back on, and the last epoch changed nothing
+            self.guard.raise_if_hopeless(self.source.n_steps)
         self.flat.values.data.copy_(
             self.stepper.averaged.average if self.best is None else self.best
         )
@@ -386,4 +388,6 @@ class _Training:
         self.at = _Progress(**values["progress"])
         self.history = History.from_json(values["history"])
         self.guard.first_nan_step, self.guard.n_consecutive = values["guard"]
+        nans = [event for event in self.history.events if event.kind == "nan"]
+        self.guard.last_event = nans[-1] if nans else None
         RandomState.of_tensors(tensors).restore(self.device)

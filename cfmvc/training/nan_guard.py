@@ -137,15 +137,21 @@ class NanGuard:
         place = f"validation: {self._validation_place}"
         return TrainingEvent("nan", self.stage, epoch, step, place, "validation not counted")
 
-    def raise_if_hopeless(self) -> None:
+    def raise_if_hopeless(self, most: int | None = None) -> None:
         """Give up on a training whose updates are all vetoed.
+
+        Parameters
+        ----------
+        most
+            Give up after so many, if that is less than ``max_consecutive``.
 
         Raises
         ------
         NonFiniteError
             After ``max_consecutive`` vetoed updates in a row.
         """
-        if self.n_consecutive >= self.max_consecutive and self.last_event is not None:
+        most = self.max_consecutive if most is None else min(most, self.max_consecutive)
+        if self.n_consecutive >= most and self.last_event is not None:
             raise NonFiniteError(
                 f"{self.stage}: {self.n_consecutive} updates in a row were not finite and were "
                 f"vetoed, the last {_described(self.last_event)}"

@@ -207,6 +207,26 @@ def test_hopeless_training_stops_with_the_weights_from_before(
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("has_validation", [True, False])
+def test_a_training_that_ends_amid_vetoes_is_no_success(
+    has_validation: bool, cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    # Fewer steps than `max_consecutive_vetoes`: the limit alone would let it pass.
+    config = vae_config.model_copy(update={"max_consecutive_vetoes": 99})
+    bundle, _ = fit_vae(cells, config.model_copy(update={"n_epochs": 1}), CPU)
+    output_of("decoder.hidden")(bundle.model)
+    validation = TableSource(cells.val, 16, 0, CPU) if has_validation else None
+    with pytest.raises(NonFiniteError, match="24 updates in a row were not finite"):
+        train(
+            "train_vae",
+            VaeObjective(bundle.model, 1.0),
+            TableSource(cells.train, 16, 0, CPU),
+            validation,
+            config,
+            CPU,
+        )
+
+
 def test_large_gradients_are_named_and_clipped(cells: TrainingCells, vae_config: VaeConfig) -> None:
     config = vae_config.model_copy(update={"n_epochs": 1, "nan_check_interval": 1})
     bundle, _ = fit_vae(cells, config, CPU)
