@@ -43,6 +43,8 @@ def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
     rows = np.random.default_rng(0).permutation(len(cells.train))[:_MOST_CELLS]
     table = cells.train.subset(np.sort(rows))
     latents = encode_table(bundle.model, table, bundle.device)
+    is_finite = latents.is_finite  # a cell of NaN, which the guard has vetoed, has no place
+    latents, table = latents.select(is_finite), table.subset(is_finite.cpu().numpy())
     points = PCA(2, random_state=0).fit_transform(latents.int_mean.cpu().numpy())
     labels = {
         "perturbation": _perturbation_names(latents.p, bundle.vocabulary.perturbations),

@@ -136,8 +136,9 @@ class _Training:
         while self.at.epoch < self.config.n_epochs and not self._is_stuck():
             self._train_epoch()
             self._close_epoch()
-        if self.best is None:  # nothing to fall back on, and the last epoch changed nothing
-            self.guard.raise_if_hopeless(self.source.n_steps)
+        # No update at all, or none in the last epoch with nothing better to fall back on.
+        most = self.source.n_steps if self.best is None else self.at.step
+        self.guard.raise_if_hopeless(most)
         self.flat.values.data.copy_(
             self.stepper.averaged.average if self.best is None else self.best
         )

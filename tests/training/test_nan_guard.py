@@ -227,6 +227,15 @@ def test_a_training_that_ends_amid_vetoes_is_no_success(
         )
 
 
+def test_a_training_without_any_update_is_no_success(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    config = vae_config.model_copy(update={"max_consecutive_vetoes": 99})
+    cells.train.counts.data[:] = np.nan  # the validation is sound, and so are the first weights
+    with pytest.raises(NonFiniteError, match=r"24 updates in a row .* \(first non-finite: input"):
+        fit_vae(cells, config, CPU)
+
+
 def test_large_gradients_are_named_and_clipped(cells: TrainingCells, vae_config: VaeConfig) -> None:
     config = vae_config.model_copy(update={"n_epochs": 1, "nan_check_interval": 1})
     bundle, _ = fit_vae(cells, config, CPU)

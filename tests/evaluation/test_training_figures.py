@@ -1,0 +1,22 @@
+"""Pictures of a training, also of one in which not every cell was sound."""
+
+import numpy as np
+import torch
+
+from cfmvc.evaluation.training_figures import latent_picture
+from cfmvc.stages import fit_vae
+from cfmvc.training.config import VaeConfig
+from tests.training.conftest import training_cells, vae_config
+
+__all__ = ["vae_config"]  # the fixture
+
+
+def test_a_cell_of_nan_is_left_out_of_the_latents(vae_config: VaeConfig) -> None:
+    cells = training_cells(60, 12)
+    counts = cells.train.counts
+    counts.data[counts.indptr[3]] = np.nan
+    bundle, _ = fit_vae(cells, vae_config, torch.device("cpu"))
+    figure = latent_picture(bundle, cells)
+    points = np.concatenate([drawn.get_offsets() for drawn in figure.axes[0].collections])
+    assert len(points) == len(cells.train) - 1
+    assert np.isfinite(points).all()
