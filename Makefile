@@ -8,8 +8,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 ROWS ?=
 ROUNDS ?= 5
+STEPS ?= 10000
+SEED ?= 0
 
-.PHONY: demo test bench bench-env lint format env clean
+.PHONY: demo test bench bench-env soak lint format env clean
 
 env: $(VENV)/.ready
 
@@ -40,6 +42,11 @@ $(SCVI_VENV)/.ready: benchmarks/environments/scvi.txt constraints.txt
 	$(SCVI_VENV)/bin/python -m pip install --quiet --constraint constraints.txt \
 		--requirement benchmarks/environments/scvi.txt
 	touch $@
+
+# Trainings under faults, each of which must end with the right model or the right error. Who may
+# mount gets disks that are really full.
+soak: env
+	python -m benchmarks.soak --steps $(STEPS) --seed $(SEED)
 
 lint: env
 	ruff check .
