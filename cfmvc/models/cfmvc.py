@@ -18,6 +18,7 @@ from cfmvc.models.encoder import EncoderVAE, draw
 from cfmvc.models.layers import evaluating
 from cfmvc.models.likelihoods import nb_sample
 from cfmvc.models.nb_loss import nb_reconstruction
+from cfmvc.models.prepared_field import PreparedField
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.models.velocity_field import FlowField
 from cfmvc.shards import normal_like
@@ -250,10 +251,8 @@ class CFMVCModel(nn.Module):
             origin = self._reference_controls(p, batch_idx, ct_idx) if z_0 is None else z_0
             start = self.standardise(origin)
         with evaluating(self.context, self.field):
-            context, alpha = self.context(p, batch_idx, ct_idx, spatial)
-            end, seen = integrate(
-                lambda t, z: self.field(z, t, context, alpha), start, n_steps, method
-            )
+            velocity = PreparedField(self.context, self.field, p, batch_idx, ct_idx, spatial)
+            end, seen = integrate(velocity, start, n_steps, method)
         if events is not None:
             events.extend(seen)
         elif seen:
@@ -307,8 +306,8 @@ class CFMVCModel(nn.Module):
         if library is None and self.reference is not None:
             library = self.reference.library[self.reference.nearest(p, batch_idx, ct_idx)]
         with evaluating(self.decoder):
-            mean, theta = self.decoder(z_1, z_tech, library)
-        return mean if use_mean else nb_sample(mean, theta)
+            mean = self.decoder.means(z_1, z_tech, library)
+        return mean if use_mean else nb_sample(mean, self.decoder.theta)
 
     # -- latents ----------------------------------------------------------------------------
 

@@ -41,19 +41,19 @@ def counterfactual_sample(
     torch.Tensor
         Counts, ``(B, G)``; where the means agree, ``x`` itself.
     """
-    rate = torch._standard_gamma(theta + x) / (theta + mean)
-    more = torch.poisson((new_mean - mean).clamp_min(0.0) * rate)
-    return torch.where(new_mean >= mean, x + more, torch.binomial(x, _kept(mean, new_mean)))
+    rate = torch._standard_gamma(theta + x).div_(theta + mean)
+    more = torch.poisson(rate.mul_((new_mean - mean).clamp_min_(0.0)))
+    return torch.where(new_mean >= mean, more.add_(x), torch.binomial(x, _kept(mean, new_mean)))
 
 
 def counterfactual_mean(
     x: torch.Tensor, mean: torch.Tensor, new_mean: torch.Tensor, theta: torch.Tensor
 ) -> torch.Tensor:
     """Return the expectation of :func:`counterfactual_sample` given the counts, ``(B, G)``."""
-    more = (new_mean - mean).clamp_min(0.0) * (theta + x) / (theta + mean)
-    return torch.where(new_mean >= mean, x + more, x * _kept(mean, new_mean))
+    more = (new_mean - mean).clamp_min_(0.0).mul_(theta + x).div_(theta + mean)
+    return torch.where(new_mean >= mean, more.add_(x), _kept(mean, new_mean).mul_(x))
 
 
 def _kept(mean: torch.Tensor, new_mean: torch.Tensor) -> torch.Tensor:
     """Return the share of the molecules that stay, in [0, 1]."""
-    return (new_mean / mean.clamp_min(_MEAN_FLOOR)).clamp(0.0, 1.0)
+    return (new_mean / mean.clamp_min(_MEAN_FLOOR)).clamp_(0.0, 1.0)

@@ -59,6 +59,16 @@ def mlp(n_in: int | None, hidden: int, n_layers: int, dropout: float = 0.0) -> n
     return nn.Sequential(*layers)
 
 
+def run_in_place(layers: nn.Sequential, values: torch.Tensor) -> torch.Tensor:
+    """Return ``layers(values)``, without a gradient: activations are overwritten, not kept."""
+    for number, layer in enumerate(layers):
+        if isinstance(layer, nn.SiLU):
+            values = nn.functional.silu(values, inplace=number > 0)
+        else:
+            values = layer(values)
+    return values
+
+
 class LabelEmbedding(nn.Embedding):
     """Label embedding that starts near zero and is dropped at random in training.
 

@@ -38,10 +38,17 @@ def nb_log_likelihood(x: torch.Tensor, mean: torch.Tensor, theta: torch.Tensor) 
 
 
 def nb_sample(mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Draw counts: a Poisson whose rate is ``Gamma(theta, theta / mean)``; shape of ``mean``."""
-    shape = theta.expand_as(mean)
-    rate = torch.distributions.Gamma(shape, shape / mean.clamp_min(_MEAN_FLOOR)).sample()
-    return torch.poisson(rate)
+    """Draw counts: a Poisson whose rate is ``Gamma(theta, theta / mean)``; shape of ``mean``.
+
+    Raises
+    ------
+    ValueError
+        If a mean is not finite.
+    """
+    if not torch.isfinite(mean.sum()):
+        raise ValueError("counts cannot be drawn: a mean is NaN or infinite")
+    rate = torch._standard_gamma(theta.expand_as(mean))
+    return torch.poisson(rate.mul_(mean).div_(theta))
 
 
 @dataclass(frozen=True)

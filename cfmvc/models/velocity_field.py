@@ -73,14 +73,15 @@ class FlowField(nn.Module):
         context, pert_alpha
             From :class:`~cfmvc.models.ContextEncoder`.
         """
-        h = self.trunk(torch.cat([z_t, self._gamma(t, z_t), context], dim=1))
+        times = torch.as_tensor(t, dtype=z_t.dtype, device=z_t.device).reshape(-1, 1)
+        gamma = time_features(times, self.frequencies).expand(len(z_t), -1)
+        h = self.trunk(torch.cat([z_t, gamma, context], dim=1))
         fields = self.basis(h).unflatten(1, self.shape)
         velocity = torch.einsum("bj,bjd->bd", self.mix(pert_alpha), fields)
         return velocity if self.base is None else velocity + self.base(h)
 
-    def _gamma(self, t: torch.Tensor | float, z_t: torch.Tensor) -> torch.Tensor:
-        """Return sines and cosines of the time, ``(B, TIME_FEATURES)``."""
-        times = torch.as_tensor(t, dtype=z_t.dtype, device=z_t.device)
-        angle = times.reshape(-1, 1) * self.frequencies.to(z_t.dtype)
-        features = torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
-        return features.expand(len(z_t), -1)
+
+def time_features(times: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
+    """Return sines and cosines of times ``(B, 1)``, ``(B, TIME_FEATURES)``."""
+    angle = times * frequencies.to(times.dtype)
+    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)

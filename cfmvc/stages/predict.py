@@ -29,6 +29,7 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.conditions import LABELS, check_conditions, labels_of
 
 _CHUNK = 4096  # cells generated at a time
+_ROWS = 256  # cells made sparse at a time
 
 
 class GenerateConfig(Section):
@@ -112,17 +113,18 @@ def predict_cells(
         if bundle.model.source == "control":
             expect_controls(background, asked, batch, cell_type)
         wanted = _Wanted(p.to(device), batch.to(device), cell_type.to(device), asked["n_cells"])
-        parts = _Generator(bundle, background, n_steps, method).generate(wanted, progress)
+        parts, means = _Generator(bundle, background, n_steps, method).generate(wanted, progress)
     labels = labels_of(asked)
     events = [
         {**event, "condition": labels[row]}
-        for chunk, (_, _, seen) in enumerate(parts)
+        for chunk, (_, seen) in enumerate(parts)
         for row, event in _by_condition(seen, wanted.row[_CHUNK * chunk :].cpu())
     ]
-    return Prediction(_assemble(bundle, asked, wanted.row.cpu().numpy(), parts), events)
+    counts = vstack([counts for counts, _ in parts], format="csr")
+    return Prediction(_assemble(bundle, asked, wanted.row.cpu().numpy(), counts, means), events)
 
 
-Part = tuple[csr_matrix, np.ndarray, list[NonFiniteVelocity]]
+Part = tuple[csr_matrix, list[NonFiniteVelocity]]
 
 
 class _Wanted:
@@ -163,19 +165,23 @@ class _Generator:
     n_steps: int
     method: str
 
-    def generate(self, wanted: _Wanted, progress: Callable[[int, int], None]) -> list[Part]:
-        """Return sampled counts, their expectation, and events, a chunk of cells at a time."""
+    def generate(
+        self, wanted: _Wanted, progress: Callable[[int, int], None]
+    ) -> tuple[list[Part], np.ndarray]:
+        """Return sampled counts and events, a chunk of cells at a time, and all expectations."""
         # For all cells at once, so that each control serves about equally often.
         origins = self._origins(wanted)
         library = self._libraries(wanted, origins)
         parts = []
+        means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
         for start in range(0, len(wanted), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             row, start_from = wanted.row[chunk], None if origins is None else origins[chunk]
             conditions = (wanted.p[row], wanted.batch[row], wanted.cell_type[row])
-            parts.append(self._generate(conditions, library[chunk], start_from))
+            expected = torch.from_numpy(means[chunk])
+            parts.append(self._generate(conditions, library[chunk], start_from, expected))
             progress(start + len(row), len(wanted))
-        return parts
+        return parts, means
 
     def _origins(self, wanted: _Wanted) -> torch.Tensor | None:
         """Draw a control cell of its stratum for each cell."""
@@ -188,7 +194,9 @@ class _Generator:
         conditions: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         library: torch.Tensor,
         origins: torch.Tensor | None,
+        expected: torch.Tensor,
     ) -> Part:
+        """Return counts and events of some cells; write their expectation, on the host."""
         model, events = self.bundle.model, list[NonFiniteVelocity]()
         z_0, spatial, counts = None, None, None
         z_tech = draw(*model.encoder.tech_prior(conditions[1]))
@@ -202,12 +210,17 @@ class _Generator:
         z_1 = model.sample_z1_from_flow(
             *conditions, spatial, self.n_steps, z_0=z_0, method=self.method, events=events
         )
-        mean, theta = model.decoder(z_1, z_tech, library)
+        theta, is_on_host = model.decoder.theta, z_1.device.type == "cpu"
         if counts is None or z_0 is None:
-            return _part(nb_sample(mean, theta), mean, events)
-        before, _ = model.decoder(z_0, z_tech, counts.sum(1))
-        expected = counterfactual_mean(counts, before, mean, theta)
-        return _part(counterfactual_sample(counts, before, mean, theta), expected, events)
+            mean = model.decoder.means(z_1, z_tech, library, out=expected if is_on_host else None)
+            if not is_on_host:
+                expected.copy_(mean)
+            return _sparse(nb_sample(mean, theta).cpu().numpy()), events
+        mean = model.decoder.means(z_1, z_tech, library)
+        before = model.decoder.means(z_0, z_tech, counts.sum(1))
+        expected.copy_(counterfactual_mean(counts, before, mean, theta))
+        changed = counterfactual_sample(counts, before, mean, theta)
+        return _sparse(changed.cpu().numpy()), events
 
     def _libraries(self, wanted: _Wanted, origins: torch.Tensor | None) -> torch.Tensor:
         """Return total counts: of the condition's training cells, or else of the control cell.
@@ -231,18 +244,30 @@ class _Generator:
         return library
 
 
-def _part(counts: torch.Tensor, mean: torch.Tensor, events: list[NonFiniteVelocity]) -> Part:
-    return csr_matrix(counts.cpu().numpy().astype(np.int32)), mean.cpu().numpy(), events
+def _sparse(counts: np.ndarray) -> csr_matrix:
+    """Return counts as int32; SciPy's own way by coordinates takes several times as long."""
+    sizes, values, genes = [np.zeros(1, np.int64)], [], []
+    for start in range(0, len(counts), _ROWS):
+        some = counts[start : start + _ROWS]
+        is_there = some != 0
+        at, n = np.flatnonzero(is_there), np.count_nonzero(is_there, axis=1)
+        first = np.repeat(np.arange(len(some)) * some.shape[1], n)
+        sizes.append(n)
+        values.append(some.reshape(-1)[at].astype(np.int32))
+        genes.append((at - first).astype(np.int32))
+    bounds = np.concatenate(sizes).cumsum()
+    return csr_matrix((np.concatenate(values), np.concatenate(genes), bounds), shape=counts.shape)
 
 
-def _assemble(bundle: Bundle, asked: pd.DataFrame, rows: np.ndarray, parts: list[Part]) -> AnnData:
+def _assemble(
+    bundle: Bundle, asked: pd.DataFrame, rows: np.ndarray, counts: csr_matrix, means: np.ndarray
+) -> AnnData:
     obs = asked.drop(columns="n_cells").iloc[rows].reset_index(drop=True)
     obs.index = pd.Index([f"virtual-{number}" for number in range(len(obs))], dtype=object)
     for name in LABELS:
         obs[name] = obs[name].astype("category")
     cells = AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(bundle.gene_names, dtype=object)))
-    cells.layers["counts"] = vstack([counts for counts, _, _ in parts], format="csr")
-    cells.layers["mean"] = np.concatenate([mean for _, mean, _ in parts])
+    cells.layers["counts"], cells.layers["mean"] = counts, means
     return cells
 
 
