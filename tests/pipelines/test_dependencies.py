@@ -18,6 +18,8 @@ OF_THE_FLOW = {
         "flow/paths",
         "flow/solvers",
         "models/context",
+        "models/cell_groups",
+        "models/prepared_field",
         "models/velocity_field",
         "stages/flow",
         "stages/predict",
