@@ -5,6 +5,7 @@ from rich.progress import TextColumn
 from cfmvc.progress.bar import Bar
 from cfmvc.training.callbacks import NoCallback, TrainingState
 from cfmvc.training.events import TrainingEvent
+from cfmvc.training.memory import ExpectedMemory
 
 
 class ProgressBar(Bar, NoCallback):
@@ -13,6 +14,10 @@ class ProgressBar(Bar, NoCallback):
     def __init__(self) -> None:
         super().__init__()
         self._unsaid = ""
+
+    def on_memory(self, expected: ExpectedMemory) -> None:
+        """Say how much memory is expected, and whether it is there."""
+        self._line(expected.line())
 
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Say that something was vetoed."""

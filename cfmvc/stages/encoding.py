@@ -7,13 +7,17 @@ import torch
 from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells, encode_cells
+from cfmvc.training.memory_meter import give_back
 
-_CELLS_AT_A_TIME = 4096
+CELLS_AT_A_TIME = 4096
 
 
 def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
     """Encode all cells of a table."""
-    return encode_cells(model.encoder, _all(table, device))
+    give_back()  # of what was before, and of the counts: either may be the stage's peak
+    encoded = encode_cells(model.encoder, _all(table, device))
+    give_back()
+    return encoded
 
 
 def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -> None:
@@ -24,5 +28,5 @@ def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -
 
 def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:
     """Yield all cells in order; an empty table yields one empty set of cells."""
-    for start in range(0, max(len(table), 1), _CELLS_AT_A_TIME):
-        yield table.cells(slice(start, start + _CELLS_AT_A_TIME), device)
+    for start in range(0, max(len(table), 1), CELLS_AT_A_TIME):
+        yield table.cells(slice(start, start + CELLS_AT_A_TIME), device)

@@ -1,6 +1,7 @@
 """Stage 2, and the optional stage 3: config + latents + model -> loop."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
+from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
 from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
@@ -16,6 +18,7 @@ from cfmvc.training.config import FlowConfig, JointConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 from cfmvc.training.loop import train
+from cfmvc.training.memory import announce
 from cfmvc.training.objectives import FlowObjective, JointObjective
 from cfmvc.training.sources import LatentSource, TableSource
 
@@ -44,6 +47,9 @@ def fit_flow(
     history
         The course of the training.
     """
+    callbacks, engine = list(callbacks), engine or Engine()
+    shape, sizes = DataShape.of(cells.train, cells.val), _sizes(bundle.model, flow)
+    announce(flow_memory(shape, sizes, flow, engine, device), device, callbacks)
     with seeded(flow.seed, device):
         model = _with_new_flow(bundle.model, flow).to(device)
         latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
@@ -87,8 +93,11 @@ def fit_joint(
     engine: Engine | None = None,
 ) -> tuple[Bundle, History]:
     """Fine-tune encoder, decoder and flow together, the ELBO still in the loss."""
+    model, callbacks, engine = bundle.model, list(callbacks), engine or Engine()
+    shape = DataShape.of(cells.train, cells.val)
+    expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)
+    announce(expected, device, callbacks)
     with seeded(joint.seed, device):
-        model = bundle.model
         history = train(
             "train_joint",
             JointObjective(model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty),
@@ -109,10 +118,14 @@ def fit_joint(
 
 def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     """Return a model with the trained VAE and a fresh flow of the shape asked for."""
-    model = CFMVCModel(**{**trained.sizes, **flow_shape(flow)})
+    model = CFMVCModel(**_sizes(trained, flow))
     model.encoder.load_state_dict(trained.encoder.state_dict())
     model.decoder.load_state_dict(trained.decoder.state_dict())
     return model
+
+
+def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:
+    return {**trained.sizes, **flow_shape(flow)}
 
 
 def _replaced(bundle: Bundle, model: CFMVCModel, settings: dict[str, object]) -> Bundle:

@@ -13,11 +13,13 @@ from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import settle_centring
+from cfmvc.stages.memory import DataShape, vae_memory
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 from cfmvc.training.loop import train
+from cfmvc.training.memory import announce
 from cfmvc.training.objectives import VaeObjective
 from cfmvc.training.sources import TableSource
 
@@ -65,8 +67,11 @@ def fit_vae(
     history
         The course of the training.
     """
+    callbacks, engine = list(callbacks), engine or Engine()
+    shape, sizes = DataShape.of(cells.train, cells.val), model_sizes(cells, vae, flow)
+    announce(vae_memory(shape, sizes, vae, engine, device), device, callbacks)
     with seeded(vae.seed, device):
-        model = build_model(cells, vae, flow).to(device)
+        model = CFMVCModel(**sizes).to(device)
         library = cells.train.library
         # A cell of NaN, should there be one, is for the guard to veto and name.
         profile = torch.from_numpy(np.nan_to_num(cells.train.mean_counts)).float()
@@ -101,21 +106,21 @@ def fit_vae(
     return bundle, history
 
 
-def build_model(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -> CFMVCModel:
-    """Return an untrained model of the data's sizes."""
+def model_sizes(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -> dict[str, Any]:
+    """Return what the model's constructor takes, of the data's sizes."""
     spatial = cells.train.spatial
-    return CFMVCModel(
-        n_genes=cells.train.n_genes,
-        n_batch=len(cells.vocabulary.batches),
-        n_ct=len(cells.vocabulary.cell_types),
-        n_perts=len(cells.vocabulary.perturbations),
-        dim_int=vae.dim_int,
-        dim_tech=vae.dim_tech,
-        hidden_vae=vae.hidden_dim,
-        spatial_dim=None if spatial is None else spatial.shape[1],
-        dropout_vae=vae.dropout,
+    return {
+        "n_genes": cells.train.n_genes,
+        "n_batch": len(cells.vocabulary.batches),
+        "n_ct": len(cells.vocabulary.cell_types),
+        "n_perts": len(cells.vocabulary.perturbations),
+        "dim_int": vae.dim_int,
+        "dim_tech": vae.dim_tech,
+        "hidden_vae": vae.hidden_dim,
+        "spatial_dim": None if spatial is None else spatial.shape[1],
+        "dropout_vae": vae.dropout,
         **({} if flow is None else flow_shape(flow)),
-    )
+    }
 
 
 def flow_shape(flow: FlowConfig) -> dict[str, Any]:

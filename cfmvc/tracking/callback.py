@@ -9,6 +9,7 @@ from cfmvc.shards import current_shard
 from cfmvc.tracking.tracker import Tracker
 from cfmvc.training.callbacks import Callback, TrainingState
 from cfmvc.training.events import TrainingEvent
+from cfmvc.training.memory import ExpectedMemory
 
 BLACK_BOXES = "nan_black_box"  # folder of a run's artifacts
 
@@ -27,6 +28,11 @@ class TrackingCallback:
     def __init__(self, tracker: Tracker, prefix: str = "") -> None:
         self._tracker = tracker
         self._prefix = prefix
+
+    def on_memory(self, expected: ExpectedMemory) -> None:
+        """Record what is expected, beside the first of what will be measured."""
+        name = f"{self._prefix}estimated_peak_memory_gib"
+        self._tracker.log_metrics({name: expected.peak_gib}, step=0)
 
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Record what was vetoed or suspiciously large, at the step where it happened."""

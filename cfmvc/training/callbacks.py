@@ -1,9 +1,12 @@
 """Those who watch a training: they read its state, and neither change it nor know each other."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cfmvc.training.events import TrainingEvent
+
+if TYPE_CHECKING:
+    from cfmvc.training.memory import ExpectedMemory
 
 
 @dataclass
@@ -35,6 +38,9 @@ class TrainingState:
 class Callback(Protocol):
     """Watches a training."""
 
+    def on_memory(self, expected: "ExpectedMemory") -> None:
+        """Take note of the memory that the stage is expected to need, before it begins."""
+
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Take note of what was vetoed or large, as soon as it is known."""
 
@@ -44,6 +50,9 @@ class Callback(Protocol):
 
 class NoCallback:
     """Watches nothing; base of those who watch one thing."""
+
+    def on_memory(self, expected: "ExpectedMemory") -> None:
+        """Do nothing."""
 
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Do nothing."""

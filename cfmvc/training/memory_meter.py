@@ -1,19 +1,105 @@
-"""Peak memory of the process and of the GPU."""
+"""Memory of the process and of the GPU: now, at its peak, and what is left of the machine's."""
 
+import ctypes
+import os
 import resource
 import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+GIB = 1024**3
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes on macOS, KiB on Linux
-_GIB = 1024**3
+# Limit and use of a container: of cgroups version 2, then 1.
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class MemoryNow:
+    """Bytes of the process (RSS), or on CUDA of the GPU's allocator.
+
+    Parameters
+    ----------
+    used, peak
+        Now, and at most so far.
+    available
+        What could be had in addition; None where it is not known.
+    """
+
+    used: float
+    peak: float
+    available: float | None
+
+
+def memory_now(device: torch.device) -> MemoryNow:
+    """Return what is used and what is left, where a training on ``device`` needs it."""
+    if device.type == "cuda":
+        used = torch.cuda.memory_allocated(device)
+        unused = torch.cuda.memory_reserved(device) - used
+        free = torch.cuda.mem_get_info(device)[0] + unused
+        return MemoryNow(used, torch.cuda.max_memory_allocated(device), free)
+    peak = _peak_rss()
+    return MemoryNow(_of_status("VmRSS") or peak, peak, _available())
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
     """Return peaks in GiB: RSS of the process, and on CUDA what was allocated and reserved."""
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-    peaks = {"peak_rss_gib": rss / _GIB}
+    peaks = {"peak_rss_gib": _peak_rss() / GIB}
     if device.type == "cuda":
-        peaks["peak_gpu_allocated_gib"] = torch.cuda.max_memory_allocated(device) / _GIB
-        peaks["peak_gpu_reserved_gib"] = torch.cuda.max_memory_reserved(device) / _GIB
+        peaks["peak_gpu_allocated_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+        peaks["peak_gpu_reserved_gib"] = torch.cuda.max_memory_reserved(device) / GIB
     return peaks
+
+
+def give_back() -> None:
+    """Let the C library give back to the system what was freed, where it is one that can (glibc).
+
+    Otherwise what a training has freed stays with the process, and what comes next is put on top.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _peak_rss() -> float:
+    """Return the largest RSS so far, in bytes.
+
+    ``ru_maxrss`` of a process on Linux starts with the size of the one that started it.
+    """
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    return _of_status("VmHWM") or float(usage)
+
+
+def _of_status(name: str) -> float | None:
+    """Return a line of ``/proc/self/status`` in bytes; None where there is none (macOS)."""
+    return _in_kib("/proc/self/status", name)
+
+
+def _available() -> float | None:
+    """Return what the machine, or the container's limit, has left; None where it does not say."""
+    found = [_in_kib("/proc/meminfo", "MemAvailable")]
+    for limit, usage in _CGROUPS:
+        try:
+            found.append(float(Path(limit).read_text()) - float(Path(usage).read_text()))
+        except (OSError, ValueError):  # no container; `max`
+            continue
+    known = [value for value in found if value is not None]
+    if not known and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        known = [float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
+    return min(known, default=None)
+
+
+def _in_kib(file: str, name: str) -> float | None:
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError:
+        return None
+    values = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return next((float(value) * 1024 for value in values), None)

@@ -50,6 +50,7 @@ def test_training_has_parameters_metrics_with_steps_and_pictures(
         assert run.data.params[f"{section}.n_epochs"] == "3"
         expected = {"train_loss", "val_loss", f"train_{part}", f"val_{part}", "grad_norm", "lr"}
         expected |= {"cells_per_second", "step_seconds", "peak_rss_gib", "epoch"}
+        expected |= {"estimated_peak_memory_gib"}
         assert expected <= set(run.data.metrics)
         history = client.get_metric_history(run.info.run_id, "train_loss")
         steps = [metric.step for metric in history]

@@ -51,6 +51,9 @@ def test_the_first_non_finite_step_is_replayed_from_its_run(workspace: Path, sto
     with stage_run("healthy", workspace, CONFIG):
         pass
     runs = runs_of(store)
+    ((step, expected),) = steps_of(store, runs["vae"], "estimated_peak_memory_gib")
+    assert step == 0
+    assert expected == pytest.approx(steps_of(store, runs["vae"], "peak_rss_gib")[-1][1], rel=0.25)
     result = replay(runs["vae"].info.run_id, workspace)
     assert result["is_reproduced"]
     assert result["module"] == "EncoderVAE.of_counts"

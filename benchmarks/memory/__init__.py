@@ -1,0 +1,1 @@
+"""Expected against measured peak memory of the training stages."""

@@ -1,0 +1,200 @@
+"""The phases of each stage, as arrays: what :mod:`cfmvc.training.memory` adds up.
+
+No number here is fitted to a measurement: each is a count of arrays that the code makes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cfmvc.data.dataset import CellTable
+from cfmvc.shards import current_shard
+from cfmvc.stages.encoding import CELLS_AT_A_TIME
+from cfmvc.stages.model_memory import ModelMemory, Moment
+from cfmvc.training.config import FlowConfig, JointConfig, LoopConfig, VaeConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.memory import NUMBER, Arrays, MemoryEstimate, Phase, peak_of
+
+_CODES = 3 * 8  # bytes a cell: perturbation, batch, cell type
+Held = Callable[[int, Moment, str], list[Arrays]]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """Shapes of training and validation cells.
+
+    Parameters
+    ----------
+    n_cells, n_values
+        Cells, and counts other than 0, of each of the two.
+    n_genes, n_perturbations
+        Columns.
+    """
+
+    n_cells: tuple[int, int]
+    n_values: tuple[int, int]
+    n_genes: int
+    n_perturbations: int
+
+    @classmethod
+    def of(cls, train: CellTable, val: CellTable) -> "DataShape":
+        """Read the shapes of two tables."""
+        n_values = (int(train.counts.nnz), int(val.counts.nnz))
+        return cls((len(train), len(val)), n_values, train.n_genes, train.conditions.shape[1])
+
+    def tables(self, device: torch.device) -> list[Arrays]:
+        """Return the two tables; they are on the host, and no part of a GPU's memory."""
+        if device.type != "cpu":
+            return []
+        sets = zip(self.n_cells, self.n_values, strict=True)
+        return [
+            array
+            for n, n_values in sets
+            for array in (
+                Arrays("tables of the cells", n_values * NUMBER, 2),
+                Arrays("tables of the cells", n * (NUMBER + _CODES)),
+            )
+        ]
+
+
+def vae_memory(
+    shape: DataShape, sizes: dict[str, Any], vae: VaeConfig, engine: Engine, device: torch.device
+) -> MemoryEstimate:
+    """Return the expected peak of stage 1.
+
+    Parameters
+    ----------
+    shape
+        Of the cells.
+    sizes
+        Of the model, as its constructor takes them.
+    vae, engine, device
+        Of the stage.
+    """
+    model, data = ModelMemory(sizes), shape.tables(device)
+    there = [*data, *model.weights()]
+    # To take the mean of a CSR matrix scipy copies it.
+    copied = [Arrays("copy of the counts", shape.n_values[0] * NUMBER, 2)] if data else []
+    phases = [
+        Phase("beginning", [*there, *copied]),
+        *_training(shape, vae, engine, model.n_vae, there, model.vae, shape.n_genes),
+        _encoding(shape, model, there),
+    ]
+    return peak_of("train_vae", phases, device, _sum(data), _advice("vae"))
+
+
+def flow_memory(
+    shape: DataShape, sizes: dict[str, Any], flow: FlowConfig, engine: Engine, device: torch.device
+) -> MemoryEstimate:
+    """Return the expected peak of stage 2; ``sizes`` are those of the model with its new flow."""
+    model, data = ModelMemory(sizes), shape.tables(device)
+    there = [*data, *model.weights(), *model.weights()]  # as it was trained, and with a new flow
+    n_all, width = sum(shape.n_cells), sizes["dim_int"] * NUMBER
+    # Latents, moved means, and what is coupled: both sides in standard units.
+    later = [
+        *there,
+        Arrays("latents", n_all * model.per_latent),
+        Arrays("coupled latents", n_all * width, 4),
+    ]
+
+    def held(n: int, moment: Moment, precision: str) -> list[Arrays]:
+        return model.flow(n, moment, flow.lambda_dist)
+
+    phases = [
+        _encoding(shape, model, there),
+        Phase("coupling cells", later),
+        *_training(shape, flow, engine, model.n_flow, later, held, 2 * sizes["dim_int"]),
+    ]
+    present = _sum([*data, *model.weights()])
+    return peak_of("train_flow", phases, device, present, _advice("flow"))
+
+
+def joint_memory(
+    shape: DataShape,
+    sizes: dict[str, Any],
+    joint: JointConfig,
+    lambda_dist: float,
+    engine: Engine,
+    device: torch.device,
+) -> MemoryEstimate:
+    """Return the expected peak of stage 3."""
+    model = ModelMemory(sizes)
+    latents = Arrays("latents", shape.n_cells[0] * model.per_latent)  # those of before
+    there = [*shape.tables(device), *model.weights(), latents]
+
+    def held(n: int, moment: Moment, precision: str) -> list[Arrays]:
+        return [*model.vae(n, moment, precision), *model.flow(n, moment, lambda_dist)]
+
+    n_learning = model.n_vae + model.n_flow
+    phases = [
+        *_training(shape, joint, engine, n_learning, there, held, shape.n_genes),
+        _encoding(shape, model, there),
+    ]
+    return peak_of("train_joint", phases, device, _sum(there), _advice("joint", "vae"))
+
+
+def _training(
+    shape: DataShape,
+    config: LoopConfig,
+    engine: Engine,
+    n_learning: int,
+    there: Sequence[Arrays],
+    held: Held,
+    n_columns: int,
+) -> list[Phase]:
+    """Return the phases of the loop.
+
+    Parameters
+    ----------
+    n_learning
+        Numbers that learn; ``there`` has the weights themselves.
+    held
+        From cells, moment and precision to what an objective holds.
+    n_columns
+        Numbers of a gathered cell, besides its perturbation vector.
+    """
+    n_ranks = current_shard().n_ranks  # a process gathers its share alone
+    n, n_val = (-(-min(config.cells_per_step, n) // n_ranks) for n in shape.n_cells)
+    weights, part = n_learning * NUMBER, -(-n // engine.n_parts)
+    # Gradient and two moments; average; best.
+    n_copies = 3 + (config.ema_decay > 0) + (n_val > 0)
+    if config.nan_policy == "rollback":  # the last good state, and the next one while it is made
+        n_copies += 2 * n_copies
+    lasting = [*there, Arrays("optimiser and averages", weights, n_copies)]
+
+    def phase(name: str, n: int, *more: Arrays) -> Phase:
+        # All parts of a step are kept, for the black box to look at.
+        gathered = Arrays("cells of a step", n * (n_columns + shape.n_perturbations) * NUMBER)
+        return Phase(name, [*lasting, gathered, *more])
+
+    forward = held(part, "forward", engine.precision)
+    backward = held(part, "backward", engine.precision)
+    gradients = Arrays("gradients of the layers", weights)
+    phases = [
+        phase("training, forward", n, *forward),
+        phase("training, backward", n, *backward, gradients),
+    ]
+    if n_val:  # in one part; the weights are put aside, and a better average is copied
+        aside = Arrays("weights put aside", weights, 2)
+        phases.append(phase("validating", n_val, *held(n_val, "validation", "float32"), aside))
+    return phases
+
+
+def _encoding(shape: DataShape, model: ModelMemory, there: Sequence[Arrays]) -> Phase:
+    n_all = sum(shape.n_cells)
+    n = min(CELLS_AT_A_TIME, max(shape.n_cells))
+    return Phase("encoding all cells", [*there, *model.encoding(n, n_all)])
+
+
+def _sum(arrays: Sequence[Arrays]) -> float:
+    return sum(array.n * array.n_bytes for array in arrays)
+
+
+def _advice(section: str, shape: str = "") -> str:
+    """Say what to lower; ``compute.recompute`` is not in it, for it saves nothing at the peak."""
+    return (
+        f"lower {section}.cells_per_step or {shape or section}.hidden_dim, raise compute.n_parts, "
+        "or take fewer genes"
+    )

@@ -1,0 +1,114 @@
+"""What a stage is expected to need, and what processes have really needed."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.memory.case import Case, measured
+from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
+from cfmvc.stages.memory import DataShape, vae_memory
+from cfmvc.stages.vae import model_sizes
+from cfmvc.training.callbacks import NoCallback
+from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
+from cfmvc.training.engine import Engine
+from cfmvc.training.memory import ExpectedMemory, MemoryEstimate
+from cfmvc.training.memory_meter import MemoryNow, memory_now, peak_memory
+from tests.training.conftest import LOOP
+
+CPU = torch.device("cpu")
+GIB = 1024**3
+LARGE = Case(n_cells=5000, n_genes=5000, cells_per_step=2048, hidden_dim=512)
+CASES = [
+    Case(n_cells=2000, n_genes=5000, cells_per_step=512, hidden_dim=512),
+    Case(n_cells=10_000, n_genes=500, cells_per_step=4096, hidden_dim=512),
+    Case("flow", n_cells=2000, n_genes=500, cells_per_step=512, lambda_dist=1.0),
+]
+SLOW = [
+    Case(n_cells=10_000, n_genes=2000, cells_per_step=4096, hidden_dim=128),
+    Case(n_cells=10_000, n_genes=5000, cells_per_step=64, hidden_dim=128),
+    Case(n_cells=10_000, n_genes=5000, cells_per_step=4096, hidden_dim=512),
+    replace(LARGE, n_parts=4),
+    replace(LARGE, recompute=True),
+    replace(LARGE, dropout=0.0, nan_policy="rollback"),
+    replace(LARGE, n_cells=2500, precision="bfloat16"),
+    Case("flow", 10_000, 5000, cells_per_step=256),
+    Case("joint", 10_000, 5000, cells_per_step=512, lambda_dist=1.0),
+]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES, *SLOW], ids=lambda case: f"{case.stage}-{case.n_genes}")
+def test_a_process_needs_what_was_expected(case: Case) -> None:
+    outcome = measured(case)
+    # Below that, pages of code and the interpreter's own are a large part of so little.
+    assert outcome.measured > 150
+    assert outcome.expected == pytest.approx(outcome.measured, rel=0.25), outcome.table
+
+
+class Told(NoCallback):
+    def __init__(self) -> None:
+        self.expected: list[ExpectedMemory] = []
+
+    def on_memory(self, expected: ExpectedMemory) -> None:
+        self.expected.append(expected)
+
+
+def test_every_stage_says_it_before_it_trains(
+    cells: TrainingCells,
+    vae_config: VaeConfig,
+    flow_config: FlowConfig,
+) -> None:
+    told = Told()
+    joint = JointConfig(**LOOP, beta=1.0, tech_penalty=1.0, lambda_flow=1.0)
+    bundle, _ = fit_vae(cells, vae_config, CPU, [told])
+    bundle, _ = fit_flow(bundle, cells, flow_config, CPU, [told])
+    fit_joint(bundle, cells, joint, 0.0, CPU, [told])
+    assert [e.estimate.stage for e in told.expected] == ["train_vae", "train_flow", "train_joint"]
+    assert all(e.peak_gib * GIB >= e.now.used for e in told.expected)
+    assert not any(e.is_too_much for e in told.expected)
+
+
+def estimate(vae: VaeConfig, engine: Engine, cells: TrainingCells) -> MemoryEstimate:
+    shape = DataShape((100_000, 10_000), (10**8, 10**7), 20_000, 5)
+    sizes = {**model_sizes(cells, vae, None), "n_genes": 20_000}
+    return vae_memory(shape, sizes, vae, engine, CPU)
+
+
+def test_what_is_advised_helps(cells: TrainingCells, vae_config: VaeConfig) -> None:
+    large = vae_config.model_copy(update={"cells_per_step": 16_384, "hidden_dim": 2048})
+    before = estimate(large, Engine(), cells)
+    for change in ({"cells_per_step": 1024}, {"hidden_dim": 256}):
+        less = estimate(large.model_copy(update=change), Engine(), cells)
+        assert less.total < before.total
+    assert estimate(large, Engine(n_parts=8), cells).total < before.total
+    assert "compute.n_parts" in before.advice
+
+
+def test_too_much_is_a_warning_that_says_what_to_lower() -> None:
+    needed = MemoryEstimate("train_vae", "training", {"all": 8.0 * GIB}, 1.0 * GIB, "lower a.b")
+    expected = ExpectedMemory(needed, MemoryNow(2.0 * GIB, 3.0 * GIB, 4.0 * GIB))
+    assert expected.is_too_much
+    assert expected.peak_gib == pytest.approx(9.0)
+    assert "only 4 GiB are available: lower a.b" in expected.line()
+    enough = replace(expected, now=MemoryNow(2.0 * GIB, 12.0 * GIB, 7.5 * GIB))
+    assert "warning" not in enough.line()
+    assert enough.peak_gib == pytest.approx(12.0)  # it has been that large already
+
+
+def test_the_table_adds_up() -> None:
+    needed = MemoryEstimate("s", "p", {"a": 2.0 * 1024**2, "b": 1024.0**2})
+    assert [line.split()[-2] for line in needed.table().splitlines()[1:]] == ["2.0", "1.0", "3.0"]
+
+
+def test_the_process_knows_its_memory() -> None:
+    now = memory_now(CPU)
+    assert 0 < now.used <= now.peak
+    assert now.available is not None
+    assert now.available > 0
+    held = torch.ones(100 * 1024**2 // 4)
+    assert memory_now(CPU).used - now.used > 90 * 1024**2
+    assert peak_memory(CPU)["peak_rss_gib"] * GIB >= now.used + held.nbytes * 0.9
