@@ -8,5 +8,6 @@ BENCHMARKS = {
     "inference": "benchmarks.engine.inference",
     "tracking": "benchmarks.engine.tracking",
     "h100": "benchmarks.engine.h100",
+    "scale": "benchmarks.engine.scale",
     "start": "benchmarks.engine.start",
 }

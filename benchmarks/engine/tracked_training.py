@@ -55,7 +55,7 @@ def trained(workspace: Path, n_epochs: int, is_tracked: bool) -> dict[str, float
     with opened(is_tracked, workspace) as tracker:
         marks.append(time.perf_counter())
         tracker.log_params({f"vae.{name}": value for name, value in vae.model_dump().items()})
-        cells = load_training_cells(workspace / "cells.h5ad")
+        cells = load_training_cells(workspace / "cells.h5ad", max_counts_gib=1.0)
         marks.append(time.perf_counter())
         with watchers(tracker) as watching:
             _, history = fit_vae(cells, vae, device, watching, engine=engine)

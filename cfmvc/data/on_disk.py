@@ -34,6 +34,12 @@ class CountsOnDisk:
         """Numbers of rows and columns."""
         return len(self._rows), int(self._stored.shape[1])
 
+    @property
+    def values_per_row(self) -> float:
+        """How many values of a row of the file are stored, on average."""
+        n_rows = max(int(self._stored.shape[0]), 1)
+        return float(self._stored.group["data"].shape[0]) / n_rows
+
     def __getitem__(self, chosen: np.ndarray | slice) -> csr_matrix:
         """Read rows (indices, a boolean mask or a slice), ``(n, n_genes)`` float32.
 

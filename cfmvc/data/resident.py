@@ -56,11 +56,13 @@ class ResidentTable:
 
 def held_for(table: CellTable, device: torch.device) -> HeldCells:
     """Return the cells where a training takes them from: on the GPU if they fit, else the host."""
-    return ResidentTable.of(table, device) if _fits(table, device) else table
+    fits = lives_on(device, len(table), table.n_genes)
+    return ResidentTable.of(table, device) if fits else table
 
 
-def _fits(table: CellTable, device: torch.device) -> bool:
+def lives_on(device: torch.device, n_cells: int, n_genes: int) -> bool:
+    """Return whether the counts of so many cells are kept on the device, as dense float32."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return len(table) * table.n_genes * 4 <= _SHARE_OF_FREE_MEMORY * free
+    return n_cells * n_genes * 4 <= _SHARE_OF_FREE_MEMORY * free

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from cfmvc.data.dataset import CellTable
+from cfmvc.data.on_disk import CountsOnDisk
+from cfmvc.data.resident import lives_on
+from cfmvc.data.samplers import ROWS_PER_WINDOW
 from cfmvc.shards import current_shard
 from cfmvc.stages.encoding import CELLS_AT_A_TIME
 from cfmvc.stages.model_memory import ModelMemory, Moment
@@ -17,6 +20,7 @@ from cfmvc.training.config import FlowConfig, JointConfig, LoopConfig, VaeConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.memory import NUMBER, Arrays, MemoryEstimate, Phase, peak_of
 
+_COPIES_OF_A_WINDOW = 3
 _CODES = 3 * 8  # bytes a cell: perturbation, batch, cell type
 Held = Callable[[int, Moment, str], list[Arrays]]
 
@@ -28,26 +32,38 @@ class DataShape:
     Parameters
     ----------
     n_cells, n_values
-        Cells, and counts other than 0, of each of the two.
+        Cells, and counts other than 0 that are in memory, of each of the two.
     n_genes, n_perturbations
         Columns.
+    is_on_disk
+        Whether a window of the counts is in memory, and not all of them.
     """
 
     n_cells: tuple[int, int]
     n_values: tuple[int, int]
     n_genes: int
     n_perturbations: int
+    is_on_disk: bool = False
 
     @classmethod
     def of(cls, train: CellTable, val: CellTable) -> "DataShape":
         """Read the shapes of two tables."""
-        n_values = (int(train.counts.nnz), int(val.counts.nnz))
-        return cls((len(train), len(val)), n_values, train.n_genes, train.conditions.shape[1])
+        return cls(
+            (len(train), len(val)),
+            (_n_values(train), _n_values(val)),
+            train.n_genes,
+            train.conditions.shape[1],
+            train.is_on_disk,
+        )
 
     def tables(self, device: torch.device) -> list[Arrays]:
-        """Return the two tables; they are on the host, and no part of a GPU's memory."""
+        """Return the two tables; of a GPU's memory they are a part if they live there."""
         if device.type != "cpu":
-            return []
+            return [
+                Arrays("cells on the GPU", n * self.n_genes * NUMBER)
+                for n in self.n_cells
+                if lives_on(device, n, self.n_genes)
+            ]
         sets = zip(self.n_cells, self.n_values, strict=True)
         return [
             array
@@ -57,6 +73,19 @@ class DataShape:
                 Arrays("tables of the cells", n * (NUMBER + _CODES)),
             )
         ]
+
+    def present(self, device: torch.device) -> float:
+        """Return the bytes of what is there before a stage begins: tables in memory."""
+        return 0.0 if self.is_on_disk or device.type != "cpu" else _sum(self.tables(device))
+
+
+def _n_values(table: CellTable) -> int:
+    """Return how many values are in memory: read in blocks, joined, and put in order."""
+    if isinstance(table.counts, CountsOnDisk):
+        return int(
+            _COPIES_OF_A_WINDOW * table.counts.values_per_row * min(len(table), ROWS_PER_WINDOW)
+        )
+    return int(table.counts.nnz)
 
 
 def vae_memory(
@@ -76,13 +105,14 @@ def vae_memory(
     model, data = ModelMemory(sizes), shape.tables(device)
     there = [*data, *model.weights()]
     # To take the mean of a CSR matrix scipy copies it.
-    copied = [Arrays("copy of the counts", shape.n_values[0] * NUMBER, 2)] if data else []
+    is_copied = device.type == "cpu" and not shape.is_on_disk
+    copied = [Arrays("copy of the counts", shape.n_values[0] * NUMBER, 2)] if is_copied else []
     phases = [
         Phase("beginning", [*there, *copied]),
         *_training(shape, vae, engine, model.n_vae, there, model.vae, shape.n_genes),
         _encoding(shape, model, there),
     ]
-    return peak_of("train_vae", phases, device, _sum(data), _advice("vae"))
+    return peak_of("train_vae", phases, device, shape.present(device), _advice("vae"))
 
 
 def flow_memory(
@@ -107,7 +137,7 @@ def flow_memory(
         Phase("coupling cells", later),
         *_training(shape, flow, engine, model.n_flow, later, held, 2 * sizes["dim_int"]),
     ]
-    present = _sum([*data, *model.weights()])
+    present = shape.present(device) + _sum(model.weights())
     return peak_of("train_flow", phases, device, present, _advice("flow"))
 
 
@@ -123,6 +153,7 @@ def joint_memory(
     model = ModelMemory(sizes)
     latents = Arrays("latents", shape.n_cells[0] * model.per_latent)  # those of before
     there = [*shape.tables(device), *model.weights(), latents]
+    present = shape.present(device) + _sum([*model.weights(), latents])
 
     def held(n: int, moment: Moment, precision: str) -> list[Arrays]:
         return [*model.vae(n, moment, precision), *model.flow(n, moment, lambda_dist)]
@@ -132,7 +163,7 @@ def joint_memory(
         *_training(shape, joint, engine, n_learning, there, held, shape.n_genes),
         _encoding(shape, model, there),
     ]
-    return peak_of("train_joint", phases, device, _sum(there), _advice("joint", "vae"))
+    return peak_of("train_joint", phases, device, present, _advice("joint", "vae"))
 
 
 def _training(

@@ -56,7 +56,7 @@ def test_cells_that_live_on_the_device_are_the_same(
 ) -> None:
     source = TableSource(tables[kind], 8, seed=1, device=CPU)
     expected = list(source.epoch(2))
-    monkeypatch.setattr("cfmvc.data.resident._fits", lambda table, device: True)
+    monkeypatch.setattr("cfmvc.data.resident.lives_on", lambda *of: True)
     found = list(TableSource(tables[kind], 8, seed=1, device=CPU).epoch(2))
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
@@ -70,7 +70,7 @@ def test_a_training_on_cells_that_live_on_the_device_has_the_same_loss(
 ) -> None:
     some, losses = training_cells(20, 12), []
     for is_resident in (False, True):
-        monkeypatch.setattr("cfmvc.data.resident._fits", lambda table, device, r=is_resident: r)
+        monkeypatch.setattr("cfmvc.data.resident.lives_on", lambda *of, r=is_resident: r)
         cells = TrainingCells(tables[0], tables[0], some.vocabulary, some.gene_names)
         losses.append([row["train_loss"] for row in fit_vae(cells, vae_config, CPU)[1].rows])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
