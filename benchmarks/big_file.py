@@ -72,7 +72,7 @@ def _append(file: h5py.File, counts: csr_matrix) -> None:
     if "counts" in file["layers"]:
         sparse_dataset(file["layers/counts"]).append(counts)
     else:
-        write_elem(file, "layers/counts", counts, dataset_kwargs={"compression": "lzf"})
+        write_elem(file["layers"], "counts", counts, dataset_kwargs={"compression": "lzf"})
 
 
 if __name__ == "__main__":

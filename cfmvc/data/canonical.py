@@ -108,7 +108,7 @@ def write_canonical(adata: AnnData, path: Path) -> None:
     with atomic_path(path) as made:
         stored.write_h5ad(made, compression="gzip")
         for name, layer in on_disk.items():
-            _write_blocks(made, f"layers/{name}", map(canonical_rows, row_blocks(layer)))
+            _write_layer(made, name, map(canonical_rows, row_blocks(layer)))
 
 
 def _compact(layer: Any) -> Any:
@@ -117,12 +117,12 @@ def _compact(layer: Any) -> Any:
     return layer
 
 
-def _write_blocks(path: Path, name: str, blocks: Iterator[csr_matrix]) -> None:
+def _write_layer(path: Path, name: str, blocks: Iterator[csr_matrix]) -> None:
     """Write whole numbers into an ``.h5ad`` file, block by block."""
     with h5py.File(path, "r+") as file:
-        first = next(blocks).astype(np.int32)
-        write_elem(file, name, first, dataset_kwargs={"compression": "gzip"})
-        stored = sparse_dataset(file[name])
+        layers, first = file["layers"], next(blocks).astype(np.int32)
+        write_elem(layers, name, first, dataset_kwargs={"compression": "gzip"})
+        stored = sparse_dataset(layers[name])
         for block in blocks:
             stored.append(block.astype(np.int32))
 

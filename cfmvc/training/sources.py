@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from cfmvc.data.ahead import made_ahead
 from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.data.resident import HeldCells, held_for
 from cfmvc.data.samplers import ShuffledBlocks, ShuffledCells
@@ -83,19 +84,26 @@ class TableSource:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
         """Yield the cells of each step, in the order of this epoch."""
-        order = self._order
-        for window in order.windows(epoch):
-            n_steps = -(-len(window) // self.cells_per_step)
-            if first_step < n_steps:
-                yield from islice(self._steps(order, window), first_step, None)
-            first_step = max(first_step - n_steps, 0)
+        windows = []
+        for window in self._order.windows(epoch):
+            windows.append(window[first_step * self.cells_per_step :])
+            first_step = max(first_step - -(-len(window) // self.cells_per_step), 0)
+        windows = [window for window in windows if len(window)]
+        if not self.table.is_on_disk:
+            for window in windows:
+                yield from self._steps(self._held, window, window)
+            return
+        tables = made_ahead(partial(self.table.subset, window) for window in windows)
+        for window, table in zip(windows, tables, strict=True):
+            held = held_for(table, self.device)
+            yield from self._steps(held, window, np.arange(len(window)))
 
-    def _steps(self, order: ShuffledCells, window: np.ndarray) -> Iterator[StepCells]:
-        if self.table.is_on_disk:
-            held, places = held_for(self.table.subset(window), self.device), np.arange(len(window))
-        else:
-            held, places = self._held, window
-        for rows, here in zip(order.steps(window), order.steps(places), strict=True):
+    def _steps(
+        self, held: HeldCells, window: np.ndarray, places: np.ndarray
+    ) -> Iterator[StepCells]:
+        """Yield the steps of a window, whose cells are at ``places`` of ``held``."""
+        steps = self._order.steps
+        for rows, here in zip(steps(window), steps(places), strict=True):
             yield StepCells(rows, partial(self._gathered, held, here))
 
     @cached_property

@@ -1,0 +1,23 @@
+"""What will be needed next is made while the present is used."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def made_ahead(makers: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Yield what each of ``makers`` returns, in order; a thread makes one ahead.
+
+    An error of a maker is raised where its result would have been yielded.
+    """
+    with ThreadPoolExecutor(1, "made-ahead") as pool:
+        present: Future[T] | None = None
+        for make in makers:
+            following = pool.submit(make)
+            if present is not None:
+                yield present.result()
+            present = following
+        if present is not None:
+            yield present.result()
