@@ -1,6 +1,7 @@
 """Faults from within: NaN among the counts, and learning rates that explode."""
 
 import json
+import re
 import signal
 
 import torch
@@ -73,9 +74,16 @@ def _expect_same_end(episode: Episode, ended: Ended) -> None:
     is_same = ended.code == expected.code and ended.last_line == expected.last_line
     is_right = is_same and ended.code == _NON_FINITE and _is_named(ended)
     episode.right_error(is_right, f"{expected.code}: {expected.last_line}", ended)
+    episode.score.n_steps += _steps_done(ended)
     made = [path for path in episode.door.outputs() if path.endswith(".safetensors")]
     unfinished = [path for path in made if not path.startswith("models/vae/")]
     episode.expect(not unfinished, f"an error, and yet a model: {made}", ended)
+
+
+def _steps_done(ended: Ended) -> int:
+    """Return how far a training came that has given up, from its error."""
+    found = re.search(r"step (\d+)", ended.last_line)
+    return int(found.group(1)) + 1 if found else 0
 
 
 def _is_named(ended: Ended) -> bool:
