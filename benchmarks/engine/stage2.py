@@ -21,7 +21,7 @@ from benchmarks.engine.rounds import Contest, ratios, spread, threads
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
 from benchmarks.reference.flow import flow_loss, train_reference_flow
-from benchmarks.reference.steps import Course
+from benchmarks.reference.steps import LEARNING_RATE, WEIGHT_DECAY, Course
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
 from cfmvc.models import Bundle, CFMVCModel
 from cfmvc.stages import fit_flow, fit_vae
@@ -31,6 +31,18 @@ BAR = Bar(5.0, "at_least")
 _TIMED_EPOCHS = 2
 _SCORED_EPOCHS = 6
 _SCORING_ROUNDS = 10
+# What the reference does: SPEC's field without dropout, one constant rate. The shipped schedule is
+# made for 80 epochs; of 6 it spends most on rates that are too small to compare what was learnt.
+_EQUAL_WORK = {
+    "source": "noise",
+    "denoise_targets": "false",
+    "dropout": 0.0,
+    "label_dropout": 0.0,
+    "lr": LEARNING_RATE,
+    "lr_warmup": 0.0,
+    "lr_end": 1.0,
+    "weight_decay": WEIGHT_DECAY,
+}
 
 
 @dataclass
@@ -118,8 +130,7 @@ def run(setting: Setting) -> list[Row]:
     """Measure the flow from noise (one loss on both sides), and the one that is shipped."""
     cells = bench_cells()
     bundle, _ = fit_vae(cells.training, vae_config(2), CPU)
-    from_noise = {"source": "noise", "denoise_targets": "false"}
-    noise, noise_contest = _measured(cells, bundle, from_noise, setting.n_rounds)
+    noise, noise_contest = _measured(cells, bundle, _EQUAL_WORK, setting.n_rounds)
     shipped, shipped_contest = _measured(cells, bundle, {}, setting.n_rounds)
     with threads(noise_contest.threads["ours"]):
         fitted, history = fit_flow(bundle, cells.training, noise.config(_SCORED_EPOCHS), CPU)
@@ -130,7 +141,8 @@ def run(setting: Setting) -> list[Row]:
     lines = [
         f"validation loss after {_SCORED_EPOCHS} epochs (same cells, times and draws): "
         f"ours {scores[0]:.4f}, reference {scores[1]:.4f}",
-        "the original's source, N(0, I): the same loss on both sides",
+        "the original's source, N(0, I): the same loss, field, rate and weight decay on both sides "
+        "(no dropout, no schedule); ours keeps its averaged weights, the reference its last",
     ]
     holds = {"validation loss equal or better": scores[0] <= scores[1]}
     first = _row("stage 2, CPU, one step of 64 cells", noise, noise_contest, holds, lines)
