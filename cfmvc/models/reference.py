@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells
+from cfmvc.models.columns import Columns
 from cfmvc.models.conditions import is_control
 from cfmvc.models.encoder import EncoderVAE
 from cfmvc.models.layers import evaluating
@@ -168,7 +168,7 @@ class ReferenceCells:
 
 
 @torch.no_grad()
-def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells]) -> ReferenceCells:
+def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells], n_cells: int = 0) -> ReferenceCells:
     """Encode cells once, with the encoder in ``eval()`` and left in the mode it was in.
 
     Parameters
@@ -177,8 +177,11 @@ def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells]) -> ReferenceCells:
         A trained encoder.
     cells
         Cells, some at a time.
+    n_cells
+        How many are expected, where that is known: memory for them is taken at once.
     """
-    parts: list[tuple[torch.Tensor, ...]] = []
+    columns, vectors = Columns(n_cells), list[torch.Tensor]()
+    n_vectors = 0
     for some in cells:
         with evaluating(encoder):
             q = encoder.posterior(some.x, some.batch, some.cell_type)
@@ -186,12 +189,11 @@ def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells]) -> ReferenceCells:
         moments = (q.int_mean, int_std, q.tech_mean, tech_std)
         place = () if some.spatial is None else (some.spatial,)
         # Of a step's cells few vectors differ: the table of all is made of these few.
-        vectors, vector = torch.unique(some.p, dim=0, return_inverse=True)
-        parts.append((vectors, vector, some.batch, some.cell_type, some.x.sum(1), *moments, *place))
-    vectors, position = torch.unique(
-        torch.cat([part[0] for part in parts]), dim=0, return_inverse=True
-    )
-    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-    vector = torch.cat([position[part[1] + int(n)] for n, part in zip(starts, parts, strict=False)])
-    columns = zip(*(part[2:] for part in parts), strict=True)
-    return ReferenceCells(vectors, vector, *(torch.cat(column) for column in columns))
+        few, vector = torch.unique(some.p, dim=0, return_inverse=True)
+        codes = (vector + n_vectors, some.batch, some.cell_type)
+        columns.add((*codes, some.x.sum(1), *moments, *place))
+        vectors.append(few)
+        n_vectors += len(few)
+    distinct, position = torch.unique(torch.cat(vectors), dim=0, return_inverse=True)
+    vector, *others = columns.whole()
+    return ReferenceCells(distinct, position[vector], *others)

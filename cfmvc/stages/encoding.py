@@ -15,7 +15,7 @@ CELLS_AT_A_TIME = 4096
 def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
     """Encode all cells of a table."""
     give_back()  # of what was before, and of the counts: either may be the stage's peak
-    encoded = encode_cells(model.encoder, _all(table, device))
+    encoded = encode_cells(model.encoder, _all(table, device), len(table))
     give_back()
     return encoded
 

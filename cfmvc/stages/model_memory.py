@@ -81,8 +81,7 @@ class ModelMemory:
         return [
             # Counts, and twice as much on the way to log1p(x); the vectors and their sorted copies.
             *(Arrays("cells that are encoded", n * width * NUMBER, 3) for width in wide),
-            # Piece by piece, and then joined.
-            Arrays("latents", n_all * self.per_latent, 2),
+            Arrays("latents", n_all * self.per_latent),
         ]
 
 
