@@ -66,10 +66,19 @@ class Soak:
         Decides kinds, doors and places.
     kinds
         Names of the kinds of fault.
+    doors
+        Of those through which a kind can come, the ones to take.
     """
 
-    def __init__(self, folder: Path, plan: Plan, seed: int, kinds: list[str]) -> None:
-        self.folder, self.kinds = folder, kinds
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        seed: int,
+        kinds: list[str],
+        doors: tuple[str, ...] = tuple(DOORS),
+    ) -> None:
+        self.folder, self.kinds, self.doors = folder, kinds, doors
         self.rng = random.Random(seed)
         self.base = Base(folder / "base", plan)
         self.scores = {kind: Score() for kind in kinds}
@@ -99,7 +108,7 @@ class Soak:
 
     def _episode(self, name: str, number: int) -> str:
         kind, score, rng = KINDS[name], self.scores[name], random.Random(self.rng.random())
-        door = rng.choice(kind.doors)
+        door = rng.choice([name for name in kind.doors if name in self.doors])
         changed = kind.changed | rng.choice([{}, _ROLLBACK] if kind.n_spoilt == 0 else [{}])
         n_cells = self.base.n_training_cells()
         spoilt = rng.sample(range(n_cells), n_cells if kind.n_spoilt is None else kind.n_spoilt)
