@@ -109,10 +109,10 @@ def _run(case: Case) -> Outcome:
         def on_memory(self, expected: Any) -> None:
             seen.append(expected.estimate)
 
-    sections = _sections(case)
+    sections = sections_of(case)
     vae = VaeConfig(**sections["vae"])
     engine = Engine(case.precision, case.n_parts, case.recompute)  # type: ignore[arg-type]
-    cells = _cells(case)
+    cells = cells_of(case)
     if case.stage == "vae":
         fit_vae(cells, vae, device, [Seen()], engine=engine)
         return Outcome(seen[0].total / _MIB, peak() / _MIB, seen[0].table())
@@ -140,7 +140,7 @@ def _meter(device: Any) -> Callable[[], float]:
     return lambda: memory_now(device).peak - start
 
 
-def _sections(case: Case) -> dict[str, dict[str, Any]]:
+def sections_of(case: Case) -> dict[str, dict[str, Any]]:
     """Return the sections as shipped, but for what the case says, and two epochs."""
     from cfmvc.config import default_params_file, read_yaml
 
@@ -166,7 +166,7 @@ def _untrained(cells: Any, vae: Any, device: Any, flow: Any = None) -> Any:
     return Bundle(model, cells.vocabulary, cells.gene_names, 1000.0, {})
 
 
-def _cells(case: Case) -> Any:
+def cells_of(case: Case) -> Any:
     """Make the cells piece by piece, so that it takes no more memory than they do."""
     import numpy as np
 

@@ -150,15 +150,13 @@ class ExpectedMemory:
     def line(self) -> str:
         """Return one line for people."""
         text = (
-            f"{self.estimate.stage}: expects {self.more / GIB:.2g} GiB more memory, "
-            f"{self.peak_gib:.2g} GiB at its peak while {self.estimate.phase}"
+            f"{self.estimate.stage}: about {self.peak_gib:.2g} GiB of memory expected, "
+            f"{self.more / GIB:.2g} more than now"
         )
         if not self.is_too_much or self.now.available is None:
             return text
-        return (
-            f"{text}; warning: only {self.now.available / GIB:.2g} GiB are available: "
-            f"{self.estimate.advice}"
-        )
+        left = f"only {self.now.available / GIB:.2g} GiB are available"
+        return f"{text} while {self.estimate.phase}; warning: {left}: {self.estimate.advice}"
 
 
 def announce(
