@@ -56,6 +56,7 @@ def engine_of(
         ),
         must_resume=must_resume,
         black_boxes=black_boxes,
+        gradient_picture=compute.gradient_picture,
     )
 
 

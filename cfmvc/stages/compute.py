@@ -26,6 +26,9 @@ class ComputeConfig(Section):
         ge=0, description="larger counts stay on disk, and are read in shuffled blocks of cells"
     )
     recompute: bool = Field(description="recompute activations for the gradient, to save memory")
+    gradient_picture: bool = Field(
+        description="keep the gradient norms of every step, and draw them by module over time"
+    )
 
 
 def use(device: Device, n_threads: int) -> torch.device:

@@ -35,6 +35,22 @@ def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") 
     known = {f"{prefix}{key}": float(v) for key, v in figures.items() if v is not None}
     tracker.log_metrics(known, step=0)
     tracker.log_figure(loss_curves(history.rows, name), f"{prefix}loss_curves.png")
+    _log_gradients(tracker, history, prefix)
+
+
+def _log_gradients(tracker: Tracker, history: History, prefix: str) -> None:
+    """Log the norms by module, where they were kept: a table, and a picture a stage."""
+    if not history.gradients:
+        return
+    from cfmvc.evaluation.gradient_figures import gradient_picture, gradient_table
+
+    table = gradient_table(history.gradients).to_csv(index=False)
+    tracker.log_text(table, f"{prefix}gradients.csv")
+    stages = list(dict.fromkeys(epoch["stage"] for epoch in history.gradients))
+    for number, stage in enumerate(stages):  # the flow's run has the joint training's as well
+        epochs = [epoch for epoch in history.gradients if epoch["stage"] == stage]
+        own = "" if number == 0 else f"{stage.removeprefix('train_')}_"
+        tracker.log_figure(gradient_picture(epochs), f"{prefix}{own}gradients.png")
 
 
 def log_velocity_events(tracker: Tracker, events: Iterable[Mapping[str, Any]]) -> None:

@@ -27,6 +27,9 @@ class Tracker(Protocol):
     def log_figure(self, figure: Any, name: str) -> None:
         """Record a matplotlib figure as PNG; ``name`` may contain folders."""
 
+    def log_text(self, text: str, name: str) -> None:
+        """Record a text as an artifact; ``name`` may contain folders."""
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags; the last value of a name stands."""
 
@@ -47,6 +50,9 @@ class NullTracker:
         """Do nothing."""
 
     def log_figure(self, figure: Any, name: str) -> None:
+        """Do nothing."""
+
+    def log_text(self, text: str, name: str) -> None:
         """Do nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

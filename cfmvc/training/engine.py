@@ -35,6 +35,8 @@ class Engine:
         Whether checkpoints that cannot be gone on from are an error.
     black_boxes
         Folder in which the first non-finite step of a stage is kept; None: nowhere.
+    gradient_picture
+        Keep the gradient norms of every step, by module.
     """
 
     precision: Precision = "float32"
@@ -43,6 +45,7 @@ class Engine:
     checkpoints: Callable[[str], Checkpoints | NoCheckpoints] = no_checkpoints
     must_resume: bool = False
     black_boxes: Path | None = None
+    gradient_picture: bool = False
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -21,6 +21,8 @@ class FlatParameters:
     ----------
     values : torch.nn.Parameter
         All values, ``(n,)``, with a gradient of the same shape; what an optimiser takes.
+    places : list of slice
+        Where in it each parameter is, in the order of their names; what lies between is 0.
     """
 
     def __init__(self, named: dict[str, torch.nn.Parameter]) -> None:
@@ -33,9 +35,10 @@ class FlatParameters:
         like = self.parameters[0]
         flat = torch.zeros(n, dtype=like.dtype, device=like.device)
         gradient = torch.zeros_like(flat)
-        self._gradients = []
+        self._gradients, self.places = list[torch.Tensor](), list[slice]()
         for parameter, start in zip(self.parameters, starts, strict=True):
             own = slice(start, start + parameter.numel())
+            self.places.append(own)
             flat[own] = parameter.detach().reshape(-1)
             parameter.data = flat[own].view(parameter.shape)
             self._gradients.append(gradient[own].view(parameter.shape))

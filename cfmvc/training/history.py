@@ -27,6 +27,9 @@ class History:
         The epoch whose weights were kept, counted from 1.
     best_val_loss
         Its validation loss.
+    gradients
+        Gradient norms of each epoch by module, where they are kept; see
+        :meth:`~cfmvc.training.gradient_norms.GradientNorms.close_epoch`.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -34,6 +37,7 @@ class History:
     nan_step: int | None = None
     best_epoch: int = 0
     best_val_loss: float = math.inf
+    gradients: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``train_loss``, ``val_loss`` (lists) and ``nan_step``, as users know them."""
@@ -47,7 +51,8 @@ class History:
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         events = [event.as_json() for event in self.events]
-        return {**self.__dict__, "rows": [dict(row) for row in self.rows], "events": events}
+        rows, gradients = [dict(row) for row in self.rows], list(self.gradients)
+        return {**self.__dict__, "rows": rows, "events": events, "gradients": gradients}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "History":
@@ -80,6 +85,7 @@ class History:
             self.nan_step if self.nan_step is not None else later.nan_step,
             int(last["epoch"]) + later.best_epoch,
             later.best_val_loss,
+            self.gradients + later.gradients,
         )
 
 

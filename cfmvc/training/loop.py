@@ -191,6 +191,7 @@ class _Training:
             metrics |= self._validate()
         self.state.metrics = metrics
         self.history.rows.append({"epoch": self.at.epoch, "step": self.at.step, **metrics})
+        self.history.gradients += self.stepper.norms.close_epoch(self.at.epoch)
         self.at.step_in_epoch, self.at.seconds, self.sums = 0, 0.0, EpochSums()
         self._remember()
         for callback in self.callbacks:
@@ -356,7 +357,8 @@ class _Training:
             **{f"objective.{name}": value for name, value in self.objective.buffers().items()},
             **RandomState.now(self.device).as_tensors(),
         }
-        present = {"best": self.best, "sums": self.sums.total}
+        norms = self.stepper.norms.rows
+        present = {"best": self.best, "sums": self.sums.total, "gradient_norms": norms}
         tensors |= {name: value for name, value in present.items() if value is not None}
         values: dict[str, Any] = {
             "step": self.at.step,
@@ -386,6 +388,7 @@ class _Training:
         best, sums = tensors.get("best"), tensors.get("sums")
         self.best = None if best is None else best.clone()
         self.sums = EpochSums(values["sums"], None if sums is None else sums.clone())
+        self.stepper.norms.rows = tensors.get("gradient_norms")
         self.at = _Progress(**values["progress"])
         self.history = History.from_json(values["history"])
         self.guard.first_nan_step, self.guard.n_consecutive = values["guard"]

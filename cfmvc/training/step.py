@@ -14,6 +14,7 @@ from cfmvc.training.black_box import Part
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.engine import Engine, autocast
 from cfmvc.training.flat import FlatParameters
+from cfmvc.training.gradient_norms import GradientNorms, NoGradientNorms
 from cfmvc.training.history import sums_of_step
 from cfmvc.training.nan_guard import NanGuard
 from cfmvc.training.objectives import Loss, Objective, copied_buffers, set_buffers
@@ -68,6 +69,11 @@ class Stepper:
             [flat.values], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.averaged = AveragedWeights(flat.values, config.ema_decay)
+        self.norms = (
+            GradientNorms(guard.stage, flat, config.n_epochs)
+            if engine.gradient_picture
+            else NoGradientNorms()
+        )
         self.names: list[str] = []
         # Of the last step: what the objective saw, and its buffers before.
         self.parts: list[Part] = []
@@ -76,6 +82,7 @@ class Stepper:
     def __call__(self, cells: StepCells, moment: Moment) -> torch.Tensor:
         """Do a step; returns what it adds to the sums of its epoch, the same in all processes."""
         loss = self._differentiated(cells)
+        self.norms.note()
         verdict = self.guard.before_update(loss, moment.epoch, moment.step, cells.rows)
         self.optimizer.found_inf = verdict.vetoed  # type: ignore[attr-defined]
         clipping = ((verdict.norm + 1e-6) / self.max_norm).clamp(min=1.0)

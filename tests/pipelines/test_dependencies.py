@@ -25,7 +25,7 @@ OF_THE_FLOW = {
         "stages/predict",
     )
 }
-PICTURES = {"cfmvc/evaluation/training_figures.py"}
+PICTURES = {f"cfmvc/evaluation/{name}_figures.py" for name in ("gradient", "training")}
 TRAINED_FROM = tuple(f"cfmvc/data/{name}" for name in ("ahead", "resident", "samplers"))
 # What checks a user's file; later stages read what `prepare` has written.
 CHECKS = {

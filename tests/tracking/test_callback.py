@@ -11,6 +11,7 @@ from cfmvc.errors import TrackingError
 from cfmvc.stages import fit_vae
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.callback import TrackingCallback
+from cfmvc.tracking.course import log_course
 from cfmvc.tracking.store import Store
 from cfmvc.training.callbacks import TrainingState
 from cfmvc.training.config import VaeConfig
@@ -37,6 +38,27 @@ def test_epochs_and_events_arrive_at_their_steps(workspace: Path, store: Store) 
     assert steps_of(store, run, "vae_epoch") == [(10, 1.0), (20, 2.0)]
     assert steps_of(store, run, "vae_nan_events") == [(4, 1.0)]
     assert '"place": "encoder"' in artifact_text(store, run, "events/vae_nan.jsonl")
+
+
+def test_gradients_are_a_picture_and_a_table_where_they_are_asked_for(
+    workspace: Path, store: Store
+) -> None:
+    sizes = {"dim_int": 4, "dim_tech": 2, "hidden_dim": 16, "dropout": 0.1}
+    weights = {"beta": 1.0, "tech_penalty": 1.0, "kl_warmup": 0.3}
+    config = VaeConfig(**LOOP, **sizes, **weights, lambda_batch=0.1, lambda_adv=0.0)
+    for name, engine in (("off", Engine()), ("on", Engine(gradient_picture=True))):
+        with stage_run(name, workspace, CONFIG) as tracker:
+            _, history = fit_vae(training_cells(80, 12), config, torch.device("cpu"), engine=engine)
+            log_course(tracker, "vae", history, "vae_")
+    runs = runs_of(store)
+    listed = {
+        name: {item.path for item in store.client.list_artifacts(runs[name].info.run_id)}
+        for name in ("off", "on")
+    }
+    assert listed["on"] - listed["off"] == {"vae_gradients.png", "vae_gradients.csv"}
+    table = artifact_text(store, runs["on"], "vae_gradients.csv").splitlines()
+    assert table[0].startswith("stage,epoch,module,n_steps,n_not_finite,q05,q25,median,q75,q95,max")
+    assert len(table) == 1 + 3 * 11
 
 
 def test_the_first_non_finite_step_is_replayed_from_its_run(workspace: Path, store: Store) -> None:
