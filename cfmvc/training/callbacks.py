@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cfmvc.training.events import TrainingEvent
+from cfmvc.training.history import History
 
 if TYPE_CHECKING:
     from cfmvc.training.memory import ExpectedMemory
@@ -41,6 +42,9 @@ class Callback(Protocol):
     def on_memory(self, expected: "ExpectedMemory") -> None:
         """Take note of the memory that the stage is expected to need, before it begins."""
 
+    def on_resume(self, state: TrainingState, history: History) -> None:
+        """Take note that it goes on from a checkpoint; ``history`` is what happened before."""
+
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
         """Take note of what was vetoed or large, as soon as it is known."""
 
@@ -52,6 +56,9 @@ class NoCallback:
     """Watches nothing; base of those who watch one thing."""
 
     def on_memory(self, expected: "ExpectedMemory") -> None:
+        """Do nothing."""
+
+    def on_resume(self, state: TrainingState, history: History) -> None:
         """Do nothing."""
 
     def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:

@@ -321,6 +321,9 @@ class _Training:
         if found is not None:
             self._take_up(found)
             self.state.epoch, self.state.step = self.at.epoch, self.at.step
+            self.is_recorded = any(event.black_box for event in self.history.events)
+            for callback in self.callbacks:
+                callback.on_resume(self.state, self.history)
         current_shard().wait()  # none may be removed before all have read it
         if current_shard().is_first:
             n_arrays = 5  # values, two moments, average, best

@@ -16,6 +16,7 @@ from cfmvc.training.callbacks import NoCallback, TrainingState
 from cfmvc.training.checkpoint import Checkpoints
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.engine import Engine
+from cfmvc.training.events import TrainingEvent
 from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import VaeObjective
@@ -211,3 +212,38 @@ def test_abort_stops_at_the_first(cells: TrainingCells, vae_config: VaeConfig) -
     model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
     with pytest.raises(NonFiniteError, match=r"step 10 \(first non-finite: input\)"):
         train("s", VaeObjective(model, 1.0), spoilt(cells, 1), None, config, CPU)
+
+
+class Told(NoCallback):
+    """Keeps what it is told, of before and after a stop."""
+
+    def __init__(self) -> None:
+        self.rows: list[float] = []
+        self.events: list[tuple[str, int, bool]] = []
+
+    def on_resume(self, state: TrainingState, history: History) -> None:
+        self.rows += [row["train_loss"] for row in history.rows]
+        self.on_events(state, history.events)
+
+    def on_events(self, state: TrainingState, events: list[TrainingEvent]) -> None:
+        self.events += [(event.kind, event.step, bool(event.black_box)) for event in events]
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        self.rows.append(state.metrics["train_loss"])
+
+
+@pytest.mark.parametrize("stop_at", [3, 13])
+def test_who_watches_is_told_all_that_was_before_the_stop(
+    stop_at: int, cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    cells.train.counts.data[3] = float("nan")
+    whole, resumed = Told(), Told()
+    boxes = {name: Engine(black_boxes=tmp_path / name) for name in ("whole", "resumed")}
+    trained(cells, vae_config, boxes["whole"], watching=[whole])
+    saving = replace(boxes["resumed"], checkpoints=engine(tmp_path / "kept").checkpoints)
+    with pytest.raises(Stopped):
+        trained(cells, vae_config, saving, stop_at)
+    trained(cells, vae_config, saving, watching=[resumed])
+    assert resumed.rows == whole.rows
+    assert resumed.events == whole.events
+    assert sum(has_box for _, _, has_box in resumed.events) == 1
