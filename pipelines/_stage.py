@@ -1,7 +1,7 @@
 """What every stage of the pipeline does around its own work."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 from cfmvc.config import Section, parse_section, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, listed
 from cfmvc.shards import Shard, process_group
+from cfmvc.stages.checkpointing import fingerprint_of
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
+from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.tracker import NullTracker, Tracker
+from cfmvc.training.alone import alone
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -28,6 +31,10 @@ class Stage:
         The project's folder.
     tracker
         Of the stage's MLflow run.
+    fingerprint
+        Of a training: of its data, parameters and code.
+    resumption
+        Of a training, in the process that writes: the run that it belongs to.
     """
 
     name: str
@@ -35,6 +42,13 @@ class Stage:
     tracker: Tracker
     _params: dict[str, Any]
     shard: Shard = field(default_factory=Shard)
+    fingerprint: str = ""
+    resumption: Resumption | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.workspace / ".cfmvc" / "checkpoints"
 
     def section(self, name: str, section: type[SectionT]) -> SectionT:
         """Read a section of ``params.yaml``; its values are logged before anything is computed."""
@@ -51,8 +65,14 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[Stage]:
-    """Open the stage's run, print errors meant for the user bare, and set the exit code."""
+def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -> Iterator[Stage]:
+    """Open the stage's run, print errors meant for the user bare, and set the exit code.
+
+    A training names the ``sections`` of params.yaml and the ``files`` that it depends on. Killed
+    and started again it goes on from its last checkpoint, in the run that it had, and nobody has to
+    ask for it: nothing is taken from other data, parameters or code, and going on gives the same
+    bits as starting again.
+    """
     workspace = Path.cwd()
     try:
         params = read_yaml(workspace / "params.yaml")
@@ -60,16 +80,38 @@ def stage(name: str) -> Iterator[Stage]:
             raise ConfigError("params.yaml: no section 'tracking'")
         tracking = parse_section(TrackingConfig, params["tracking"], "tracking")
         with process_group() as shard:
+            opened = Stage(name, workspace, NullTracker(), params, shard)
+            if sections:
+                values = {section: params.get(section) for section in (*sections, "compute")}
+                opened.fingerprint = fingerprint_of(files, values)
             if not shard.is_first:  # it computes its share; the first one writes and logs
-                yield Stage(name, workspace, NullTracker(), params, shard)
+                yield opened
                 return
-            with stage_run(name, workspace, tracking) as tracker:
-                opened = Stage(name, workspace, tracker, params, shard)
+            with _resumption(opened) as opened.resumption, _run(opened, tracking):
                 yield opened
                 opened.link()
     except CfmvcError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+@contextmanager
+def _resumption(opened: Stage) -> Iterator[Resumption | None]:
+    """Keep other processes from a training's checkpoints, and find the run that they belong to."""
+    if not opened.fingerprint:
+        yield None
+        return
+    folder = opened.checkpoints / opened.name
+    with alone(folder.with_suffix(".lock"), str(folder)):
+        yield Resumption(folder, opened.fingerprint)
+
+
+@contextmanager
+def _run(opened: Stage, tracking: TrackingConfig) -> Iterator[None]:
+    with stage_run(
+        opened.name, opened.workspace, tracking, resumption=opened.resumption
+    ) as opened.tracker:
+        yield
 
 
 def flattened(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """What the training stages share: the engine, and how the course is written down."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -10,7 +8,7 @@ import torch
 from cfmvc.evaluation.training_figures import latent_picture
 from cfmvc.files import atomic_path, write_json
 from cfmvc.models import Bundle
-from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of
+from cfmvc.stages.checkpointing import CheckpointConfig, engine_of
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.vae import TrainingCells
 from cfmvc.tracking.course import log_course
@@ -23,20 +21,18 @@ from pipelines._stage import Stage
 _OF_THE_MACHINE = ("cells_per_second", "step_seconds", "peak_")
 
 
-def engine_for(
-    run: Stage, compute: ComputeConfig, values: Mapping[str, Any], *files: Path
-) -> tuple[Engine, torch.device]:
-    """Return engine and device; a stage that was killed goes on from its last checkpoint.
-
-    Nobody has to ask for it: checkpoints of other data, parameters or code are passed over, and
-    going on gives the same bits as starting again.
-    """
+def engine_for(run: Stage, compute: ComputeConfig) -> tuple[Engine, torch.device]:
+    """Return engine and device; a stage that was killed goes on from its last checkpoint."""
     checkpoint = run.section("checkpoint", CheckpointConfig)
-    folder = run.workspace / ".cfmvc" / "checkpoints"
-    device = use(compute.device, compute.n_threads)
-    fingerprint = fingerprint_of(files, {**values, "compute": compute.model_dump()})
-    boxes = run.workspace / ".cfmvc" / "nan"
-    return engine_of(compute, checkpoint, folder, fingerprint, black_boxes=boxes), device
+    engine = engine_of(
+        compute,
+        checkpoint,
+        run.checkpoints,
+        run.fingerprint,
+        black_boxes=run.workspace / ".cfmvc" / "nan",
+        before_first=None if run.resumption is None else run.resumption.keep,
+    )
+    return engine, use(compute.device, compute.n_threads)
 
 
 def write_course(

@@ -12,11 +12,10 @@ from pipelines._training import engine_for, write_course
 
 
 def main() -> None:
-    with stage("train_flow") as run:
+    with stage("train_flow", ["flow", "joint"], [PREPARED, *sorted(VAE.glob("*"))]) as run:
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
-        values = {"flow": flow.model_dump(), "joint": joint.model_dump()}
         compute = run.section("compute", ComputeConfig)
-        engine, device = engine_for(run, compute, values, PREPARED, *sorted(VAE.glob("*")))
+        engine, device = engine_for(run, compute)
         cells = load_training_cells(PREPARED, compute.max_counts_gib)
         with watchers(run.tracker) as watching:
             trained = load_bundle(VAE, device)

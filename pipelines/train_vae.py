@@ -12,10 +12,10 @@ from pipelines._training import engine_for, write_course
 
 
 def main() -> None:
-    with stage("train_vae") as run:
+    with stage("train_vae", ["vae"], [PREPARED]) as run:
         config = run.section("vae", VaeConfig)
         compute = run.section("compute", ComputeConfig)
-        engine, device = engine_for(run, compute, config.model_dump(), PREPARED)
+        engine, device = engine_for(run, compute)
         cells = load_training_cells(PREPARED, compute.max_counts_gib)
         with watchers(run.tracker) as watching:
             bundle, history = fit_vae(cells, config, device, watching, engine=engine)

@@ -89,10 +89,13 @@ def fit_file(
     adata.obs["split"] = pd.Categorical(
         ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]
     )
-    with _tracking(track, params) as tracker:
+    fingerprint = chosen.fingerprint(train)
+    with (
+        Unfinished.beside(out, fingerprint, resume, track) as left,
+        _tracking(track, params, left) as tracker,
+    ):
         tracker.log_params({**chosen.as_params(), "data.path": train})
         tracker.set_tags({"cfmvc.data_md5": md5_of_file(train)})
-        left = Unfinished.beside(out, chosen.fingerprint(train), resume)
         bundle = _fitted(training_cells(adata), chosen, device, tracker, track, left)
         save_bundle(bundle, out)
         left.remove()
@@ -119,7 +122,10 @@ def _fitted(
     courses, engine = dict[str, History](), left.engine(chosen.compute, chosen.checkpoint)
     with watchers(tracker, "vae_") as watching:
         bundle, courses["vae"] = left.once(
-            "vae", device, lambda: fit_vae(cells, chosen.vae, device, watching, engine=engine)
+            "vae",
+            device,
+            lambda: fit_vae(cells, chosen.vae, device, watching, engine=engine),
+            watching,
         )
     with watchers(tracker, "flow_") as watching:
         bundle, courses["flow"] = fit_flow(bundle, cells, chosen.flow, device, watching, engine)
@@ -174,7 +180,7 @@ def _next_command(train: Path, out: Path, data: DataConfig) -> str:
     return shlex.join([*words, *changed])
 
 
-def _tracking(track: bool, params: dict[str, Any]) -> Any:
+def _tracking(track: bool, params: dict[str, Any], left: Unfinished) -> Any:
     """Return a context with a tracker; MLflow is imported only where it is wanted."""
     if not track:
         nothing: Tracker = NullTracker()
@@ -184,4 +190,4 @@ def _tracking(track: bool, params: dict[str, Any]) -> Any:
     from cfmvc.tracking import TrackingConfig, stage_run
 
     config = parse_section(TrackingConfig, params["tracking"], "tracking")
-    return stage_run("fit", Path.cwd(), config)
+    return stage_run("fit", Path.cwd(), config, resumption=left.resumption)

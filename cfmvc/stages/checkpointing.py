@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def engine_of(
     fingerprint: str,
     must_resume: bool = False,
     black_boxes: Path | None = None,
+    before_first: Callable[[], None] | None = None,
 ) -> Engine:
     """Return the engine for trainings whose checkpoints are in ``folder``, by stage.
 
@@ -46,13 +47,15 @@ def engine_of(
         Whether checkpoints of something else are an error, and not passed over.
     black_boxes
         Folder of NaN black boxes.
+    before_first
+        Called before the first checkpoint of a training is written.
     """
     return Engine(
         precision=compute.precision,
         n_parts=compute.n_parts,
         recompute=compute.recompute,
         checkpoints=lambda stage: Checkpoints(
-            folder / stage, fingerprint, checkpoint.every_seconds, checkpoint.n_kept
+            folder / stage, fingerprint, checkpoint.every_seconds, checkpoint.n_kept, before_first
         ),
         must_resume=must_resume,
         black_boxes=black_boxes,

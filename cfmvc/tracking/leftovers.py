@@ -48,15 +48,16 @@ def leftovers(home: Path, is_forced: bool = False) -> list[Spool]:
     return [spool for spool in spools(home) if _sender(spool, is_forced) is None]
 
 
-def send_leftover(spool: Spool, store: Store) -> bool:
+def send_leftover(spool: Spool, store: Store, is_forced: bool = False) -> bool:
     """Send a spool to its end, and remove it; False if another process is at it.
 
     A run that has no end was killed: it is marked so, with the time of its last record.
     """
     try:
         with spool.lock.acquire(blocking=False):
-            if not spool.is_there():
-                return False  # another process has just finished it
+            now = Spool.open(spool.folder)
+            if now is None or _sender(now, is_forced) is not None:
+                return False  # another process has just finished it, or goes on with its training
             shipment = Shipment(spool, store)
             if not shipment.send() and not spool.has_ended():
                 shipment.end_of_dead()
@@ -86,7 +87,7 @@ def sync(home: Path, uri: str, send_to: str | None = None, is_forced: bool = Fal
         run = {"stage": spool.header.stage, "uid": spool.header.uid}
         n_records, n_done = spool.count_pending(), 0
         try:
-            if send_leftover(spool, _connected(stores, address, home)):
+            if send_leftover(spool, _connected(stores, address, home), is_forced):
                 report.sent.append({**run, "n_records": n_records})
         except Exception as error:  # any driver's own error: the records stay where they are
             n_done = n_records - spool.count_pending()

@@ -73,6 +73,24 @@ def close_parent(store: Store, child: Any, status: str, end_ms: int) -> None:
         store.client.set_terminated(parent_id, status, end_ms)
 
 
+def reopen_parent(store: Store, child: Any, process: str) -> None:
+    """Set the parent of a run that goes on running, if it is ours.
+
+    What it was closed for, the end of that child, is no longer so.
+    """
+    parent_id = child.data.tags.get(PARENT_TAG)
+    parent = None if parent_id is None else _get_run(store, parent_id)
+    if parent is None or SESSION_TAG not in parent.data.tags:
+        return
+    with _alone(store):
+        session = ProcessIdentity.parse(parent.data.tags.get(PROCESS_TAG, ""))
+        if session is None or not (session.is_here() and session.is_alive()):
+            store.client.set_tag(parent_id, PROCESS_TAG, process)
+        if parent.data.tags.get(_FAILED_TAG) == child.info.run_name:
+            store.client.delete_tag(parent_id, _FAILED_TAG)
+        store.client.update_run(parent_id, status="RUNNING")
+
+
 def _find(store: Store, experiment_id: str, header: RunHeader) -> Any | None:
     session = ProcessIdentity.parse(header.session or "")
     if session is None:

@@ -17,6 +17,7 @@ from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracki
 from cfmvc.tracking.environment import environment, requirements
 from cfmvc.tracking.lineage import lineage_tags
 from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
+from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.shipper import Shipper
 from cfmvc.tracking.spool import RunHeader, Spool, now_ms, spool_root
 from cfmvc.tracking.spool_tracker import SpoolTracker
@@ -38,7 +39,11 @@ class Terminated(SystemExit):
 
 @contextmanager
 def stage_run(
-    stage: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str] | None = None
+    stage: str,
+    workspace: Path,
+    config: TrackingConfig,
+    tags: Mapping[str, str] | None = None,
+    resumption: Resumption | None = None,
 ) -> Iterator[SpoolTracker]:
     """Open the run of a stage; nothing in it waits for MLflow.
 
@@ -55,19 +60,26 @@ def stage_run(
         Where runs are kept.
     tags
         More tags than the lineage.
+    resumption
+        Of a training: what was killed goes on in the run that it had.
     """
-    spool = Spool.create(
-        spool_root(home_of(workspace)), _header(stage, workspace, config, tags or {})
-    )
+    home, header = home_of(workspace), _header(stage, workspace, config, tags or {})
+    if resumption is None:
+        spool = Spool.create(spool_root(home), header)
+    else:
+        spool = resumption.open_spool(home, header)
     shipper = Shipper(spool, workspace)
-    tracker = SpoolTracker(spool, shipper, home_of(workspace))
+    tracker = SpoolTracker(spool, shipper, home)
     status, failure = "FINISHED", dict[str, str]()
-    with _sigterm_raises():
-        shipper.start()
+    with _heard_once() as sigterm:
         try:
-            tracker.log_text(json.dumps(environment(), indent=2) + "\n", "environment.json")
-            tracker.log_text(requirements(), "requirements.txt")
-            yield tracker
+            try:
+                shipper.start()
+                tracker.log_text(json.dumps(environment(), indent=2) + "\n", "environment.json")
+                tracker.log_text(requirements(), "requirements.txt")
+                yield tracker
+            finally:
+                sigterm.is_over = True  # the closing is short, and nothing is to disturb it
         except BaseException as error:
             status, failure = _ending(error)
             if status == "FAILED" and not isinstance(error, CfmvcError | SystemExit):
@@ -76,6 +88,8 @@ def stage_run(
         finally:
             spool.append({"kind": "end", "status": status, "tags": failure})
             _say_what_is_missing(spool, shipper.close(config.flush_seconds), workspace)
+            if resumption is not None and status == "FINISHED":
+                resumption.forget()
 
 
 def _header(
@@ -119,18 +133,30 @@ def _say_what_is_missing(spool: Spool, reason: Exception | None, workspace: Path
     )
 
 
+class _Sigterm:
+    """Turns the first SIGTERM into an exception, and none once it is over.
+
+    Impatient schedulers, and ``mlflow run``, send several.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.is_over:
+            self.is_over = True
+            raise Terminated
+
+
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, where this is the thread that hears signals."""
+def _heard_once() -> Iterator[_Sigterm]:
+    """Listen to SIGTERM, where this is the thread that hears signals."""
+    sigterm = _Sigterm()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield sigterm
         return
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    before = signal.signal(signal.SIGTERM, sigterm)
     try:
-        yield
+        yield sigterm
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -2,57 +2,28 @@
 
 Records are acknowledged after they were taken. A kill in between sends them once more, which
 changes nothing: MLflow keeps one of equal (name, step, time, value), parameters and tags are
-idempotent, files are replaced, and a run is found again by its tag ``cfmvc.uid``.
+idempotent, files are replaced, and a run is found again by its tag ``cfmvc.uid``. A training that
+was killed and goes on says again what MLflow has already: that is passed over.
 """
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cfmvc.tracking.parents import PARENT_TAG, PROCESS_TAG, close_parent, open_place
-from cfmvc.tracking.spool import Acknowledged, Record, Spool, moved_on
+from cfmvc.tracking.contents import LONGEST_TAG, Contents, key
+from cfmvc.tracking.parents import (
+    PARENT_TAG,
+    PROCESS_TAG,
+    close_parent,
+    open_place,
+    reopen_parent,
+)
+from cfmvc.tracking.recorded import NothingRecorded, Recorded
+from cfmvc.tracking.spool import Acknowledged, Record, RunHeader, Spool, moved_on
 from cfmvc.tracking.store import Store, first_line, is_lost, is_refusal
 
-_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
 _MOST_METRICS, _MOST_VALUES = 900, 90  # MLflow takes 1000 entities a request, 100 of them values
-_FORBIDDEN = re.compile(r"[^\w.\-:/ ]")
-
-
-@dataclass
-class _Contents:
-    """A chunk of records, sorted by kind."""
-
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
-    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)
-    end: Record | None = None
-    last_ms: int = 0
-
-    @classmethod
-    def of(cls, records: list[Record]) -> "_Contents":
-        contents = cls()
-        for record in records:
-            contents._add(record)
-        return contents
-
-    def _add(self, record: Record) -> None:
-        self.last_ms = record["ms"]
-        match record["kind"]:
-            case "params":
-                for name, value in record["values"].items():
-                    self.params.setdefault(key(name), value[:_LONGEST_PARAM])
-            case "tags":
-                short = {key(n): value[:_LONGEST_TAG] for n, value in record["values"].items()}
-                self.tags.update(short)
-            case "metrics":
-                for name, value in record["values"].items():
-                    self.metrics.append((key(name), value, record["ms"], record["step"]))
-            case "artifact":
-                self.artifacts[record["file"], record["folder"]] = None
-            case "end":
-                self.end = record
+_ERROR_TAG = "cfmvc.error"
 
 
 class Shipment:
@@ -71,6 +42,7 @@ class Shipment:
         self._store = store
         self._state = spool.acknowledged()
         self._last_ms = spool.header.started_ms
+        self._recorded: Recorded | NothingRecorded | None = None
         if self._state.uri != store.uri:
             self._state = self._found_elsewhere(self._state)
 
@@ -89,16 +61,15 @@ class Shipment:
         """
         try:
             self._ensure_run()
+            has_ended = False  # an end is none where a process went on after it
             for records, offset in self._spool.pending(self._state.offset):
-                has_ended = self._send_chunk(_Contents.of(records))
+                has_ended = self._send_chunk(Contents.of(records))
                 self._remember(moved_on(self._state, offset, len(records)))
-                if has_ended:
-                    return True
+            return has_ended
         except Exception as error:
             if is_lost(error):  # the store was made anew: begin from the start
                 self._remember(Acknowledged(uri=self._store.uri))
             raise
-        return False
 
     def end_of_dead(self) -> None:
         """End the run of a process that died without a word."""
@@ -108,18 +79,26 @@ class Shipment:
         if self._state.run_id is not None:
             return
         header = self._spool.header
+        # A run that is gone on with stays where it is, below whatever parent.
+        everywhere = self._store.experiment_ids() if header.n_resumed else []
+        run = self._store.find_run(header.uid, everywhere) if everywhere else None
+        run = run or self._placed_run(header)
+        self._remember(replace(self._state, run_id=run.info.run_id, uri=self._store.uri))
+
+    def _placed_run(self, header: RunHeader) -> Any:
+        """Find or make the run in the place where its process belongs."""
         place = open_place(self._store, header)
         # An earlier request may have been carried out although its answer was lost.
         run = self._store.find_run(header.uid, [place.experiment_id])
-        if run is None:
-            tags = {key(name): value[:_LONGEST_TAG] for name, value in header.tags.items()}
-            tags |= {"cfmvc.uid": header.uid, PROCESS_TAG: header.process}
-            if place.parent_id is not None:
-                tags[PARENT_TAG] = place.parent_id
-            run = self._store.client.create_run(
-                place.experiment_id, start_time=header.started_ms, tags=tags, run_name=header.stage
-            )
-        self._remember(replace(self._state, run_id=run.info.run_id, uri=self._store.uri))
+        if run is not None:
+            return run
+        tags = {key(name): value[:LONGEST_TAG] for name, value in header.tags.items()}
+        tags |= {"cfmvc.uid": header.uid, PROCESS_TAG: header.process}
+        if place.parent_id is not None:
+            tags[PARENT_TAG] = place.parent_id
+        return self._store.client.create_run(
+            place.experiment_id, start_time=header.started_ms, tags=tags, run_name=header.stage
+        )
 
     def _found_elsewhere(self, state: Acknowledged) -> Acknowledged:
         """Go on in a store of another address only if it knows the run (a server that moved)."""
@@ -134,13 +113,18 @@ class Shipment:
         self._spool.acknowledge(state)
         self._state = state
 
-    def _send_chunk(self, contents: _Contents) -> bool:
+    def _send_chunk(self, contents: Contents) -> bool:
         from mlflow.entities import Metric, Param, RunTag
 
         self._last_ms = contents.last_ms or self._last_ms
-        params = [Param(name, value) for name, value in contents.params.items()]
+        if contents.is_resumed:
+            self._reopen()
+        recorded = self._known()
+        new_params = recorded.new_params(contents.params)
+        new_points = recorded.new_points(contents.metrics, contents.counts)
+        params = [Param(name, value) for name, value in new_params.items()]
         tags = [RunTag(name, value) for name, value in contents.tags.items()]
-        metrics = [Metric(*values) for values in contents.metrics]
+        metrics = [Metric(*values) for values in new_points]
         for start in range(0, len(params), _MOST_VALUES):
             self._log("params", params[start : start + _MOST_VALUES])
         for start in range(0, len(tags), _MOST_VALUES):
@@ -182,14 +166,29 @@ class Shipment:
                 raise
             self._spool.reject(str(path), first_line(error))
 
+    def _known(self) -> Recorded | NothingRecorded:
+        """Return what an earlier process has recorded; asked once, before anything is sent."""
+        if self._recorded is None:
+            is_resumed, run_id = self._spool.header.n_resumed > 0, str(self._state.run_id)
+            client = self._store.client
+            self._recorded = Recorded(client, run_id) if is_resumed else NothingRecorded()
+        return self._recorded
+
+    def _reopen(self) -> None:
+        """Let a run go on whose process was killed, whatever it was closed as."""
+        client, run_id, header = self._store.client, self._state.run_id, self._spool.header
+        run = client.get_run(run_id)
+        # First of all whose it is: a run that says RUNNING of a dead process is swept up.
+        client.set_tag(run_id, PROCESS_TAG, header.process)
+        client.set_tag(run_id, "cfmvc.resumed", str(header.n_resumed))
+        if _ERROR_TAG in run.data.tags:
+            client.delete_tag(run_id, _ERROR_TAG)
+        client.update_run(run_id, status="RUNNING")
+        reopen_parent(self._store, run, header.process)
+
     def _terminate(self, end: Record) -> None:
         client, run_id, status = self._store.client, self._state.run_id, end["status"]
         for name, value in end["tags"].items():
-            client.set_tag(run_id, key(name), value[:_LONGEST_TAG])
+            client.set_tag(run_id, key(name), value[:LONGEST_TAG])
         client.set_terminated(run_id, status, end["ms"])
         close_parent(self._store, client.get_run(run_id), status, end["ms"])
-
-
-def key(name: str) -> str:
-    """Return a name that MLflow takes: other characters than ``A-z 0-9 _ - . : / space`` go."""
-    return _FORBIDDEN.sub("_", name)[:_LONGEST_KEY]

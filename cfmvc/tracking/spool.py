@@ -52,6 +52,8 @@ class RunHeader:
         What tells parallel sessions of one process apart: the DVC experiment.
     tags
         Tags that the run carries from its creation.
+    n_resumed
+        How often its training was started again and went on.
     """
 
     uid: str
@@ -64,6 +66,7 @@ class RunHeader:
     session: str | None = None
     session_name: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    n_resumed: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class Spool:
 
     @classmethod
     def create(cls, root: Path, header: RunHeader) -> "Spool":
-        """Make the folder of a new run below ``root``."""
+        """Make the folder of a run below ``root``, or make one that is there this process's."""
         spool = cls(root / header.uid, header)
-        spool.folder.mkdir(parents=True)
+        spool.folder.mkdir(parents=True, exist_ok=True)
         # The address may hold a password, so nobody else reads it.
         spool.folder.chmod(0o700)
         write_json(spool.folder / _HEADER, asdict(header))
@@ -126,7 +129,8 @@ class Spool:
             try:
                 if self._stream is None:
                     self._stream = (self.folder / _RECORDS).open("ab", buffering=0)
-                # A line that a full disk cut short must not swallow the next one.
+                    self._is_torn = self._is_torn or _ends_torn(self.folder / _RECORDS)
+                # A line that a full disk, or a kill, cut short must not swallow the next one.
                 whole = b"\n" + line if self._is_torn else line
                 self._is_torn = self._stream.write(whole) != len(whole)
                 if self._is_torn:
@@ -248,6 +252,14 @@ def plain(value: Any) -> Any:
 def moved_on(state: Acknowledged, offset: int, n_records: int) -> Acknowledged:
     """Return the state after a chunk."""
     return replace(state, offset=offset, n_records=state.n_records + n_records)
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() != b"\n"
 
 
 def _parsed(line: bytes) -> Record | None:

@@ -1,6 +1,7 @@
 """The tracker of a stage: it writes to the spool, and a thread behind it sends."""
 
 import json
+import os
 import shutil
 import uuid
 from collections import Counter
@@ -35,6 +36,7 @@ class SpoolTracker:
         self._shipper = shipper
         self.home = home
         self._n_events: Counter[str] = Counter()
+        self._n_lines: dict[str, int] = {}
 
     @property
     def uid(self) -> str:
@@ -64,15 +66,12 @@ class SpoolTracker:
         """Count an event at its step, and append its details to ``events/<kind>.jsonl``."""
         self._n_events[kind] += 1
         file = f"{_EVENTS}/{kind}.jsonl"
-        line = {"step": int(step), **details}
         try:
-            path = self._spool.folder / file
-            path.parent.mkdir(exist_ok=True)
-            with path.open("a") as stream:
-                stream.write(_json_line(line))
+            self._write_event(kind, self._spool.folder / file, {"step": int(step), **details})
         except OSError as error:
             self._spool.warn(error)
-        self.log_metrics({f"{kind}_events": self._n_events[kind]}, step)
+        counts = {f"{kind}_events": float(self._n_events[kind])}
+        self._append("metrics", step=int(step), values=counts, is_count=True)
         self._append("artifact", file=file, folder=_EVENTS)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
@@ -116,6 +115,15 @@ class SpoolTracker:
         record: Record = {"kind": kind, **content}
         self._spool.append(record)
 
+    def _write_event(self, kind: str, path: Path, line: Mapping[str, Any]) -> None:
+        """Append a line, unless a process that was killed, and is gone on from, has written it."""
+        path.parent.mkdir(exist_ok=True)
+        if kind not in self._n_lines:
+            self._n_lines[kind] = _whole_lines(path)
+        if self._n_events[kind] > self._n_lines[kind]:
+            with path.open("a") as stream:
+                stream.write(_json_line(line))
+
     def _keep(self, name: str, folder: str, write: Any) -> None:
         kept = self._spool.folder / "artifacts" / uuid.uuid4().hex[:12] / name
         try:
@@ -132,6 +140,16 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
+
+
+def _whole_lines(path: Path) -> int:
+    """Count the lines of a file, of which a kill may have cut off the last one: that one goes."""
+    if not path.exists():
+        return 0
+    whole = path.read_bytes().rpartition(b"\n")
+    if whole[2]:
+        os.truncate(path, len(whole[0]) + len(whole[1]))
+    return whole[0].count(b"\n") + len(whole[1])
 
 
 def _json_line(value: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,18 +42,27 @@ class Checkpoints:
         How much time there is between two of them, at least.
     n_kept
         How many are kept.
+    before_first
+        Called before the first one is written: who keeps a record of the training writes down
+        which it is, so that no checkpoint is ever there without that.
     """
 
     what_next = "; started again, it goes on from its last checkpoint"
 
     def __init__(
-        self, folder: Path, fingerprint: str, every_seconds: float, n_kept: int = 2
+        self,
+        folder: Path,
+        fingerprint: str,
+        every_seconds: float,
+        n_kept: int = 2,
+        before_first: Callable[[], None] | None = None,
     ) -> None:
         self.folder = folder
         self._fingerprint = fingerprint
         self._every_seconds = every_seconds
         self._n_kept = max(n_kept, 1)
         self._saved_at = time.monotonic()
+        self._before_first = before_first
         self._damaged = set[Path]()
         # In the names, so that a damaged file is known to be ours or not without reading it.
         self._mark = hashlib.sha256(fingerprint.encode()).hexdigest()[:8]
@@ -104,6 +114,9 @@ class Checkpoints:
         packed = PackedCheckpoint(checkpoint, self._fingerprint)
         path = self._path(checkpoint.step)
         try:
+            if self._before_first is not None:
+                self._before_first()
+                self._before_first = None
             remove_abandoned(self.folder)
             with temporary_file(path) as (made, stream):
                 packed.write(stream)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from tests.training.conftest import small_adata
 
@@ -89,3 +91,46 @@ def test_what_has_changed_is_not_gone_on_from(tmp_path: Path) -> None:
     output = finished(fit(tmp_path, "killed", "--resume", "--set=vae.lr=1e-2"), expect=6)
     assert "data, parameters or code have changed since" in output
     assert "without --resume" in output
+
+
+def tracked(folder: Path) -> tuple[MlflowClient, list[Run]]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client, list(client.search_runs(ids))
+
+
+@pytest.mark.slow
+def test_a_tracked_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    """Killed in either stage; the second is refused while the first is at work."""
+    small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
+    for stage in ("train_vae", "train_flow"):
+        process = fit(tmp_path, "killed", "--resume", "--track")
+        wait_for_checkpoint(tmp_path, stage, process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        said = finished(fit(tmp_path, "killed", "--resume"), expect=6)
+        assert f"process {process.pid} of" in said
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finished(fit(tmp_path, "killed", "--resume", "--track"))
+    client, (run,) = tracked(tmp_path)
+    assert (run.info.status, run.data.tags["cfmvc.resumed"]) == ("FINISHED", "2")
+    for name, n_epochs in (("vae_epoch", 30), ("flow_epoch", 60)):
+        epochs = [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) <= n_epochs
+    assert not list(tmp_path.glob(".killed*"))
+
+
+@pytest.mark.slow
+def test_tracked_from_the_middle_on_the_run_has_all_of_it(tmp_path: Path) -> None:
+    small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
+    process = fit(tmp_path, "killed")
+    wait_for_checkpoint(tmp_path, "train_flow", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished(fit(tmp_path, "killed", "--resume", "--track"))
+    client, (run,) = tracked(tmp_path)
+    assert "cfmvc.resumed" not in run.data.tags
+    for name in ("vae_epoch", "flow_epoch"):
+        epochs = [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        assert epochs == list(range(1, len(epochs) + 1))

@@ -1,0 +1,71 @@
+"""A stage that was killed, and is run again, goes on in the MLflow run that it had."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.pipelines.conftest import SMALL, Project, new_project
+
+VALUES = {
+    **SMALL,
+    "vae.n_epochs": 40,
+    "vae.patience": 40,
+    "checkpoint.every_seconds": 0,
+}
+
+
+def runs_of(project: Project) -> tuple[MlflowClient, list[Run]]:
+    client = MlflowClient(f"sqlite:///{project.folder / 'mlflow.db'}")
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client, list(client.search_runs(ids, order_by=["attributes.start_time ASC"]))
+
+
+def kill_in_training(project: Project, stage: str) -> None:
+    process = project.start("dvc", "repro", stage)
+    kept = project.folder / ".cfmvc" / "checkpoints" / stage
+    before = set(kept.glob("step-*"))
+    while not set(kept.glob("step-*")) - before:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_killed_stage_goes_on_in_its_run_below_its_parent(tmp_path: Path) -> None:
+    project = new_project(tmp_path, VALUES)
+    project.run("dvc", "repro", "prepare")
+    for _ in range(2):
+        kill_in_training(project, "train_vae")
+    project.run("dvc", "repro", "train_vae")
+    client, runs = runs_of(project)
+    (run,) = [run for run in runs if run.info.run_name == "train_vae"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["cfmvc.resumed"] == "2"
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.info.status == "FINISHED"
+    link = json.loads((project.folder / "results" / "runs" / "train_vae.json").read_text())
+    assert link["uid"] == run.data.tags["cfmvc.uid"]
+    assert list((project.folder / ".cfmvc" / "checkpoints").iterdir()) == []
+
+    project.run("dvc", "repro", "--force", "--single-item", "train_vae")
+    client, runs = runs_of(project)
+    (whole,) = [
+        other
+        for other in runs
+        if other.info.run_name == "train_vae" and other.info.run_id != run.info.run_id
+    ]
+    assert "cfmvc.resumed" not in whole.data.tags
+    for name in ("epoch", "train_loss", "val_loss", "grad_norm", "best_epoch"):
+        points = [
+            [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+            for run_id in (run.info.run_id, whole.info.run_id)
+        ]
+        assert points[0] == points[1], name
