@@ -192,7 +192,7 @@ class CFMVCModel(nn.Module):
             Cut the gradient to the encoder (off in joint training alone).
         """
         z_1 = self.standardise((z_int.detach() if detach else z_int).to(self.latent_mean.dtype))
-        weight = torch.ones_like(z_1[:, 0])
+        weight: torch.Tensor | None = None  # of each row; all count alike
         if self.source == "noise":
             start = normal_like(z_1) if z_0 is None else z_0
         elif z_0 is not None:
@@ -203,15 +203,22 @@ class CFMVCModel(nn.Module):
         context, alpha = self.context(p, batch_idx, ct_idx, spatial)
         velocity = self.field(path.z_t, path.t, context, alpha)
         squared = (velocity - path.velocity).square().mean(1)
-        fm_loss = (weight * squared).sum() / weight.sum().clamp_min(1.0)
-        dist_loss = torch.zeros_like(fm_loss)
+        if weight is None:
+            fm_loss = squared.mean()
+        else:
+            fm_loss = (weight * squared).sum() / weight.sum().clamp_min(1.0)
+        total, dist_loss = fm_loss, torch.zeros_like(fm_loss)
         if lambda_dist > 0:
             arrived = path.z_t + (1.0 - path.t) * velocity
-            # Rows without a source are in no population; those that have one keep their place.
-            present = (weight > 0)[:, None]
-            same = same_condition(p, batch_idx, ct_idx, present)
-            dist_loss = DIVERGENCES[self.divergence](torch.where(present, arrived, z_1), z_1, same)
-        total = fm_loss + lambda_dist * dist_loss
+            conditions = [p, batch_idx, ct_idx]
+            if weight is not None:
+                # Rows without a source are in no population; those with one keep their place.
+                present = (weight > 0)[:, None]
+                conditions.append(present)
+                arrived = torch.where(present, arrived, z_1)
+            same = same_condition(*conditions)
+            dist_loss = DIVERGENCES[self.divergence](arrived, z_1, same)
+            total = total + lambda_dist * dist_loss
         if lambda_reg > 0:
             total = total + lambda_reg * self.field.mix(alpha).square().mean()
         return total, fm_loss, dist_loss

@@ -97,7 +97,7 @@ class PreparedField:
         for start in range(0, len(z), size):
             rows = slice(start, start + size)
             h = self._trunk(z[rows], self.of_context[rows] + shift)
-            fields = field.basis(h).unflatten(1, field.shape)
+            fields = field.basis(h).view(-1, *field.shape)
             mixed = torch.bmm(self.alpha[rows], fields)[:, 0]
             velocity[rows] = mixed if field.base is None else mixed + field.base(h)
         return velocity

@@ -76,8 +76,8 @@ class FlowField(nn.Module):
         times = torch.as_tensor(t, dtype=z_t.dtype, device=z_t.device).reshape(-1, 1)
         gamma = time_features(times, self.frequencies).expand(len(z_t), -1)
         h = self.trunk(torch.cat([z_t, gamma, context], dim=1))
-        fields = self.basis(h).unflatten(1, self.shape)
-        velocity = torch.einsum("bj,bjd->bd", self.mix(pert_alpha), fields)
+        fields = self.basis(h).view(-1, *self.shape)
+        velocity = torch.bmm(self.mix(pert_alpha)[:, None, :], fields)[:, 0]
         return velocity if self.base is None else velocity + self.base(h)
 
 

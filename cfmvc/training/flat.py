@@ -53,6 +53,9 @@ class FlatParameters:
 
     def differentiate(self, loss: torch.Tensor, weight: float, is_first: bool) -> None:
         """Take the gradient of a scalar, times ``weight``; added to what is there unless first."""
+        if is_first and weight == 1.0:
+            self._written_by_autograd(loss)
+            return
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         present = [(g, f) for g, f in zip(self._gradients, found, strict=True) if f is not None]
         mine, theirs = [g for g, _ in present], [f for _, f in present]
@@ -64,6 +67,17 @@ class FlatParameters:
                 self.gradient.mul_(weight)
         else:
             torch._foreach_add_(mine, theirs, alpha=weight)
+
+    def _written_by_autograd(self, loss: torch.Tensor) -> None:
+        """Let autograd add each gradient in its place: nothing is collected and copied."""
+        self.gradient.zero_()
+        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+        try:
+            torch.autograd.backward(loss)
+        finally:
+            for parameter in self.parameters:
+                parameter.grad = None
 
     def norms(self, order: float = 2.0) -> torch.Tensor:
         """Return the norm of each parameter's gradient, in the order of their names."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -135,10 +136,18 @@ def sums_of_step(loss: Loss, n_cells: float, verdict: Verdict | None = None) -> 
         Of the guard; None in a validation.
     """
     losses = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
-    n_norms = 0 if verdict is None else 1
     norm = torch.zeros_like(losses[0]) if verdict is None else verdict.norm
-    counted = torch.stack([*losses, norm.to(losses[0])]).double()
-    counted[:-1] *= n_cells
-    counts = torch.tensor([n_cells, n_norms], dtype=torch.float64, device=counted.device)
-    row = torch.cat([counted, counts])
-    return row if verdict is None else torch.where(verdict.vetoed > 0, 0.0, row)
+    figures = torch.stack([*losses, norm.to(losses[0])]).double()
+    weights, counts = _constants(len(losses), n_cells, verdict is not None, figures.device)
+    row = torch.cat([figures * weights, counts])
+    return row if verdict is None else row.masked_fill_(verdict.vetoed > 0, 0.0)
+
+
+@lru_cache(maxsize=64)
+def _constants(
+    n_losses: int, n_cells: float, has_norm: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what losses and norm are weighted with, and how many cells and norms they are of."""
+    numbers = torch.tensor([n_cells] * n_losses + [1.0, n_cells, has_norm], dtype=torch.float64)
+    weights, counts = numbers.to(device).split([n_losses + 1, 2])
+    return weights, counts

@@ -86,10 +86,11 @@ class NanGuard:
             Rows of the training cells in this step.
         """
         norm = torch.linalg.vector_norm(self.flat.gradient)
-        probes = torch.stack([value.detach().float() for value in loss.probes.values()])
-        parts = torch.stack([value.detach().float() for value in loss.parts.values()])
         self._probes, self._parts = list(loss.probes), list(loss.parts)
-        healthy = torch.isfinite(probes.sum()) & torch.isfinite(norm)
+        losses = [*loss.probes.values(), *loss.parts.values()]
+        figures = torch.stack([norm.float(), *(value.detach().float() for value in losses)])
+        # Norm and probes; parts are for the record.
+        healthy = torch.isfinite(figures[: 1 + len(loss.probes)].sum())
         # With several processes the norm is common to all, a loss each process's own.
         vetoed = current_shard().sum_((~healthy).float()).clamp(max=1.0)
         # Sizes are looked at when the flags are read, not at every step.
@@ -98,7 +99,7 @@ class NanGuard:
         # On a CPU a look costs nothing; on a GPU the norms do, compared to waiting for the device.
         self.is_alarmed = not vetoed.is_cuda and bool(vetoed > 0)
         named = self.flat.norms() if vetoed.is_cuda or self.is_alarmed else None
-        values = torch.cat([vetoed[None], norm[None].float(), probes, parts])
+        values = torch.cat([vetoed[None], figures])
         self._pending.append(_Pending(epoch, step, cells, values, largest, named))
         return Verdict(vetoed, norm)
 

@@ -178,6 +178,14 @@ class LatentSource:
         )
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
         self._paired_at, self._pairs = -1, np.zeros(0, dtype=np.int64)
+        # One gather a step each, instead of one a column.
+        self._moments = torch.cat([latents.int_mean, latents.int_std], dim=1)
+        self._control_moments = (
+            torch.cat([self.controls.int_mean, self.controls.int_std], dim=1)
+            if self.is_paired
+            else None
+        )
+        self._codes = torch.stack([latents.vector, latents.batch, latents.cell_type])
 
     @property
     def n_cells(self) -> int:
@@ -197,18 +205,21 @@ class LatentSource:
             yield StepCells(self.rows[picked], partial(self._drawn_cells, picked))
 
     def _drawn_cells(self, picked: np.ndarray, part: slice) -> LatentCells:
-        latents, device = self.latents, self.latents.int_mean.device
+        latents, device = self.latents, self._moments.device
         at = torch.from_numpy(self.rows[picked[part]]).to(device)
         z_0 = None
-        if self.is_paired:
-            z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked[part]]).to(device))
+        if self._control_moments is not None:
+            paired = torch.from_numpy(self._pairs[picked[part]]).to(device)
+            z_0 = _drawn(self._control_moments, paired)
+        z_int = _drawn(self._moments, at)
+        vector, batch, cell_type = self._codes.index_select(1, at)
         return LatentCells(
-            _drawn(latents, at),
+            z_int,
             z_0,
-            latents.vectors[latents.vector[at]],
-            latents.batch[at],
-            latents.cell_type[at],
-            None if latents.spatial is None else latents.spatial[at],
+            latents.vectors.index_select(0, vector),
+            batch,
+            cell_type,
+            None if latents.spatial is None else latents.spatial.index_select(0, at),
         )
 
     def _couple(self, round_number: int) -> None:
@@ -228,9 +239,10 @@ class LatentSource:
         self._paired_at = round_number
 
 
-def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:
-    mean = latents.int_mean[at]
-    return mean + latents.int_std[at] * normal_like(mean)
+def _drawn(moments: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Draw latents, ``(B, D)``, from means and standard deviations side by side, ``(n, 2 D)``."""
+    mean, std = moments.index_select(0, at).chunk(2, dim=1)
+    return mean + std * normal_like(mean)
 
 
 def _coupled_groups(

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cfmvc.errors import CfmvcError
 from cfmvc.shards import current_shard, of_step
+from cfmvc.training.adamw import FlatAdamW
 from cfmvc.training.averages import AveragedWeights
 from cfmvc.training.black_box import Part
 from cfmvc.training.config import LoopConfig
@@ -64,10 +65,7 @@ class Stepper:
         self.objective, self.flat, self.guard = objective, flat, guard
         self.max_norm, self.engine, self.device = config.grad_clip_max_norm, engine, device
         self.n_parts = engine.n_parts
-        # The fused optimiser obeys flags on the device (found_inf, grad_scale), on CPU as on CUDA.
-        self.optimizer = torch.optim.AdamW(
-            [flat.values], lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = FlatAdamW(flat.values, config.lr, config.weight_decay)
         self.averaged = AveragedWeights(flat.values, config.ema_decay)
         self.norms = (
             GradientNorms(guard.stage, flat, config.n_epochs)
@@ -84,11 +82,8 @@ class Stepper:
         loss = self._differentiated(cells)
         self.norms.note()
         verdict = self.guard.before_update(loss, moment.epoch, moment.step, cells.rows)
-        self.optimizer.found_inf = verdict.vetoed  # type: ignore[attr-defined]
         clipping = ((verdict.norm + 1e-6) / self.max_norm).clamp(min=1.0)
-        self.optimizer.grad_scale = clipping  # type: ignore[attr-defined]
-        self.optimizer.param_groups[0]["lr"] = moment.rate
-        self.optimizer.step()
+        self.optimizer.update(moment.rate, clipping, verdict.vetoed)
         self.averaged.update()
         self.names = ["loss", *loss.parts]
         shard = current_shard()
