@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cfmvc.config import Section, parse_section, read_yaml
-from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.errors import CfmvcError, ConfigError, DataError, listed
 from cfmvc.shards import Shard, process_group
 from cfmvc.stages.checkpointing import fingerprint_of
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
@@ -82,6 +82,7 @@ def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -
         with process_group() as shard:
             opened = Stage(name, workspace, NullTracker(), params, shard)
             if sections:
+                _expect(files)
                 values = {section: params.get(section) for section in (*sections, "compute")}
                 opened.fingerprint = fingerprint_of(files, values)
             if not shard.is_first:  # it computes its share; the first one writes and logs
@@ -93,6 +94,12 @@ def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -
     except CfmvcError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _expect(files: Sequence[Path]) -> None:
+    missing = [path for path in files if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: no such file; `dvc repro` makes it, or `dvc pull` gets it")
 
 
 @contextmanager
