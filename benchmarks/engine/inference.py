@@ -13,11 +13,12 @@ from scipy.sparse import csr_matrix, vstack
 
 from benchmarks.engine.cells import CPU, BenchCells, bench_cells, flow_config, vae_config
 from benchmarks.engine.profiling import profile_of
+from benchmarks.engine.roofline import roofline
 from benchmarks.engine.rounds import Contest, ratios, spread, threads
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
-from benchmarks.reference.generate import reference_means
-from cfmvc.models import Bundle, nb_sample
+from benchmarks.reference.generate import CELLS_AT_A_TIME, reference_counts, reference_means
+from cfmvc.models import Bundle
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
 
 BAR = Bar(30.0, "at_least")
@@ -140,6 +141,7 @@ def run(setting: Setting) -> list[Row]:
             f"means, {N_CELLS:,} x {cells.train.n_genes:,} (flow and decoder)",
             means.note(1.0, " s"),
             f"largest difference of the means: {difference:.1e} (relative above one count)",
+            *roofline(bundle.model, N_CELLS, N_STEPS, spread(means.best("reference")).median),
         ],
     )
     with threads(means.threads["ours"]):
@@ -179,7 +181,8 @@ def _their_cells(bundle: Bundle, asked: Asked) -> AnnData:
     means = their_means(bundle, asked)
     theta = bundle.model.decoder.theta.detach()
     parts = [
-        csr_matrix(nb_sample(mean, theta).numpy().astype(np.int32)) for mean in means.split(64)
+        csr_matrix(reference_counts(mean, theta).numpy().astype(np.int32))
+        for mean in means.split(CELLS_AT_A_TIME)
     ]
     return AnnData(layers={"counts": vstack(parts, format="csr"), "mean": means.numpy()})
 

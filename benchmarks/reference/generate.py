@@ -42,3 +42,10 @@ def reference_means(
         mean, _ = model.decoder(model.restore(z), z_tech[rows], library[rows])
         parts.append(mean.cpu())
     return torch.cat(parts)
+
+
+def reference_counts(mean: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Draw counts from the negative binomial, by torch's distributions; the shape of ``mean``."""
+    shape = theta.expand_as(mean)
+    rate = torch.distributions.Gamma(shape, shape / mean.clamp_min(1e-12)).sample()
+    return torch.poisson(rate)
