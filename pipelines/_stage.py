@@ -12,6 +12,7 @@ from cfmvc.errors import CfmvcError, ConfigError, DataError, listed
 from cfmvc.shards import Shard, process_group
 from cfmvc.stages.checkpointing import fingerprint_of
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
+from cfmvc.tracking.config import home_of
 from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.tracker import NullTracker, Tracker
 from cfmvc.training.alone import alone
@@ -47,8 +48,11 @@ class Stage:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.workspace / ".cfmvc" / "checkpoints"
+        """Folder of the checkpoints; an experiment's outlive its temporary folder."""
+        home = home_of(self.workspace)
+        kept = home / ".cfmvc" / "checkpoints"
+        is_project = home == self.workspace.resolve()
+        return kept if is_project else kept / "experiments" / self.fingerprint[:16]
 
     def section(self, name: str, section: type[SectionT]) -> SectionT:
         """Read a section of ``params.yaml``; its values are logged before anything is computed."""

@@ -10,6 +10,7 @@ ORDER = (
     "errors",
     "config",
     "files",
+    "heap",
     "shards",
     "data",
     "flow",

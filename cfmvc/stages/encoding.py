@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 
 from cfmvc.data.dataset import Cells, CellTable
+from cfmvc.heap import give_back
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells, encode_cells
-from cfmvc.training.memory_meter import give_back
 
 CELLS_AT_A_TIME = 4096
 

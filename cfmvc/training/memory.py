@@ -3,7 +3,7 @@
 A stage is a sequence of phases, and a phase a list of arrays that are there together; the peak is
 the phase with the largest sum. On a CPU the C library's allocator adds to it: blocks that are less
 than 32 MiB it cuts from a heap, in which holes are left. Between phases the stages have it give
-back what is free (:func:`~cfmvc.training.memory_meter.give_back`), so that phases do not add up.
+back what is free (:func:`~cfmvc.heap.give_back`), so that phases do not add up.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cfmvc.heap import give_back
 from cfmvc.training.callbacks import Callback
-from cfmvc.training.memory_meter import GIB, MemoryNow, give_back, memory_now
+from cfmvc.training.memory_meter import GIB, MemoryNow, memory_now
 
 NUMBER = 4  # bytes of a float32, and of a column number in a CSR matrix
 _MIB = 1024**2

@@ -1,10 +1,8 @@
 """Memory of the process and of the GPU: now, at its peak, and what is left of the machine's."""
 
-import ctypes
 import os
 import resource
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,15 +55,6 @@ def peak_memory(device: torch.device) -> dict[str, float]:
         peaks["peak_gpu_allocated_gib"] = torch.cuda.max_memory_allocated(device) / GIB
         peaks["peak_gpu_reserved_gib"] = torch.cuda.max_memory_reserved(device) / GIB
     return peaks
-
-
-def give_back() -> None:
-    """Let the C library give back to the system what was freed, where it is one that can (glibc).
-
-    Otherwise what a training has freed stays with the process, and what comes next is put on top.
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_rss() -> float:
