@@ -4,6 +4,7 @@ In a step nothing is read back from the device: finiteness becomes a flag that t
 obeys (``found_inf``), and flags and norms wait in a list that is read every ``interval`` steps.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,15 +90,14 @@ class NanGuard:
         self._probes, self._parts = list(loss.probes), list(loss.parts)
         losses = [*loss.probes.values(), *loss.parts.values()]
         figures = torch.stack([norm.float(), *(value.detach().float() for value in losses)])
-        # Norm and probes; parts are for the record.
-        healthy = torch.isfinite(figures[: 1 + len(loss.probes)].sum())
-        # With several processes the norm is common to all, a loss each process's own.
-        vetoed = current_shard().sum_((~healthy).float()).clamp(max=1.0)
+        vetoed = _flag(figures[: 1 + len(loss.probes)].sum())  # parts are for the record
+        if current_shard().n_ranks > 1:  # the norm is common to all, a loss each process's own
+            vetoed = current_shard().sum_(vetoed).clamp(max=1.0)
         # Sizes are looked at when the flags are read, not at every step.
         is_last = (step + 1) % self.interval == 0
         largest = self.flat.norms(torch.inf) if is_last else None
         # On a CPU a look costs nothing; on a GPU the norms do, compared to waiting for the device.
-        self.is_alarmed = not vetoed.is_cuda and bool(vetoed > 0)
+        self.is_alarmed = not vetoed.is_cuda and bool(vetoed)
         named = self.flat.norms() if vetoed.is_cuda or self.is_alarmed else None
         values = torch.cat([vetoed[None], figures])
         self._pending.append(_Pending(epoch, step, cells, values, largest, named))
@@ -213,6 +213,13 @@ class NanGuard:
             _plain(row[1]),
             [int(cell) for cell in pending.cells],
         )
+
+
+def _flag(figure: torch.Tensor) -> torch.Tensor:
+    """Return 1.0 where a scalar is not finite, else 0.0; on a GPU without waiting for it."""
+    if figure.is_cuda:
+        return (~torch.isfinite(figure)).float()
+    return figure.new_tensor(0.0 if math.isfinite(figure.item()) else 1.0)
 
 
 def _described(event: TrainingEvent) -> str:
