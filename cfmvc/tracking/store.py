@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from cfmvc.errors import TrackingError
+from cfmvc.files import atomic_path
 from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file
 from cfmvc.tracking.reach import expect_reachable
 
@@ -86,6 +87,7 @@ class Store:
             with _alone(uri):
                 from mlflow import MlflowClient
 
+                _make_whole(uri)
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 client.search_experiments(max_results=1)
         except Exception as error:  # any driver's own error: it could not be reached
@@ -222,6 +224,21 @@ def _alone(uri: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         yield
+
+
+def _make_whole(uri: str) -> None:
+    """Make a fresh SQLite file elsewhere and move it into place; the lock is held.
+
+    A process killed amid the migrations would leave tables that no later one can migrate.
+    """
+    file = sqlite_file(uri)
+    if file is None or file.exists():
+        return
+    from mlflow import MlflowClient
+
+    with atomic_path(file) as made:
+        address = f"sqlite:///{made}"
+        MlflowClient(tracking_uri=address, registry_uri=address).search_experiments(max_results=1)
 
 
 def _silence() -> None:
