@@ -85,7 +85,7 @@ def fit_file(
         checkpoint=_section(CheckpointConfig, params, "checkpoint"),
     )
     device = use(chosen.compute.device, chosen.compute.n_threads)
-    adata = load_cells(train, chosen.data, int(chosen.compute.max_counts_gib * 2**30))
+    adata = load_cells(train, chosen.data, chosen.compute.max_counts_gib * 2**30)
     adata.obs["split"] = pd.Categorical(
         ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]
     )

@@ -29,7 +29,7 @@ from cfmvc.data.reading import (
 from cfmvc.files import atomic_path
 
 
-def load_cells(path: Path | str, config: DataConfig, most_bytes: int = MOST_IN_MEMORY) -> AnnData:
+def load_cells(path: Path | str, config: DataConfig, most_bytes: float = MOST_IN_MEMORY) -> AnnData:
     """Read cells that keep the data contract, in canonical form.
 
     Parameters
@@ -58,7 +58,7 @@ def load_cells(path: Path | str, config: DataConfig, most_bytes: int = MOST_IN_M
 
 
 def check_and_load(
-    path: Path | str, config: DataConfig, most_bytes: int = MOST_IN_MEMORY
+    path: Path | str, config: DataConfig, most_bytes: float = MOST_IN_MEMORY
 ) -> tuple[AnnData, list[Fault], list[str]]:
     """Like :func:`load_cells`, with the warnings, and the names of what was left out."""
     adata = open_cells(Path(path), most_bytes)
@@ -99,6 +99,7 @@ def write_canonical(adata: AnnData, path: Path) -> None:
     """
     on_disk = {name: layer for name, layer in adata.layers.items() if is_on_disk(layer)}
     stored = AnnData(
+        X=adata.X,
         obs=adata.obs,
         var=adata.var,
         obsm=dict(adata.obsm),

@@ -1,8 +1,8 @@
 """The prepared file: canonical cells with their split, as every later stage reads it."""
 
+import math
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -13,7 +13,7 @@ from cfmvc.data.reading import is_on_disk, open_cells
 _CONDITION = ("perturbation", "dose", "batch", "cell_type")
 
 
-def load_prepared(path: Path, most_gib: float | None = None) -> AnnData:
+def load_prepared(path: Path, most_gib: float = math.inf) -> AnnData:
     """Read the prepared cells, counts as float32 CSR.
 
     Parameters
@@ -23,10 +23,7 @@ def load_prepared(path: Path, most_gib: float | None = None) -> AnnData:
     most_gib
         Counts that would need more than this in memory stay on disk.
     """
-    if most_gib is None:
-        cells = anndata.read_h5ad(path)
-    else:
-        cells = open_cells(path, int(most_gib * 2**30))
+    cells = open_cells(path, most_gib * 2**30)
     if not is_on_disk(cells.layers["counts"]):
         cells.layers["counts"] = csr_matrix(cells.layers["counts"], dtype=np.float32)
     return cells

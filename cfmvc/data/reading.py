@@ -24,7 +24,7 @@ ROWS_PER_BLOCK = 4096
 _BYTES_A_NUMBER = 4  # as float32 or int32, whatever the file has
 
 
-def open_cells(path: Path, most_bytes: int = MOST_IN_MEMORY) -> AnnData:
+def open_cells(path: Path, most_bytes: float = MOST_IN_MEMORY) -> AnnData:
     """Read an ``.h5ad`` file or a ``.zarr`` folder; large matrices stay on disk.
 
     Parameters
@@ -98,7 +98,7 @@ def _zarr_group(path: Path) -> Any:
     )
 
 
-def _has_large(file: h5py.File, most_bytes: int) -> bool:
+def _has_large(file: h5py.File, most_bytes: float) -> bool:
     found: list[str] = []
 
     def look(name: str, item: Any) -> None:
@@ -109,7 +109,7 @@ def _has_large(file: h5py.File, most_bytes: int) -> bool:
     return bool(found)
 
 
-def _read_or_leave(most_bytes: int, read: Any, name: str, stored: Any, iospec: Any) -> Any:
+def _read_or_leave(most_bytes: float, read: Any, name: str, stored: Any, iospec: Any) -> Any:
     """Read an element of a file, or leave it there if it is a large matrix."""
     if iospec.encoding_type == "csr_matrix":
         bytes_a_number = 2 * _BYTES_A_NUMBER  # its column is stored too

@@ -1,26 +1,37 @@
 """torch's fused AdamW of one array."""
 
 import torch
+from torch.optim.adamw import adamw
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
-class FlatAdamW(torch.optim.AdamW):
-    """AdamW of one array, whose step on small models is not mostly bookkeeping for many.
+class FlatAdamW:
+    """AdamW of one array.
 
-    State, schedule and arithmetic are torch's own.
+    :class:`torch.optim.AdamW` keeps books for many arrays at every step, which on a small model
+    takes as long as the update; its functional form does the update alone.
 
     Parameters
     ----------
     values
         What is optimised, with its gradient.
-    lr, weight_decay
+    weight_decay
         As in :class:`torch.optim.AdamW`.
+
+    Attributes
+    ----------
+    moments : dict
+        ``step`` (updates done), ``exp_avg`` and ``exp_avg_sq``; what a checkpoint holds.
     """
 
-    def __init__(self, values: torch.nn.Parameter, lr: float, weight_decay: float) -> None:
-        # The fused kernel obeys flags on the device, on CPU as on CUDA.
-        super().__init__([values], lr=lr, weight_decay=weight_decay, fused=True)
-        self.values = values
+    def __init__(self, values: torch.nn.Parameter, weight_decay: float) -> None:
+        self._values, self._weight_decay = values, weight_decay
+        zeros = torch.zeros_like(values, requires_grad=False)
+        step = torch.zeros((), dtype=torch.float32, device=values.device)
+        self.moments = {"step": step, "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
 
+    @torch.no_grad()
     def update(self, lr: float, grad_scale: torch.Tensor, found_inf: torch.Tensor) -> None:
         """Do a step.
 
@@ -31,32 +42,25 @@ class FlatAdamW(torch.optim.AdamW):
         grad_scale
             What the gradient is divided by, a scalar.
         found_inf
-            1.0 where nothing may change, else 0.0; a scalar.
+            1.0 where nothing may change, else 0.0; a scalar. The fused kernel obeys it on the
+            device, on CPU as on CUDA.
         """
-        group, state, gradient = self.param_groups[0], self.state[self.values], self.values.grad
-        assert gradient is not None
-        group["lr"] = lr
-        if not state:  # torch makes it
-            self.grad_scale, self.found_inf = grad_scale, found_inf
-            self.step()
-            return
-        beta1, beta2 = group["betas"]
-        state["step"] += 1
-        torch._fused_adamw_(
-            [self.values.detach()],
-            [gradient],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
+        assert self._values.grad is not None
+        adamw(
+            [self._values],
+            [self._values.grad],
+            [self.moments["exp_avg"]],
+            [self.moments["exp_avg_sq"]],
             [],
-            [state["step"]],
-            amsgrad=False,
-            lr=lr,
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
+            [self.moments["step"]],
+            fused=True,
             grad_scale=grad_scale,
             found_inf=found_inf,
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=lr,
+            weight_decay=self._weight_decay,
+            eps=_EPSILON,
+            maximize=False,
         )
-        state["step"] -= found_inf

@@ -352,7 +352,7 @@ class _Training:
             self.last_good = replace(here, tensors=copies)
 
     def _checkpoint(self) -> Checkpoint:
-        averaged, moments = self.stepper.averaged, self.stepper.optimizer.state[self.flat.values]
+        averaged, moments = self.stepper.averaged, self.stepper.optimizer.moments
         tensors = {
             "values": self.flat.values.detach(),
             "average": averaged.average,
@@ -386,7 +386,7 @@ class _Training:
         averaged.n_updates = values["n_averaged"]
         self.stepper.n_parts = max(values["n_parts"], self.stepper.n_parts)
         moments = {name: value.clone() for name, value in under("optimizer.", tensors).items()}
-        self.stepper.optimizer.state[self.flat.values] = moments
+        self.stepper.optimizer.moments = moments
         set_buffers(self.objective, under("objective.", tensors))
         best, sums = tensors.get("best"), tensors.get("sums")
         self.best = None if best is None else best.clone()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,27 +84,26 @@ class TableSource:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
         """Yield the cells of each step, in the order of this epoch."""
-        windows = []
-        for window in self._order.windows(epoch):
-            windows.append(window[first_step * self.cells_per_step :])
-            first_step = max(first_step - -(-len(window) // self.cells_per_step), 0)
-        windows = [window for window in windows if len(window)]
+        windows = self._windows(epoch, first_step)
         if not self.table.is_on_disk:
-            for window in windows:
-                yield from self._steps(self._held, window, window)
+            for rows in chain.from_iterable(map(self._order.steps, windows)):
+                yield StepCells(rows, partial(self._gathered, self._held, rows))
             return
-        tables = made_ahead(partial(self.table.subset, window) for window in windows)
-        for window, table in zip(windows, tables, strict=True):
+        for window, table in made_ahead(partial(self._read, window) for window in windows):
             held = held_for(table, self.device)
-            yield from self._steps(held, window, np.arange(len(window)))
+            for here in self._order.steps(np.arange(len(window))):
+                yield StepCells(window[here], partial(self._gathered, held, here))
 
-    def _steps(
-        self, held: HeldCells, window: np.ndarray, places: np.ndarray
-    ) -> Iterator[StepCells]:
-        """Yield the steps of a window, whose cells are at ``places`` of ``held``."""
-        steps = self._order.steps
-        for rows, here in zip(steps(window), steps(places), strict=True):
-            yield StepCells(rows, partial(self._gathered, held, here))
+    def _windows(self, epoch: int, first_step: int) -> Iterator[np.ndarray]:
+        """Yield the windows of an epoch without the cells of the steps before ``first_step``."""
+        n_passed = first_step * self.cells_per_step  # windows before the last have whole steps
+        for window in self._order.windows(epoch):
+            if n_passed < len(window):
+                yield window[n_passed:]
+            n_passed = max(n_passed - len(window), 0)
+
+    def _read(self, window: np.ndarray) -> tuple[np.ndarray, CellTable]:
+        return window, self.table.subset(window)
 
     @cached_property
     def _held(self) -> HeldCells:
@@ -178,14 +177,6 @@ class LatentSource:
         )
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
         self._paired_at, self._pairs = -1, np.zeros(0, dtype=np.int64)
-        # One gather a step each, instead of one a column.
-        self._moments = torch.cat([latents.int_mean, latents.int_std], dim=1)
-        self._control_moments = (
-            torch.cat([self.controls.int_mean, self.controls.int_std], dim=1)
-            if self.is_paired
-            else None
-        )
-        self._codes = torch.stack([latents.vector, latents.batch, latents.cell_type])
 
     @property
     def n_cells(self) -> int:
@@ -205,20 +196,17 @@ class LatentSource:
             yield StepCells(self.rows[picked], partial(self._drawn_cells, picked))
 
     def _drawn_cells(self, picked: np.ndarray, part: slice) -> LatentCells:
-        latents, device = self.latents, self._moments.device
+        latents, device = self.latents, self.latents.int_mean.device
         at = torch.from_numpy(self.rows[picked[part]]).to(device)
         z_0 = None
-        if self._control_moments is not None:
-            paired = torch.from_numpy(self._pairs[picked[part]]).to(device)
-            z_0 = _drawn(self._control_moments, paired)
-        z_int = _drawn(self._moments, at)
-        vector, batch, cell_type = self._codes.index_select(1, at)
+        if self.is_paired:
+            z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked[part]]).to(device))
         return LatentCells(
-            z_int,
+            _drawn(latents, at),
             z_0,
-            latents.vectors.index_select(0, vector),
-            batch,
-            cell_type,
+            latents.vectors.index_select(0, latents.vector.index_select(0, at)),
+            latents.batch.index_select(0, at),
+            latents.cell_type.index_select(0, at),
             None if latents.spatial is None else latents.spatial.index_select(0, at),
         )
 
@@ -239,10 +227,9 @@ class LatentSource:
         self._paired_at = round_number
 
 
-def _drawn(moments: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Draw latents, ``(B, D)``, from means and standard deviations side by side, ``(n, 2 D)``."""
-    mean, std = moments.index_select(0, at).chunk(2, dim=1)
-    return mean + std * normal_like(mean)
+def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:
+    mean = latents.int_mean.index_select(0, at)
+    return mean + latents.int_std.index_select(0, at) * normal_like(mean)
 
 
 def _coupled_groups(

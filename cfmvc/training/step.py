@@ -65,7 +65,7 @@ class Stepper:
         self.objective, self.flat, self.guard = objective, flat, guard
         self.max_norm, self.engine, self.device = config.grad_clip_max_norm, engine, device
         self.n_parts = engine.n_parts
-        self.optimizer = FlatAdamW(flat.values, config.lr, config.weight_decay)
+        self.optimizer = FlatAdamW(flat.values, config.weight_decay)
         self.averaged = AveragedWeights(flat.values, config.ema_decay)
         self.norms = (
             GradientNorms(guard.stage, flat, config.n_epochs)

@@ -8,7 +8,7 @@ from cfmvc.training.adamw import FlatAdamW
 def test_steps_are_those_of_torch_to_the_bit() -> None:
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.arange(50.0)) for _ in range(2))
-    flat = FlatAdamW(ours, lr=0.1, weight_decay=0.01)
+    flat = FlatAdamW(ours, weight_decay=0.01)
     plain = torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.01, fused=True)
     for step in range(12):
         gradient, rate = torch.randn(50), 0.1 / (1 + step)
@@ -23,5 +23,5 @@ def test_steps_are_those_of_torch_to_the_bit() -> None:
         assert torch.equal(ours, theirs)
     assert torch.isfinite(ours).all()
     for name, value in plain.state[theirs].items():
-        assert torch.equal(flat.state[ours][name], value)
-    assert flat.state[ours]["step"] == 10
+        assert torch.equal(flat.moments[name], value)
+    assert flat.moments["step"] == 10

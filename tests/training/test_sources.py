@@ -12,6 +12,7 @@ from cfmvc.stages import TrainingCells, fit_vae
 from cfmvc.training.config import VaeConfig
 from cfmvc.training.sources import TableSource
 from tests.training.conftest import small_adata, training_cells
+from tests.training.test_resume import Stopped, engine, trained
 
 CPU = torch.device("cpu")
 
@@ -87,3 +88,16 @@ def test_a_training_from_disk_learns_what_one_in_memory_learns(
         losses.append([row["val_loss"] for row in fit_vae(cells, config, CPU)[1].rows])
     assert losses[0][-1] < losses[0][0]
     assert losses[1][-1] == pytest.approx(losses[0][-1], rel=0.02)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 12])
+def test_a_training_from_disk_that_is_stopped_goes_on_to_the_same_bits(
+    stop_at: int, tables: list[CellTable], vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    cells = training_cells(150, 12)
+    source = TableSource(tables[1], 8, seed=1, device=CPU)
+    expected, _ = trained(cells, vae_config, None, source=source)
+    with pytest.raises(Stopped):
+        trained(cells, vae_config, engine(tmp_path), stop_at, source=source)
+    found, _ = trained(cells, vae_config, engine(tmp_path), source=source)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
