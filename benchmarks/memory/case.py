@@ -3,8 +3,7 @@
 python -m benchmarks.memory.case '{"stage": "vae", "n_cells": 2000, "n_genes": 500}'
 
 On a CPU the measured peak is the growth of the resident set (``VmHWM``, Linux) above the process
-after its imports, that of a first optimiser included (``torch._dynamo``); the tables of the cells
-are made after that, and count. On a GPU it is ``max_memory_allocated`` above the same moment.
+after its imports; the tables of the cells are made after that, and count. On a GPU it is ``max_memory_allocated`` above the same moment.
 """
 
 import json
@@ -100,7 +99,6 @@ def _run(case: Case) -> Outcome:
     from cfmvc.training.engine import Engine
 
     torch.set_num_threads(case.n_threads)
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     device = torch.device(case.device)
     peak = _meter(device)
     seen: list[Any] = []

@@ -21,7 +21,7 @@ _N_LAYERS = 4  # as wide as hidden_vae: two of the encoder, two of the decoder
 
 
 class ModelMemory:
-    """Sizes of a model, counted on a copy of it that has no memory.
+    """Sizes of a model, counted on one that is made for it and forgotten.
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ class ModelMemory:
     """
 
     def __init__(self, sizes: dict[str, Any]) -> None:
-        with torch.device("meta"):
+        # Not on the device `meta`, whose initialisers load torch's compiler: seconds of each start.
+        with torch.random.fork_rng(devices=[]):
             model = CFMVCModel(**sizes)
         self.sizes = sizes
         self.n_vae = _n_numbers(model.encoder) + _n_numbers(model.decoder)

@@ -10,7 +10,8 @@ class FlatAdamW:
     """AdamW of one array.
 
     :class:`torch.optim.AdamW` keeps books for many arrays at every step, which on a small model
-    takes as long as the update; its functional form does the update alone.
+    takes as long as the update, and loads torch's compiler when it is made (seconds, and tens of
+    megabytes); its functional form does the update alone.
 
     Parameters
     ----------

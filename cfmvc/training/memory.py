@@ -163,12 +163,7 @@ class ExpectedMemory:
 def announce(
     estimate: MemoryEstimate, device: torch.device, callbacks: Iterable[Callback]
 ) -> ExpectedMemory:
-    """Tell those who watch a stage how much memory is expected, before it trains.
-
-    Libraries that a first optimiser loads (65 MiB of ``torch._dynamo``) are loaded before, so that
-    they are measured with the process and not estimated.
-    """
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    """Tell those who watch a stage how much memory is expected, before it trains."""
     give_back()
     expected = ExpectedMemory(estimate, memory_now(device))
     for callback in callbacks:

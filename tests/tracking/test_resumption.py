@@ -142,6 +142,17 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
+def kill_ahead_of_its_checkpoint(
+    process: "subprocess.Popen[str]", workspace: Path, store: Store
+) -> None:
+    """Kill a training that has said more than its last checkpoint knows, and not sent all of it."""
+    pause = pause_after(workspace, 5)
+    wait_until(process, has_epoch(store, 4))
+    wait_for_records(process, workspace, '"epoch": 5.0')
+    kill(process)
+    pause.unlink()
+
+
 def all_runs(store: Store) -> list[Any]:
     return list(store.find_runs(store.experiment_ids(), ""))
 
@@ -157,13 +168,7 @@ def expect_as_undisturbed(store: Store, run: Any, undisturbed: Told, n_resumed: 
 def test_killed_it_goes_on_in_the_same_run(
     workspace: Path, store: Store, train: Train, undisturbed: Told
 ) -> None:
-    """Killed after it has said more than its last checkpoint knows."""
-    pause = pause_after(workspace, 5)
-    first = train()
-    wait_until(first, has_epoch(store, 4))
-    wait_for_records(first, workspace, '"epoch": 5.0')
-    kill(first)
-    pause.unlink()
+    kill_ahead_of_its_checkpoint(train(), workspace, store)
     (before,) = all_runs(store)
     assert before.info.status == "RUNNING"
     later = pause_after(workspace, 7)
@@ -184,12 +189,7 @@ def test_what_was_closed_as_killed_goes_on(
     workspace: Path, store: Store, train: Train, undisturbed: Told
 ) -> None:
     """Another process has sent what the killed one had left, and closed its run."""
-    pause = pause_after(workspace, 5)
-    first = train()
-    wait_until(first, has_epoch(store, 4))
-    wait_for_records(first, workspace, '"epoch": 5.0')
-    kill(first)
-    pause.unlink()
+    kill_ahead_of_its_checkpoint(train(), workspace, store)
     sync(workspace, store.uri)
     (before,) = all_runs(store)
     assert before.info.status == "KILLED"
