@@ -3,7 +3,8 @@
 python -m benchmarks.memory.case '{"stage": "vae", "n_cells": 2000, "n_genes": 500}'
 
 On a CPU the measured peak is the growth of the resident set (``VmHWM``, Linux) above the process
-after its imports; the tables of the cells are made after that, and count. On a GPU it is ``max_memory_allocated`` above the same moment.
+after its imports; the tables of the cells are made after that, and count. On a GPU it is
+``max_memory_allocated`` above the same moment.
 """
 
 import json

@@ -19,8 +19,8 @@ NUMBER = 4  # bytes of a float32, and of a column number in a CSR matrix
 _MIB = 1024**2
 _SMALL_BLOCK = 32 * _MIB  # glibc's DEFAULT_MMAP_THRESHOLD_MAX on 64 bits; larger ones are mapped
 # The two numbers here that are measured and not counted: `python -m benchmarks.memory` holds them
-# against processes. Holes are a share of the heap. Code is the pages of torch and MKL that come into
-# memory when a first step calls them; on a GPU it stands for cuBLAS' workspace
+# against processes. Holes are a share of the heap. Code is the pages of torch and MKL that come
+# into memory when a first step calls them; on a GPU it stands for cuBLAS' workspace
 # (CUBLAS_WORKSPACE_CONFIG: 32 MiB on Hopper).
 _HOLES = 0.2
 _CODE_MIB = {"cpu": 20, "cuda": 32}
