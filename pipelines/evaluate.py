@@ -9,7 +9,7 @@ from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.figures import methods_by_condition, populations, shifts
 from cfmvc.evaluation.table import to_csv, to_metrics, to_text, verdict
 from cfmvc.files import atomic_path, write_json
-from pipelines._paths import AVERAGES, GENERATED, PREPARED
+from pipelines._paths import ARITHMETIC, AVERAGES, GENERATED, PREPARED
 from pipelines._stage import stage
 
 TABLE = Path("results/evaluation.txt")
@@ -23,11 +23,16 @@ def main() -> None:
         cells, generated = load_prepared(PREPARED), load_prepared(GENERATED)
         names = cells.uns["cfmvc"]
         evaluation = evaluate(
-            cells, generated, config, str(names["control"]), str(names["separator"])
+            cells,
+            generated,
+            config,
+            str(names["control"]),
+            str(names["separator"]),
+            {"latent_arithmetic": load_prepared(ARITHMETIC)},
         )
         averages = to_metrics(evaluation)
         write_json(AVERAGES, averages)
-        sentences = [textwrap.fill(sentence, 96) for sentence in verdict(evaluation)]
+        sentences = [textwrap.fill(sentence, 118) for sentence in verdict(evaluation)]
         text = "\n".join([to_text(evaluation), *sentences]) + "\n"
         for path, content in ((TABLE, text), (PER_CONDITION, to_csv(evaluation))):
             with atomic_path(path) as made:

@@ -118,9 +118,45 @@ class Ridge:
         return Prediction(controls + shift, note)
 
 
+class NearestPerturbation:
+    """The stratum's own cells of the treatment that acts most alike elsewhere.
+
+    Alike are treatments whose deltas are near (Euclidean, averaged over the strata in which both
+    were seen).
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._instead = PerturbedMean(reference)
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the cells of the nearest treatment, or else what the perturbed mean predicts."""
+        distances = {
+            other: distance
+            for other in self._reference.deltas
+            if other.stratum == condition.stratum
+            and other.treatment != condition.treatment
+            and (distance := self._distance(condition.treatment, other.treatment)) is not None
+        }
+        if distances:
+            return Prediction(self._reference.cells([min(distances, key=lambda o: distances[o])]))
+        cells, _ = self._instead.predict(condition)
+        return Prediction(cells, "no other perturbation to choose; perturbed mean")
+
+    def _distance(self, one: Treatment, other: Treatment) -> float | None:
+        deltas = self._reference.deltas
+        shared = [
+            np.linalg.norm(delta - deltas[Condition(other, condition.stratum)])
+            for condition, delta in deltas.items()
+            if condition.treatment == one and Condition(other, condition.stratum) in deltas
+        ]
+        return float(np.mean(shared)) if shared else None
+
+
 BASELINES: dict[str, type[Baseline]] = {
     "control": Control,
     "perturbed_mean": PerturbedMean,
     "additive": Additive,
     "ridge": Ridge,
+    "nearest_perturbation": NearestPerturbation,
 }

@@ -1,4 +1,4 @@
-"""One prediction of one condition with all that the metrics look at."""
+"""One prediction of one condition beside the truth, with all that the metrics look at."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,66 +6,81 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cfmvc.evaluation.distances import Pairs
+from cfmvc.evaluation.moments import Moments
+from cfmvc.evaluation.responses import most_shifted, welch_t
+
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One prediction beside the truth; cells in log space, shapes ``(n_cells, n_genes)``.
+class Truth:
+    """What is true of a condition, whatever is predicted.
 
     Parameters
     ----------
-    predicted, true
-        Predicted and real perturbed cells.
-    control_mean
-        Mean of the real controls of the stratum, shape ``(n_genes,)``. Predicted controls have
-        no place here, so that shifting them cannot raise a score.
-    predicted_pcs, true_pcs, control_pcs
-        At most ``max_cells`` of each population in the principal components of the training cells.
     top
-        Numbers of the most shifted genes, see :func:`top_genes`.
+        Numbers of the most shifted genes, by Welch's t between true cells and real controls.
+    weights
+        Weight of each gene, see :func:`cfmvc.evaluation.responses.gene_weights`.
+    responds
+        Which genes differ from the controls at a false discovery rate of 5 %.
     other_deltas
         True deltas of the other perturbations of the stratum, shape ``(n_others, n_genes)``.
     """
 
-    predicted: Array
-    true: Array
-    control_mean: Array
-    predicted_pcs: Array
-    true_pcs: Array
-    control_pcs: Array
     top: NDArray[np.int64]
+    weights: Array
+    responds: NDArray[np.bool_]
     other_deltas: Array
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction beside the truth.
+
+    Parameters
+    ----------
+    predicted, true
+        Of the predicted and the real perturbed cells.
+    controls
+        Of the real controls of the stratum. Predicted controls have no place here, so that shifting
+        them cannot raise a score.
+    pairs
+        Of predicted and true cells, in the principal components of the training cells.
+    truth
+        What does not depend on the prediction.
+    """
+
+    predicted: Moments
+    true: Moments
+    controls: Moments
+    pairs: Pairs
+    truth: Truth
 
     @cached_property
     def predicted_delta(self) -> Array:
         """Mean shift of the predicted cells against the real controls, shape ``(n_genes,)``."""
-        return _without_rounding(self.predicted.mean(axis=0) - self.control_mean)
+        return _without_rounding(self.predicted.mean - self.controls.mean)
 
     @cached_property
     def true_delta(self) -> Array:
         """Mean shift of the real cells against the real controls, shape ``(n_genes,)``."""
-        return self.true.mean(axis=0) - self.control_mean
+        return self.true.mean - self.controls.mean
+
+    @cached_property
+    def predicted_top(self) -> NDArray[np.int64]:
+        """The genes that the prediction shifts most, as many as are most shifted in truth.
+
+        Genes that it does not shift at all are in no order and left out.
+        """
+        p = self.predicted
+        t = welch_t(self.predicted_delta + self.controls.mean, p.variance, p.n_cells, self.controls)
+        t = np.where(self.predicted_delta == 0.0, 0.0, t)
+        ranked = most_shifted(t, len(self.truth.top))
+        return ranked[t[ranked] != 0.0]
 
 
 def _without_rounding(delta: Array) -> Array:
     """Set to 0 what is left of equal means added up in another order: it correlates by chance."""
     return np.where(np.abs(delta) > 1e-10, delta, 0.0)
-
-
-def welch_t(a: Array, b: Array) -> Array:
-    """Welch's t of each column, shape ``(n_genes,)``; 0 for a gene that is constant in both."""
-    difference = a.mean(axis=0) - b.mean(axis=0)
-    error = np.sqrt(a.var(axis=0, ddof=1) / len(a) + b.var(axis=0, ddof=1) / len(b))
-    # both constant but different: the shift is beyond doubt, yet only its sign is known
-    constant = np.where(np.abs(difference) > 1e-12, np.copysign(np.inf, difference), 0.0)
-    return np.divide(difference, error, out=constant, where=error > 1e-12)
-
-
-def top_genes(true: Array, controls: Array, n_top: int) -> NDArray[np.int64]:
-    """Return the genes of largest ``|t|`` (Welch) between true cells and real controls.
-
-    At most half of the panel, at least one; ties go to the gene that comes first.
-    """
-    n_kept = max(1, min(n_top, true.shape[1] // 2))
-    return np.argsort(-np.abs(welch_t(true, controls)), kind="stable")[:n_kept]

@@ -1,6 +1,6 @@
 """The ``evaluate`` section of ``params.yaml``."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cfmvc.config import Section
 
@@ -21,4 +21,23 @@ class EvaluateConfig(Section):
     n_ceiling_splits: int = Field(
         ge=1, description="random halvings over which the ceiling is averaged"
     )
+    n_draws: int = Field(
+        ge=0, description="times that other cells of each population are drawn, for intervals"
+    )
+    n_bootstrap: int = Field(ge=100, description="times that other conditions are drawn")
+    confidence: float = Field(gt=0.5, lt=1.0, description="of the intervals, e.g. 0.95")
+    solved_at: float = Field(
+        gt=0.0,
+        le=1.0,
+        description="a baseline that comes so far from control to ceiling has solved a condition",
+    )
+    resistant_below: float = Field(
+        ge=0.0, lt=1.0, description="a condition where no baseline comes so far resists them"
+    )
     seed: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "EvaluateConfig":
+        if self.resistant_below >= self.solved_at:
+            raise ValueError("resistant_below must be below solved_at")
+        return self

@@ -1,69 +1,29 @@
 """Score a model, the baselines and the ceiling on every held-out condition."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cfmvc.errors import DataError
-from cfmvc.evaluation.baselines import BASELINES
+from cfmvc.evaluation.baselines import BASELINES, Prediction
 from cfmvc.evaluation.case import Case
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.difficulty import difficulty
 from cfmvc.evaluation.generated import counts_of, generated_rows
+from cfmvc.evaluation.intervals import interval
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.normalise import log_normalise, median_library
 from cfmvc.evaluation.reference import Reference
-from cfmvc.evaluation.scorer import Scorer, random_generator
+from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
+from cfmvc.evaluation.scorer import Scorer, Target, random_generator
 
 Array = NDArray[np.float64]
-MODEL = "model"
-CEILING = "ceiling"
-
-
-@dataclass(frozen=True)
-class View:
-    """What a picture of one predicted condition shows."""
-
-    true_delta: Array
-    predicted_delta: Array
-    top: NDArray[np.int64]
-    control_pcs: Array
-    true_pcs: Array
-    predicted_pcs: Array
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of :func:`evaluate`.
-
-    Parameters
-    ----------
-    per_condition
-        One row a method and condition: ``method, condition, perturbation, batch, cell_type``
-        (``dose`` where the data have it), the metrics, ``n_true``, ``n_predicted``, ``note``.
-        A metric is NaN where it is not defined, e.g. ``discrimination`` in a stratum with one
-        held-out perturbation.
-    averages
-        Index: methods, the model first and the ceiling last. Columns: the metrics that are
-        defined for some condition; means over those conditions.
-    skipped
-        ``condition, n_true, reason`` of test conditions that could not be scored for any method.
-    views
-        Of the model's predictions, by the name of the condition.
-    """
-
-    per_condition: pd.DataFrame
-    averages: pd.DataFrame
-    skipped: pd.DataFrame
-    views: dict[str, View] = field(repr=False)
-
-    @property
-    def n_conditions(self) -> int:
-        """Number of conditions that were scored."""
-        return int(self.per_condition["condition"].nunique())
 
 
 def evaluate(
@@ -72,6 +32,7 @@ def evaluate(
     config: EvaluateConfig,
     control: str,
     separator: str,
+    rivals: Mapping[str, ad.AnnData] | None = None,
 ) -> Evaluation:
     """Score predicted cells as ``METRICS.md`` defines it.
 
@@ -88,6 +49,8 @@ def evaluate(
         The ``evaluate`` section.
     control, separator
         Label of the unperturbed cells, and what joins the parts of a combination.
+    rivals
+        Cells that other methods have predicted, by the name of the method; they count as baselines.
 
     Raises
     ------
@@ -109,9 +72,11 @@ def evaluate(
     }
     # every held-out condition that has controls is asked for, also those too small to be scored
     asked = [condition for condition in held_out if condition.stratum in reference.strata]
-    predicted_rows = (
-        generated_rows(generated, cells, asked, control) if generated is not None else {}
-    )
+    predicted = {
+        name: _Predicted.of(name, found, cells, asked, control, library)
+        for name, found in {MODEL: generated, **(rivals or {})}.items()
+        if found is not None
+    }
     scored, skipped = _partition(held_out, reference, config)
     run = _Run(
         reference,
@@ -119,16 +84,39 @@ def evaluate(
         config,
         {condition: logged[rows].toarray() for condition, rows in scored.items()},
     )
-    if generated is not None:
-        predicted = log_normalise(counts_of(generated, "generated cells"), library)
-        for condition in scored:
-            run.score(MODEL, condition, predicted[predicted_rows[condition]].toarray())
-    for name, baseline in BASELINES.items():
-        predictor = baseline(reference)
-        for condition in scored:
-            run.score(name, condition, *predictor.predict(condition))
+    predictors = {name: baseline(reference) for name, baseline in BASELINES.items()}
+    for condition in scored:
+        target = run.target(condition)
+        for name, method in {**predicted, **predictors}.items():
+            run.score(name, target, *method.predict(condition))
     run.score_ceiling()
-    return run.finish(skipped, with_dose="dose" in cells.obs)
+    order = [MODEL] * (MODEL in predicted) + [*BASELINES, *(rivals or {}), CEILING]
+    return run.finish(order, skipped, with_dose="dose" in cells.obs)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Cells that were generated elsewhere, asked for like a baseline."""
+
+    logged: sparse.csr_matrix
+    rows: dict[Condition, Rows]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        generated: ad.AnnData,
+        cells: ad.AnnData,
+        asked: list[Condition],
+        control: str,
+        library: float,
+    ) -> "_Predicted":
+        title = "generated cells" if name == MODEL else f"cells of '{name}'"
+        rows = generated_rows(generated, cells, asked, control, title)
+        return cls(log_normalise(counts_of(generated, title), library), rows)
+
+    def predict(self, condition: Condition) -> Prediction:
+        return Prediction(self.logged[self.rows[condition]].toarray())
 
 
 class _Run:
@@ -147,19 +135,34 @@ class _Run:
         self._truth = truth
         self._deltas = self._deltas_of(truth)
         self._rows: list[dict[str, object]] = []
+        self._draws: list[dict[str, object]] = []
+        self._chances: list[dict[str, float]] = []
         self._views: dict[str, View] = {}
 
-    def score(self, method: str, condition: Condition, predicted: Array, note: str = "") -> None:
-        case = self._scorer.case(method, condition, predicted, self._truth, self._deltas)
-        self._add(method, condition, self._scorer.scores(method, condition, case), case, note)
+    def target(self, condition: Condition) -> Target:
+        true = self._truth[condition]
+        return self._scorer.target(condition, true, self._deltas, self._config.n_draws)
+
+    def score(self, method: str, target: Target, predicted: Array, note: str = "") -> None:
+        cases = self._scorer.cases(method, target, predicted)
+        case = next(cases)
+        scores = self._scorer.scores(method, target, case)
+        self._add(method, target.condition, scores, case, note)
+        for draw, other in enumerate(cases):
+            self._add_draw(
+                method, target.condition, draw, self._scorer.scores(method, target, other)
+            )
+        if method == "control":
+            known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
+            self._chances.append(scores | {name: of(case) for name, of in known.items()})
         if method == MODEL:
-            self._views[str(condition)] = View(
+            self._views[str(target.condition)] = View(
                 case.true_delta,
                 case.predicted_delta,
-                case.top,
-                case.control_pcs,
-                case.true_pcs,
-                case.predicted_pcs,
+                target.truth.top,
+                target.controls.pcs,
+                case.pairs.b,
+                case.pairs.a,
             )
 
     def score_ceiling(self) -> None:
@@ -172,20 +175,34 @@ class _Run:
         deltas = [self._deltas_of(kept) for _, kept in halvings]
         for condition in self._truth:
             scores = []
-            for (drawn, kept), true_deltas in zip(halvings, deltas, strict=True):
-                case = self._scorer.case(CEILING, condition, drawn[condition], kept, true_deltas)
-                scores.append(self._scorer.scores(CEILING, condition, case))
+            for split, (drawn, kept) in enumerate(halvings):
+                target = self._scorer.target(condition, kept[condition], deltas[split], n_draws=0)
+                case = next(self._scorer.cases(CEILING, target, drawn[condition]))
+                scores.append(self._scorer.scores(CEILING, target, case))
+                self._add_draw(CEILING, condition, split, scores[-1])
             table = pd.DataFrame(scores)
             # a half may happen not to vary in any top gene: the mean of the halvings that do
             means = {metric: float(table[metric].mean()) for metric in METRICS}
             self._add(CEILING, condition, means, case, "")
 
-    def finish(self, skipped: pd.DataFrame, with_dose: bool) -> Evaluation:
+    def finish(self, order: list[str], skipped: pd.DataFrame, with_dose: bool) -> Evaluation:
         table = pd.DataFrame(self._rows)
+        table["method"] = pd.Categorical(table["method"], order)
+        table = table.sort_values("method", kind="stable", ignore_index=True)
+        table["method"] = table["method"].astype(str)
+        simple = [name for name in order if name not in (MODEL, CEILING)]
+        config = self._config
+        how_hard = difficulty(table, simple, config.solved_at, config.resistant_below)
+        table.insert(len(table.columns) - 1, "difficulty", table["condition"].map(how_hard))
         if not with_dose:
             table = table.drop(columns="dose")
         averages = table.groupby("method", sort=False)[list(METRICS)].mean().dropna(axis=1)
-        return Evaluation(table, averages, skipped, self._views)
+        draws = pd.DataFrame(self._draws, columns=["method", "condition", "draw", *METRICS])
+        chance = pd.DataFrame(self._chances)[list(averages.columns)].mean()
+        found = Evaluation(
+            table, averages, pd.DataFrame(), chance, skipped, self._views, draws, config.confidence
+        )
+        return replace(found, intervals=_intervals(found, config))
 
     def _halve(self, split: int) -> tuple[dict[Condition, Array], dict[Condition, Array]]:
         drawn, kept = {}, {}
@@ -202,6 +219,11 @@ class _Run:
             for condition, true in truth.items()
         }
 
+    def _add_draw(
+        self, method: str, condition: Condition, draw: int, scores: dict[str, float]
+    ) -> None:
+        self._draws.append({"method": method, "condition": str(condition), "draw": draw, **scores})
+
     def _add(
         self, method: str, condition: Condition, scores: dict[str, float], case: Case, note: str
     ) -> None:
@@ -214,11 +236,23 @@ class _Run:
                 "batch": condition.stratum.batch,
                 "cell_type": condition.stratum.cell_type,
                 **scores,
-                "n_true": len(case.true),
-                "n_predicted": len(case.predicted),
+                "n_true": case.true.n_cells,
+                "n_predicted": case.predicted.n_cells,
                 "note": note,
             }
         )
+
+
+def _intervals(evaluation: Evaluation, config: EvaluateConfig) -> pd.DataFrame:
+    rows = {}
+    for method in evaluation.averages.index:
+        for metric in evaluation.averages.columns:
+            rng = random_generator(config.seed, "conditions", metric)
+            scores = evaluation.scores(method, metric).defined()
+            means = scores.means(config.n_bootstrap, rng)
+            rows[method, metric] = interval(means, config.confidence)
+    index = pd.MultiIndex.from_tuples(rows, names=["method", "metric"])
+    return pd.DataFrame(list(rows.values()), index, columns=["low", "high"])
 
 
 def _partition(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfmvc.evaluation.evaluate import CEILING, MODEL, Evaluation, View
+from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +16,8 @@ COLOURS = {
     "perturbed_mean": "#56B4E9",
     "additive": "#0072B2",
     "ridge": "#009E73",
+    "nearest_perturbation": "#CC79A7",
+    "latent_arithmetic": "#E69F00",
     CEILING: "#000000",
 }
 MARKERS = {
@@ -24,6 +26,8 @@ MARKERS = {
     "perturbed_mean": "s",
     "additive": "^",
     "ridge": "v",
+    "nearest_perturbation": "P",
+    "latent_arithmetic": "X",
     CEILING: "|",
 }
 AXES = {

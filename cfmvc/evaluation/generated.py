@@ -29,7 +29,11 @@ def counts_of(cells: ad.AnnData, name: str) -> sparse.csr_matrix:
 
 
 def generated_rows(
-    generated: ad.AnnData, cells: ad.AnnData, asked: list[Condition], control: str
+    generated: ad.AnnData,
+    cells: ad.AnnData,
+    asked: list[Condition],
+    control: str,
+    title: str = "generated cells",
 ) -> dict[Condition, Rows]:
     """Return the rows of each condition that was asked for; all else, controls too, is ignored.
 
@@ -41,19 +45,19 @@ def generated_rows(
     """
     if not generated.var_names.equals(cells.var_names):
         raise DataError(
-            f"generated cells: {generated.n_vars} genes that are not the {cells.n_vars} genes of "
+            f"{title}: {generated.n_vars} genes that are not the {cells.n_vars} genes of "
             "the real cells in the same order"
         )
     columns = ["perturbation", "batch", "cell_type"] + (["dose"] if "dose" in cells.obs else [])
     if missing := [column for column in columns if column not in generated.obs]:
-        raise DataError(f"generated cells: no obs column {listed(missing)}")
+        raise DataError(f"{title}: no obs column {listed(missing)}")
     obs = (
         generated.obs if "dose" in columns else generated.obs.drop(columns="dose", errors="ignore")
     )
     found = rows_of_conditions(obs, control)
     if absent := [str(c) for c in asked if len(found.get(c, ())) < 2]:
         raise DataError(
-            f"{len(absent)} of {len(asked)} held-out conditions have fewer than 2 generated cells: "
+            f"{len(absent)} of {len(asked)} held-out conditions have fewer than 2 {title}: "
             f"{listed(absent, 40)}. A condition that was asked for is never left "
             "out of the scores: generate it"
         )

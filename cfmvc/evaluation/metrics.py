@@ -1,6 +1,8 @@
-"""The metrics, one function each, and the one table that declares them.
+"""The one table that declares the metrics.
 
-To add one: write the function and put a line into :data:`METRICS`. Cells are in the log space of
+To add one: write the function into the file of its kind (:mod:`~cfmvc.evaluation.shifts`,
+:mod:`~cfmvc.evaluation.responses`, :mod:`~cfmvc.evaluation.distances`,
+:mod:`~cfmvc.evaluation.spreads`) and put a line into :data:`METRICS`. Cells are in the log space of
 :func:`cfmvc.evaluation.normalise.log_normalise`; *deltas* are mean shifts against the real controls
 of the stratum, for the truth and for the prediction alike.
 """
@@ -10,101 +12,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from cfmvc.evaluation.case import Case
-
-Array = NDArray[np.float64]
-
-
-def pearson(predicted: Array, true: Array) -> float:
-    """Pearson's r of two vectors, in [-1, 1]; 0 where one of them is constant."""
-    a, b = predicted - predicted.mean(), true - true.mean()
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    # a prediction of one repeated number differs from its mean by rounding alone
-    scale = np.abs(predicted).max() * np.abs(true).max() * len(true)
-    return float(a @ b) / norms if norms > 1e-12 * scale else 0.0
-
-
-def mean_squared_error(predicted: Array, true: Array) -> float:
-    """Mean squared difference of two vectors, >= 0."""
-    return float(np.mean((predicted - true) ** 2))
-
-
-def mean_absolute_error(predicted: Array, true: Array) -> float:
-    """Mean absolute difference of two vectors, >= 0."""
-    return float(np.mean(np.abs(predicted - true)))
-
-
-def direction(predicted: Array, true: Array) -> float:
-    """Share of right signs, in [0, 1]; a predicted or true shift of 0 counts one half."""
-    return float(np.mean(0.5 + 0.5 * np.sign(predicted) * np.sign(true)))
-
-
-def energy_distance(a: Array, b: Array) -> float:
-    """``2 E|a-b| - E|a-a'| - E|b-b'|``, unbiased: means without the diagonal (Székely 2013).
-
-    Parameters
-    ----------
-    a, b
-        Populations of at least 2 cells, shapes ``(n, d)`` and ``(m, d)``.
-
-    Returns
-    -------
-    0 in expectation for equal distributions, hence sometimes slightly below.
-    """
-    return float(2 * cdist(a, b).mean() - _off_diagonal(cdist(a, a)) - _off_diagonal(cdist(b, b)))
-
-
-def squared_mmd(a: Array, b: Array, bandwidth: float) -> float:
-    """Squared maximum mean discrepancy, unbiased, Gaussian kernel (Gretton 2012, eq. 3).
-
-    Parameters
-    ----------
-    a, b
-        Populations of at least 2 cells, shapes ``(n, d)`` and ``(m, d)``.
-    bandwidth
-        Standard deviation of the kernel ``exp(-|x-y|^2 / (2 bandwidth^2))``.
-    """
-
-    def kernel(x: Array, y: Array) -> Array:
-        return np.exp(-cdist(x, y, "sqeuclidean") / (2 * bandwidth**2))
-
-    within = _off_diagonal(kernel(a, a)) + _off_diagonal(kernel(b, b))
-    return float(within - 2 * kernel(a, b).mean())
-
-
-def median_bandwidth(a: Array, b: Array) -> float:
-    """Median distance between two different cells of the pooled populations (1 if that is 0)."""
-    pooled = np.concatenate([a, b])
-    median = float(np.median(cdist(pooled, pooled)[np.triu_indices(len(pooled), k=1)]))
-    return median if median > 0 else 1.0
-
-
-def variance_ratio(predicted: Array, true: Array) -> float:
-    """Median over genes of predicted over true variance, >= 0; 1 is right, 0 is collapse.
-
-    Genes that do not vary in the true cells have no ratio and are left out.
-    """
-    true_variance = true.var(axis=0, ddof=1)
-    varies = true_variance > 0
-    return float(np.median(predicted.var(axis=0, ddof=1)[varies] / true_variance[varies]))
-
-
-def discrimination(predicted: Array, own: Array, others: Array) -> float:
-    """``1 -`` share of other perturbations' true deltas nearer (L1) to the prediction than its own.
-
-    Parameters
-    ----------
-    predicted, own
-        Predicted and true delta, shape ``(n_genes,)``.
-    others
-        True deltas of the other perturbations of the stratum, shape ``(n_others, n_genes)``.
-    """
-    return 1.0 - float(
-        np.mean(np.abs(others - predicted).sum(axis=1) < np.abs(own - predicted).sum())
-    )
+from cfmvc.evaluation.responses import expected_share
+from cfmvc.evaluation.shifts import (
+    direction,
+    mean_absolute_error,
+    mean_squared_error,
+    nearer_than_others,
+    pearson,
+    weighted_r2,
+    weighted_squared_error,
+)
+from cfmvc.evaluation.spreads import correlation_error, variance_error, variance_ratio
 
 
 @dataclass(frozen=True)
@@ -117,19 +37,18 @@ class Metric:
         The metric of a case.
     better
         ``higher``, ``lower``, or ``one``: the nearer to 1 the better.
-    chance
-        What a prediction that knows nothing gets; None where that depends on the data (there it
-        is the score of the baseline ``control``).
     needs
         What it is computed from, in words.
+    chance
+        What a prediction that knows nothing gets; None where that is what the real controls get.
     is_defined
         Whether the case has what the metric needs.
     """
 
     of: Callable[[Case], float]
     better: Literal["higher", "lower", "one"]
-    chance: float | None
     needs: str
+    chance: Callable[[Case], float] | None = None
     is_defined: Callable[[Case], bool] = lambda case: True
 
     def loss(self, value: float) -> float:
@@ -142,69 +61,112 @@ class Metric:
         return {"higher": "↑", "lower": "↓", "one": "→1"}[self.better]
 
 
+def _top(delta: str) -> Callable[[Case], np.ndarray]:
+    return lambda case: getattr(case, delta)[case.truth.top]
+
+
+_predicted_top, _true_top = _top("predicted_delta"), _top("true_delta")
+_ALL, _TOP, _CELLS = (
+    "deltas of all genes",
+    "deltas of the top genes",
+    "cells in principal components",
+)
+
+
+def _nearer(metric: str) -> Callable[[Case], float]:
+    return lambda c: nearer_than_others(
+        c.predicted_delta, c.true_delta, c.truth.other_deltas, metric
+    )
+
+
+def _rank(metric: str) -> Metric:
+    return Metric(
+        _nearer(metric),
+        "higher",
+        f"true deltas of the other perturbations held out in the stratum ({metric})",
+        lambda c: 0.5,
+        is_defined=lambda c: len(c.truth.other_deltas) > 0,
+    )
+
+
+def _is_top(case: Case) -> np.ndarray:
+    return np.isin(np.arange(len(case.true_delta)), case.truth.top)
+
+
 def _varies(case: Case) -> bool:
-    return bool((case.true[:, case.top].var(axis=0) > 0).any())
+    return bool((case.true.variance[case.truth.top] > 0).any())
+
+
+def _vary_together(case: Case) -> bool:
+    return int((case.true.variance[case.truth.top] > 0).sum()) > 1
 
 
 METRICS: dict[str, Metric] = {
     "pearson_delta": Metric(
-        lambda c: pearson(c.predicted_delta, c.true_delta), "higher", 0.0, "deltas of all genes"
+        lambda c: pearson(c.predicted_delta, c.true_delta), "higher", _ALL, lambda c: 0.0
     ),
     "pearson_delta_top50": Metric(
-        lambda c: pearson(c.predicted_delta[c.top], c.true_delta[c.top]),
+        lambda c: pearson(_predicted_top(c), _true_top(c)), "higher", _TOP, lambda c: 0.0
+    ),
+    "weighted_r2_delta": Metric(
+        lambda c: weighted_r2(c.predicted_delta, c.true_delta, c.truth.weights),
         "higher",
-        0.0,
-        "deltas of the top genes",
+        "deltas of all genes, weighted by Welch's t",
+    ),
+    "weighted_mse": Metric(
+        lambda c: weighted_squared_error(c.predicted_delta, c.true_delta, c.truth.weights),
+        "lower",
+        "deltas of all genes, weighted by Welch's t",
     ),
     "mse_top50": Metric(
-        lambda c: mean_squared_error(c.predicted_delta[c.top], c.true_delta[c.top]),
-        "lower",
-        None,
-        "deltas of the top genes",
+        lambda c: mean_squared_error(_predicted_top(c), _true_top(c)), "lower", _TOP
     ),
     "mae_delta": Metric(
-        lambda c: mean_absolute_error(c.predicted_delta, c.true_delta),
-        "lower",
-        None,
-        "deltas of all genes",
+        lambda c: mean_absolute_error(c.predicted_delta, c.true_delta), "lower", _ALL
     ),
     "direction_top50": Metric(
-        lambda c: direction(c.predicted_delta[c.top], c.true_delta[c.top]),
-        "higher",
-        0.5,
-        "deltas of the top genes",
+        lambda c: direction(_predicted_top(c), _true_top(c)), "higher", _TOP, lambda c: 0.5
     ),
+    "de_overlap_top50": Metric(
+        lambda c: expected_share(c.predicted_top, len(c.truth.top), _is_top(c)),
+        "higher",
+        "the genes of largest |t| against the real controls, predicted and true",
+        lambda c: len(c.truth.top) / len(c.true_delta),
+    ),
+    "de_precision_top50": Metric(
+        lambda c: expected_share(c.predicted_top, len(c.truth.top), c.truth.responds),
+        "higher",
+        "the predicted genes of largest |t|; which of them respond in truth (5 % FDR)",
+        lambda c: float(c.truth.responds.mean()),
+        is_defined=lambda c: bool(c.truth.responds.any()),
+    ),
+    "discrimination": _rank("l1"),
+    "discrimination_l2": _rank("l2"),
+    "discrimination_cosine": _rank("cosine"),
     "energy_distance": Metric(
-        lambda c: energy_distance(c.predicted_pcs, c.true_pcs),
+        lambda c: c.pairs.energy_distance(c.predicted.pc_weights, c.true.pc_weights),
         "lower",
-        None,
-        "cells in the principal components of the training cells",
+        _CELLS,
     ),
     "mmd2": Metric(
-        lambda c: squared_mmd(
-            c.predicted_pcs, c.true_pcs, median_bandwidth(c.true_pcs, c.control_pcs)
-        ),
-        "lower",
-        None,
-        "cells in the principal components of the training cells",
+        lambda c: c.pairs.squared_mmd(c.predicted.pc_weights, c.true.pc_weights), "lower", _CELLS
     ),
     "variance_ratio_top50": Metric(
-        lambda c: variance_ratio(c.predicted[:, c.top], c.true[:, c.top]),
+        lambda c: variance_ratio(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
         "one",
-        None,
-        "cells, top genes",
+        "variances of the top genes",
         is_defined=_varies,
     ),
-    "discrimination": Metric(
-        lambda c: discrimination(c.predicted_delta, c.true_delta, c.other_deltas),
-        "higher",
-        0.5,
-        "true deltas of the other perturbations held out in the stratum",
-        is_defined=lambda c: len(c.other_deltas) > 0,
+    "variance_error_top50": Metric(
+        lambda c: variance_error(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
+        "lower",
+        "variances of the top genes",
+        is_defined=_varies,
+    ),
+    "correlation_error_top50": Metric(
+        lambda c: correlation_error(c.predicted.top_covariance, c.true.top_covariance),
+        "lower",
+        "correlations of the top genes within the cells",
+        is_defined=_vary_together,
     ),
 }
-
-
-def _off_diagonal(square: Array) -> float:
-    n = len(square)
-    return float((square.sum() - np.trace(square)) / (n * (n - 1)))

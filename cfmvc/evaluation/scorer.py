@@ -1,7 +1,8 @@
 """From cells to the scores of one prediction of one condition."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,43 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from cfmvc.errors import DataError
-from cfmvc.evaluation.case import Case, top_genes
+from cfmvc.evaluation.case import Case, Truth
 from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.distances import Pairs, median_bandwidth
 from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.moments import Moments, Population
 from cfmvc.evaluation.reference import Reference
+from cfmvc.evaluation.responses import gene_weights, most_shifted, responds, welch_t
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A condition that predictions are scored against.
+
+    Parameters
+    ----------
+    condition
+        Which one.
+    truth
+        What is true of it.
+    true, controls
+        Real perturbed cells and real controls of the stratum.
+    draws
+        Moments of true cells and controls, as they are and as other cells would have made them; the
+        same for every prediction, so that differences between predictions do not carry them.
+    bandwidth
+        Of the kernel: the median distance among true cells and controls.
+    """
+
+    condition: Condition
+    truth: Truth
+    true: Population
+    controls: Population
+    draws: list[tuple[Moments, Moments]]
+    bandwidth: float
 
 
 class Scorer:
@@ -40,46 +71,69 @@ class Scorer:
         # arpack takes CSR as it is, and centres without making it dense
         self._pca = PCA(n_components, svd_solver="arpack", random_state=config.seed).fit(training)
 
-    def case(
-        self,
-        method: str,
-        condition: Condition,
-        predicted: Array,
-        truth: Mapping[Condition, Array],
-        true_deltas: Mapping[Condition, Array],
-    ) -> Case:
-        """Put a prediction beside the truth.
+    def target(
+        self, condition: Condition, true: Array, deltas: Mapping[Condition, Array], n_draws: int
+    ) -> Target:
+        """Look at what is true of a condition.
+
+        Parameters
+        ----------
+        condition
+            Which one.
+        true
+            Its real cells in log space, shape ``(n_cells, n_genes)``.
+        deltas
+            True shifts of every scored condition.
+        n_draws
+            How often other cells are drawn.
+        """
+        true_cells = self._population(true, "true", condition)
+        controls = self._population(
+            self._reference.controls(condition.stratum), "real controls", condition
+        )
+        # The top genes are not known yet, and covariances are not looked at here.
+        none = np.zeros(0, dtype=np.int64)
+        perturbed, unperturbed = true_cells.moments(none), controls.moments(none)
+        t = welch_t(perturbed.mean, perturbed.variance, len(true), unperturbed)
+        others = [
+            delta
+            for other, delta in deltas.items()
+            if other.stratum == condition.stratum and other != condition
+        ]
+        truth = Truth(
+            most_shifted(t, self._config.n_top_genes),
+            gene_weights(t),
+            responds(perturbed, unperturbed),
+            np.array(others).reshape(len(others), true.shape[1]),
+        )
+        pairs = zip(
+            self._moments(true_cells, truth, n_draws, "true", condition),
+            self._moments(controls, truth, n_draws, "real controls", condition),
+            strict=True,
+        )
+        bandwidth = median_bandwidth(true_cells.pcs, controls.pcs)
+        return Target(condition, truth, true_cells, controls, list(pairs), bandwidth)
+
+    def cases(self, method: str, target: Target, predicted: Array) -> Iterator[Case]:
+        """Put a prediction beside the truth: as it is first, then with other cells on both sides.
 
         Parameters
         ----------
         method
             Names the prediction; with the condition it seeds the choice of cells.
-        condition
+        target
             What is predicted.
         predicted
             Log-space cells, shape ``(n_cells, n_genes)``.
-        truth, true_deltas
-            Real cells and their shifts of every scored condition.
         """
-        true = truth[condition]
-        controls = self._reference.controls(condition.stratum)
-        others = [
-            delta
-            for other, delta in true_deltas.items()
-            if other.stratum == condition.stratum and other != condition
-        ]
-        return Case(
-            predicted=predicted,
-            true=true,
-            control_mean=self._reference.control_means[condition.stratum],
-            predicted_pcs=self._project(predicted, method, condition),
-            true_pcs=self._project(true, "true", condition),
-            control_pcs=self._project(controls, "real controls", condition),
-            top=top_genes(true, controls, self._config.n_top_genes),
-            other_deltas=np.array(others).reshape(len(others), true.shape[1]),
-        )
+        population = self._population(predicted, method, target.condition)
+        pairs = Pairs(population.pcs, target.true.pcs, target.bandwidth)
+        n_draws = len(target.draws) - 1
+        drawn = self._moments(population, target.truth, n_draws, method, target.condition)
+        for mine, (true, controls) in zip(drawn, target.draws, strict=True):
+            yield Case(mine, true, controls, pairs, target.truth)
 
-    def scores(self, method: str, condition: Condition, case: Case) -> dict[str, float]:
+    def scores(self, method: str, target: Target, case: Case) -> dict[str, float]:
         """Return every metric; NaN only where a metric is not defined for the condition.
 
         Raises
@@ -93,15 +147,26 @@ class Scorer:
         }
         for name, value in values.items():
             if not np.isfinite(value) and METRICS[name].is_defined(case):
-                raise DataError(f"'{name}' of '{method}' for {condition} is {value}")
+                raise DataError(f"'{name}' of '{method}' for {target.condition} is {value}")
         return values
 
-    def _project(self, cells: Array, population: str, condition: Condition) -> Array:
+    def pcs(self, method: str, condition: Condition, cells: Array) -> Array:
+        """Return the principal components in which distances were taken."""
+        return self._population(cells, method, condition).pcs
+
+    def _population(self, cells: Array, name: str, condition: Condition) -> Population:
+        chosen = np.arange(len(cells))
         if len(cells) > self._config.max_cells:
-            rng = random_generator(self._config.seed, population, str(condition))
-            chosen = rng.choice(len(cells), self._config.max_cells, replace=False)
-            cells = cells[np.sort(chosen)]
-        return self._pca.transform(cells)
+            rng = random_generator(self._config.seed, name, str(condition))
+            chosen = np.sort(rng.choice(len(cells), self._config.max_cells, replace=False))
+        return Population(cells, self._pca.transform(cells[chosen]), chosen)
+
+    def _moments(
+        self, cells: Population, truth: Truth, n_draws: int, name: str, condition: Condition
+    ) -> Iterator[Moments]:
+        yield cells.moments(truth.top)
+        rng = random_generator(self._config.seed, "draws", name, str(condition))
+        yield from cells.resampled(truth.top, n_draws, rng)
 
 
 def random_generator(seed: int, *names: str) -> np.random.Generator:

@@ -8,11 +8,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cfmvc.evaluation.evaluate import CEILING, MODEL, Evaluation
+from cfmvc.evaluation.difficulty import DIFFICULTIES
 from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.result import CEILING, MODEL, Evaluation
 
 
-def to_text(evaluation: Evaluation, width: int = 96, colour: bool = False) -> str:
+def to_text(evaluation: Evaluation, width: int = 118, colour: bool = False) -> str:
     """Return the averages for a terminal: a metric a line, the best method of each marked ``*``.
 
     Parameters
@@ -35,16 +36,21 @@ def to_text(evaluation: Evaluation, width: int = 96, colour: bool = False) -> st
         # A name may break between its words, not within one.
         widest = max(7, *map(len, _shown(method).split()))
         table.add_column(_shown(method), justify="right", style=style, min_width=widest)
+        if method == MODEL:
+            table.add_column("interval", justify="center", no_wrap=True)
     table.add_column("chance", justify="right", style="dim", no_wrap=True)
     for number, metric in enumerate(averages.columns):
-        cells = [marked[method][number] for method in averages.index]
-        table.add_row(_heading(metric), *cells, _chance(metric))
+        cells = []
+        for method in averages.index:
+            cells.append(marked[method][number])
+            if method == MODEL:
+                cells.append(_interval(evaluation, method, metric))
+        table.add_row(_heading(metric), *cells, f"{_number(evaluation.chance[metric])} ")
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=colour, no_color=not colour)
     console.print(table)
-    console.print(_legend(averages), markup=False, highlight=False)
-    for note in notes(evaluation):
-        console.print(note, markup=False, highlight=False)
+    for line in (_legend(evaluation), *difficulties(evaluation), *notes(evaluation)):
+        console.print(line, markup=False, highlight=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
@@ -53,7 +59,7 @@ def to_markdown(evaluation: Evaluation) -> str:
     averages = evaluation.averages
     head = ["method", *(f"{metric} {METRICS[metric].arrow}" for metric in averages.columns)]
     rows = [[_shown(method), *cells] for method, cells in _marked(averages).items()]
-    rows.append(["chance", *(_chance(metric) for metric in averages.columns)])
+    rows.append(["chance", *(_number(evaluation.chance[name]) for name in averages.columns)])
     lines = [
         f"**{_title(evaluation)}**",
         "",
@@ -64,9 +70,9 @@ def to_markdown(evaluation: Evaluation) -> str:
             for row in rows
         ),
         "",
-        _legend(averages).replace("*", "\\*"),
+        _legend(evaluation).replace("*", "\\*"),
     ]
-    lines += ["", *(f"- {note}" for note in notes(evaluation))]
+    lines += ["", *(f"- {line}" for line in (*difficulties(evaluation), *notes(evaluation)))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -81,18 +87,42 @@ def verdict(evaluation: Evaluation) -> list[str]:
     if MODEL not in averages.index:
         return []
     sentences = []
-    for method in averages.index.drop([MODEL, CEILING], errors="ignore"):
-        ahead: list[str] = []
+    for method in evaluation.baselines:
         behind: list[str] = []
+        n_equal = 0
         for metric in averages.columns:
             loss = METRICS[metric].loss
             difference = loss(_value(averages, MODEL, metric)) - loss(
                 _value(averages, method, metric)
             )
-            if difference != 0:
-                (ahead if difference < 0 else behind).append(metric)
-        sentences.append(_sentence(_shown(method), ahead, behind, len(averages.columns)))
+            n_equal += difference == 0
+            if difference > 0:
+                behind.append(metric)
+        sentences.append(_sentence(_shown(method), behind, n_equal, len(averages.columns)))
     return sentences
+
+
+def difficulties(evaluation: Evaluation) -> list[str]:
+    """Say how the model does where a baseline has solved the condition, and where none has.
+
+    Returns
+    -------
+    One line a kind of condition that there is; empty if no model was evaluated.
+    """
+    table = evaluation.per_condition
+    lines = []
+    for kind in DIFFICULTIES:
+        some = table[table["difficulty"] == kind]
+        means = some.groupby("method")["energy_distance"].mean()
+        if some.empty or MODEL not in means.index:
+            continue
+        best = str(means[evaluation.baselines].idxmin())
+        lines.append(
+            f"{kind}: {some['condition'].nunique()} of {evaluation.n_conditions} conditions; "
+            f"energy distance of the model {_number(means[MODEL])}, "
+            f"of {_shown(best)} {_number(means[best])}, of the ceiling {_number(means[CEILING])}"
+        )
+    return lines
 
 
 def notes(evaluation: Evaluation) -> list[str]:
@@ -151,20 +181,19 @@ def _marked(averages: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def _sentence(baseline: str, ahead: list[str], behind: list[str], n_metrics: int) -> str:
-    if len(ahead) == n_metrics:
+def _sentence(baseline: str, behind: list[str], n_equal: int, n_metrics: int) -> str:
+    n_ahead = n_metrics - len(behind) - n_equal
+    if n_ahead == n_metrics:
         return f"The model is ahead of {baseline} on every metric."
     if len(behind) == n_metrics:
         return f"The model is behind {baseline} on every metric."
-    if not ahead and not behind:
+    if n_equal == n_metrics:
         return f"The model and {baseline} are equal on every metric."
-    parts = []
-    if ahead:
-        parts.append(f"ahead of {baseline} on {', '.join(ahead)}")
+    parts = [f"ahead of {baseline} on {n_ahead} of {n_metrics} metrics"]
     if behind:
-        parts.append(f"behind {'it' if ahead else baseline} on {', '.join(behind)}")
-    if ties := n_metrics - len(ahead) - len(behind):
-        parts.append(f"equal on {ties} of {n_metrics}")
+        parts.append(f"behind it on {len(behind)} ({', '.join(behind)})")
+    if n_equal:
+        parts.append(f"equal on {n_equal}")
     return "The model is " + "; ".join(parts) + "."
 
 
@@ -182,20 +211,24 @@ def _title(evaluation: Evaluation) -> str:
     return f"Mean over {n_scored} held-out condition{'' if n_scored == 1 else 's'}"
 
 
-def _legend(averages: pd.DataFrame) -> str:
-    ceiling = ", ceiling: half of the true cells against the other half" * (
-        CEILING in averages.index
-    )
-    return f"* best; ↑ higher is better, ↓ lower, →1 nearer to 1{ceiling}"
+def _legend(evaluation: Evaluation) -> str:
+    legend = "* best; ↑ higher is better, ↓ lower, →1 nearer to 1"
+    if MODEL in evaluation.averages.index:
+        legend += (
+            f"; interval: {evaluation.confidence:.0%} of averages with other conditions and cells"
+        )
+    if CEILING in evaluation.averages.index:
+        legend += "; ceiling: half of the true cells against the other half"
+    return legend
+
+
+def _interval(evaluation: Evaluation, method: str, metric: str) -> str:
+    low, high = evaluation.intervals.loc[(method, metric)]
+    return f"{_number(low)} to {_number(high)}"
 
 
 def _heading(metric: str) -> str:
     return f"{metric.replace('_', ' ')} {METRICS[metric].arrow}"
-
-
-def _chance(metric: str) -> str:
-    chance = METRICS[metric].chance
-    return "" if chance is None else f"{chance:.1f}  "
 
 
 def _shown(method: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from cfmvc.errors import CfmvcError, TrackingError
-from cfmvc.evaluation.evaluate import MODEL
+from cfmvc.evaluation.result import MODEL
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
 from cfmvc.registry.model_folder import code_sha256, packaged

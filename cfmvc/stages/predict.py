@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_samp
 from cfmvc.models.encoder import draw
 from cfmvc.models.likelihoods import nb_sample
 from cfmvc.models.reference import ReferenceCells
+from cfmvc.stages.arithmetic import LatentArithmetic
 from cfmvc.stages.background import (
     Background,
     background_of,
@@ -68,6 +69,7 @@ def predict_cells(
     seed: int,
     n_steps: int,
     method: str = "euler",
+    by: Literal["flow", "arithmetic"] = "flow",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
     """Generate virtual cells; the same seed gives the same cells.
@@ -88,6 +90,9 @@ def predict_cells(
         stratum; the training controls that the model keeps, if not given.
     seed, n_steps, method
         Of the sampling and the integration.
+    by
+        What carries the cells: the flow, or arithmetic in the latent space, which the flow is
+        compared with.
     progress
         Told the number of cells done, and of all.
 
@@ -110,10 +115,12 @@ def predict_cells(
         background = (
             kept_background(bundle) if controls is None else background_of(bundle, controls)
         )
-        if bundle.model.source == "control":
+        arithmetic = _arithmetic(bundle) if by == "arithmetic" else None
+        if bundle.model.source == "control" or arithmetic is not None:
             expect_controls(background, asked, batch, cell_type)
         wanted = _Wanted(p.to(device), batch.to(device), cell_type.to(device), asked["n_cells"])
-        parts, means = _Generator(bundle, background, n_steps, method).generate(wanted, progress)
+        generator = _Generator(bundle, background, n_steps, method, arithmetic)
+        parts, means = generator.generate(wanted, progress)
     labels = labels_of(asked)
     events = [
         {**event, "condition": labels[row]}
@@ -122,6 +129,12 @@ def predict_cells(
     ]
     counts = vstack([counts for counts, _ in parts], format="csr")
     return Prediction(_assemble(bundle, asked, wanted.row.cpu().numpy(), counts, means), events)
+
+
+def _arithmetic(bundle: Bundle) -> LatentArithmetic:
+    if bundle.model.reference is None:
+        raise DataError("this model keeps no training cells, which arithmetic takes its shifts of")
+    return LatentArithmetic(bundle.model.reference)
 
 
 Part = tuple[csr_matrix, list[NonFiniteVelocity]]
@@ -164,6 +177,7 @@ class _Generator:
     background: Background | None
     n_steps: int
     method: str
+    arithmetic: LatentArithmetic | None
 
     def generate(
         self, wanted: _Wanted, progress: Callable[[int, int], None]
@@ -204,12 +218,15 @@ class _Generator:
             drawn = self.background.cells.select(origins)
             z_tech = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
             spatial = drawn.spatial
-            if model.source == "control":
+            if model.source == "control" or self.arithmetic is not None:
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)
                 counts = self.background.dense_counts(origins)
-        z_1 = model.sample_z1_from_flow(
-            *conditions, spatial, self.n_steps, z_0=z_0, method=self.method, events=events
-        )
+        if self.arithmetic is not None and z_0 is not None:
+            z_1 = self.arithmetic.moved(z_0, *conditions)
+        else:
+            z_1 = model.sample_z1_from_flow(
+                *conditions, spatial, self.n_steps, z_0=z_0, method=self.method, events=events
+            )
         theta, is_on_host = model.decoder.theta, z_1.device.type == "cpu"
         if counts is None or z_0 is None:
             mean = model.decoder.means(z_1, z_tech, library, out=expected if is_on_host else None)

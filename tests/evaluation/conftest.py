@@ -7,13 +7,55 @@ import pytest
 from scipy import sparse
 
 from cfmvc.evaluation import EvaluateConfig
+from cfmvc.evaluation.case import Case, Truth
+from cfmvc.evaluation.distances import Pairs, median_bandwidth
+from cfmvc.evaluation.moments import Moments, Population
+from cfmvc.evaluation.responses import gene_weights, most_shifted, responds, welch_t
+
+CONFIG = EvaluateConfig(
+    n_top_genes=50,
+    n_components=5,
+    max_cells=60,
+    min_cells=8,
+    n_ceiling_splits=2,
+    n_draws=3,
+    n_bootstrap=200,
+    confidence=0.95,
+    solved_at=0.9,
+    resistant_below=0.5,
+    seed=0,
+)
 
 
 @pytest.fixture
 def config() -> EvaluateConfig:
-    return EvaluateConfig(
-        n_top_genes=50, n_components=5, max_cells=60, min_cells=8, n_ceiling_splits=2, seed=0
+    return CONFIG
+
+
+def moments_of(cells: np.ndarray) -> Moments:
+    """Moments of cells of which nothing else is looked at."""
+    return Population(cells, cells, np.arange(len(cells))).moments(np.zeros(0, dtype=np.int64))
+
+
+def case_of(
+    predicted: np.ndarray, true: np.ndarray, controls: np.ndarray, others: np.ndarray | None = None
+) -> Case:
+    """A case in which the genes are the principal components."""
+    own, unperturbed = moments_of(true), moments_of(controls)
+    t = welch_t(own.mean, own.variance, own.n_cells, unperturbed)
+    top = most_shifted(t, 50)
+    truth = Truth(
+        top,
+        gene_weights(t),
+        responds(own, unperturbed),
+        np.zeros((0, true.shape[1])) if others is None else others,
     )
+    moments = [
+        Population(cells, cells, np.arange(len(cells))).moments(top)
+        for cells in (predicted, true, controls)
+    ]
+    pairs = Pairs(predicted, true, median_bandwidth(true, controls))
+    return Case(*moments, pairs, truth)
 
 
 def population(

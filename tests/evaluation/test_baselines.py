@@ -4,7 +4,14 @@ import pytest
 from scipy import sparse
 
 from cfmvc.errors import DataError
-from cfmvc.evaluation.baselines import BASELINES, Additive, Control, PerturbedMean, Ridge
+from cfmvc.evaluation.baselines import (
+    BASELINES,
+    Additive,
+    Control,
+    NearestPerturbation,
+    PerturbedMean,
+    Ridge,
+)
 from cfmvc.evaluation.conditions import Condition, Stratum, Treatment, rows_of_conditions
 from cfmvc.evaluation.reference import Reference
 
@@ -136,3 +143,23 @@ def test_ridge_recovers_effects_that_depend_on_the_state_of_the_controls() -> No
     additive = Additive(reference).predict(asked("A", "b0", "T")).cells.mean(axis=0)
     assert np.abs(ridge - truth).max() < 0.02
     assert np.abs(additive - truth).max() > 0.1
+
+
+def test_nearest_perturbation_is_the_one_that_acts_most_alike_elsewhere() -> None:
+    means = {
+        **MEANS,
+        ("D", "b1", "T"): BASE + unit(0, size=1.1),
+        ("E", "b1", "T"): BASE + unit(2, size=9),
+        ("D", "b2", "T"): BASE + 1 + unit(0, size=2),
+        ("E", "b2", "T"): BASE + 1 + unit(2, size=9),
+    }
+    cells, note = NearestPerturbation(reference_of(means)).predict(asked("A", "b2", "T"))
+    np.testing.assert_allclose(cells.mean(axis=0), means["D", "b2", "T"])
+    assert note == ""
+
+
+def test_without_another_perturbation_the_nearest_is_the_perturbed_mean() -> None:
+    reference, wanted = reference_of(MEANS), asked("A", "b2", "T")
+    cells, note = NearestPerturbation(reference).predict(wanted)
+    np.testing.assert_array_equal(cells, PerturbedMean(reference).predict(wanted).cells)
+    assert note == "no other perturbation to choose; perturbed mean"

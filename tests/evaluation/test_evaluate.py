@@ -168,7 +168,8 @@ def test_doses_are_conditions_of_their_own(config: EvaluateConfig) -> None:
     cells = assemble(parts)
     result = run(cells, held_out(cells), config)
     assert set(result.per_condition["condition"]) == {"A at 0.5 (b2, T)", "A at 2 (b2, T)"}
-    assert (result.per_condition["note"] == "").all()
+    noted = result.per_condition[result.per_condition["note"] != ""]
+    assert set(noted["method"]) == {"nearest_perturbation"}, "A is the only perturbation"
     assert result.averages.at["additive", "pearson_delta"] > 0.75
     undosed = held_out(cells)
     del undosed.obs["dose"]

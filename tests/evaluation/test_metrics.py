@@ -7,21 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from scipy.stats import pearsonr, ttest_ind
+from scipy.spatial.distance import cdist
+from scipy.stats import false_discovery_control, pearsonr, ttest_ind
+from sklearn.metrics import mean_squared_error as mean_squared_error_of
+from sklearn.metrics import r2_score
 
-from cfmvc.evaluation.case import Case, top_genes, welch_t
-from cfmvc.evaluation.metrics import (
-    METRICS,
+from cfmvc.evaluation.distances import Pairs, energy_distance, median_bandwidth, squared_mmd
+from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.moments import Population
+from cfmvc.evaluation.responses import expected_share, gene_weights, most_shifted, responds, welch_t
+from cfmvc.evaluation.shifts import (
     direction,
-    discrimination,
-    energy_distance,
     mean_absolute_error,
     mean_squared_error,
-    median_bandwidth,
+    nearer_than_others,
     pearson,
-    squared_mmd,
-    variance_ratio,
+    weighted_r2,
+    weighted_squared_error,
 )
+from cfmvc.evaluation.spreads import correlation_error, variance_error, variance_ratio
+from tests.evaluation.conftest import case_of, moments_of
 
 Array = NDArray[np.float64]
 populations = arrays(
@@ -109,86 +114,178 @@ def test_errors() -> None:
     assert mean_absolute_error(predicted, true) == 2.0
 
 
+def test_weighted_errors_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    predicted, true = rng.normal(size=(2, 30))
+    weights = rng.dirichlet(np.ones(30))
+    expected = mean_squared_error_of(true, predicted, sample_weight=weights)
+    assert weighted_squared_error(predicted, true, weights) == pytest.approx(expected)
+    expected = r2_score(true, predicted, sample_weight=weights)
+    assert weighted_r2(predicted, true, weights) == pytest.approx(expected)
+    assert weighted_r2(true, true, weights) == 1.0
+    assert weighted_r2(predicted, np.ones(30), weights) == 0.0
+
+
+def variance_of(cells: Array) -> Array:
+    return cells.var(axis=0, ddof=1)
+
+
 def test_variance_ratio_is_one_for_the_truth_and_zero_for_a_collapse() -> None:
     true = np.random.default_rng(0).normal(size=(40, 5))
     true[:, 0] = 1.0  # does not vary: no ratio
-    assert variance_ratio(true, true) == 1.0
-    assert variance_ratio(np.repeat(true[:1], 9, axis=0), true) == 0.0
-    assert variance_ratio(3.0 * true, true) == pytest.approx(9.0)
-    doubled = np.concatenate([true, true])
-    assert variance_ratio(doubled, true) == pytest.approx(78 / 79)  # n - 1 in both
+    own = variance_of(true)
+    assert variance_ratio(own, own) == 1.0
+    assert variance_ratio(np.zeros(5), own) == 0.0
+    assert variance_ratio(9.0 * own, own) == pytest.approx(9.0)
+
+
+def test_variance_error_is_the_same_for_half_and_for_twice_the_variance() -> None:
+    true = np.array([1.0, 2.0, 4.0, 0.0])
+    assert variance_error(true, true) == 0.0
+    assert variance_error(true / 2, true) == pytest.approx(np.log(2))
+    assert variance_error(true * 2, true) == pytest.approx(np.log(2))
+    assert variance_error(np.zeros(4), true) == pytest.approx(np.log(1000)), "a collapse is finite"
+
+
+def test_correlation_error_is_numpys_difference() -> None:
+    rng = np.random.default_rng(0)
+    true, predicted = rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(20, 4))
+    pairs = np.triu_indices(4, k=1)
+    difference = np.corrcoef(predicted, rowvar=False) - np.corrcoef(true, rowvar=False)
+    covariances = np.cov(predicted, rowvar=False), np.cov(true, rowvar=False)
+    assert correlation_error(*covariances) == pytest.approx(np.abs(difference[pairs]).mean())
+    assert correlation_error(covariances[1], covariances[1]) == 0.0
+    collapsed = np.abs(np.corrcoef(true, rowvar=False)[pairs]).mean()
+    assert correlation_error(np.zeros((4, 4)), covariances[1]) == pytest.approx(collapsed)
 
 
 def test_discrimination_is_a_rank() -> None:
     own = np.array([1.0, 0.0, 0.0])
     others = np.array([[2.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 9.0]])
-    assert discrimination(own, own, others) == 1.0
-    assert discrimination(np.array([1.9, 0.0, 0.0]), own, others) == pytest.approx(2 / 3)
-    assert discrimination(np.array([0.0, 9.0, 9.0]), own, others) == pytest.approx(1 / 3)
+    near, far = np.array([1.9, 0.0, 0.0]), np.array([0.0, 9.0, 9.0])
+    assert nearer_than_others(own, own, others, "l1") == 1.0
+    assert nearer_than_others(near, own, others, "l1") == pytest.approx(2 / 3)
+    assert nearer_than_others(far, own, others, "l1") == pytest.approx(1 / 3)
+    assert nearer_than_others(near, own, others, "cosine") == 1.0, "the size does not count"
 
 
-def test_no_shift_discriminates_by_chance() -> None:
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_distances_of_shifts_are_scipys(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    predicted, own, others = rng.normal(size=6), rng.normal(size=6), rng.normal(size=(20, 6))
+    name = {"l1": "cityblock", "l2": "euclidean", "cosine": "cosine"}[metric]
+    to_others, to_own = (
+        cdist(others, predicted[None], name),
+        cdist(own[None], predicted[None], name),
+    )
+    expected = 1.0 - (to_others < to_own).mean()
+    assert nearer_than_others(predicted, own, others, metric) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_no_shift_discriminates_by_chance(metric: str) -> None:
     deltas = np.random.default_rng(0).normal(size=(8, 20))
     scores = [
-        discrimination(np.zeros(20), deltas[i], np.delete(deltas, i, axis=0)) for i in range(8)
+        nearer_than_others(np.zeros(20), deltas[i], np.delete(deltas, i, axis=0), metric)
+        for i in range(8)
     ]
     assert np.mean(scores) == pytest.approx(0.5)
+
+
+def welch_of(cells: Array, controls: Array) -> Array:
+    own = moments_of(cells)
+    return welch_t(own.mean, own.variance, own.n_cells, moments_of(controls))
 
 
 def test_top_genes_follow_scipys_welch_test() -> None:
     rng = np.random.default_rng(0)
     true, controls = rng.normal(size=(12, 40)), rng.normal(0.5, 2.0, size=(30, 40))
-    expected = ttest_ind(true, controls, equal_var=False).statistic
-    np.testing.assert_allclose(welch_t(true, controls), expected)
-    assert top_genes(true, controls, 7).tolist() == np.argsort(-np.abs(expected))[:7].tolist()
-    assert len(top_genes(true, controls, 50)) == 20, "at most half of the panel"
+    expected = ttest_ind(true, controls, equal_var=False)
+    t = welch_of(true, controls)
+    np.testing.assert_allclose(t, expected.statistic)
+    assert most_shifted(t, 7).tolist() == np.argsort(-np.abs(expected.statistic))[:7].tolist()
+    assert len(most_shifted(t, 50)) == 20, "at most half of the panel"
+    shifted = true + np.where(np.arange(40) < 6, 4.0, 0.0)
+    p = ttest_ind(shifted, controls, equal_var=False).pvalue
+    is_found = responds(moments_of(shifted), moments_of(controls))
+    assert is_found.tolist() == (false_discovery_control(p) < 0.05).tolist()
+    assert is_found[:6].all()
 
 
 def test_constant_genes_are_no_surprise_to_welch() -> None:
     true, controls = np.zeros((5, 3)), np.zeros((6, 3))
     true[:, 1] = 1.0
-    assert welch_t(true, controls).tolist() == [0.0, np.inf, 0.0]
+    t = welch_of(true, controls)
+    assert t.tolist() == [0.0, np.inf, 0.0]
+    assert gene_weights(t).tolist() == [0.0, 1.0, 0.0]
+    assert responds(moments_of(true), moments_of(controls)).tolist() == [False, True, False]
+
+
+def test_weights_are_the_squares_of_scaled_t() -> None:
+    assert gene_weights(np.array([1.0, -3.0, 2.0])).tolist() == [0.0, 0.8, 0.2]
+    assert gene_weights(np.zeros(4)).tolist() == [0.25] * 4
+
+
+def test_genes_in_no_order_count_as_drawn_at_random() -> None:
+    is_hit = np.arange(10) < 4
+    assert expected_share(np.array([0, 1, 9, 8]), 4, is_hit) == 0.5
+    assert expected_share(np.zeros(0, dtype=int), 5, is_hit) == pytest.approx(0.4)
+    assert expected_share(np.array([0]), 3, is_hit) == pytest.approx((1 + 2 * 3 / 9) / 3)
 
 
 def test_every_metric_is_best_for_the_truth_and_declares_what_it_is() -> None:
     rng = np.random.default_rng(1)
     true = rng.normal(size=(50, 12)) + np.linspace(-2, 2, 12)
-    controls = rng.normal(size=(60, 12))
-
-    def case(predicted: Array) -> Case:
-        return Case(
-            predicted=predicted,
-            true=true,
-            control_mean=controls.mean(axis=0),
-            predicted_pcs=predicted,
-            true_pcs=true,
-            control_pcs=controls,
-            top=top_genes(true, controls, 50),
-            other_deltas=rng.normal(size=(3, 12)),
-        )
-
-    truth, wrong = case(true), case(-2.0 * controls - 3.0)
+    controls, others = rng.normal(size=(60, 12)), rng.normal(size=(3, 12))
+    truth = case_of(true, true, controls, others)
+    unlike = -2.0 * controls[:, ::-1] - 3.0
+    unlike[:, ::2] = unlike[:, [0]]
+    wrong, nothing = (case_of(cells, true, controls, others) for cells in (unlike, controls))
     for name, metric in METRICS.items():
         assert metric.is_defined(truth)
-        assert metric.loss(metric.of(truth)) < metric.loss(metric.of(wrong)), name
+        if name != "de_precision_top50":  # nearly all genes respond
+            assert metric.loss(metric.of(truth)) < metric.loss(metric.of(wrong)), name
         assert metric.needs
-        if metric.chance is not None and name != "discrimination":
-            assert metric.of(case(controls)) == pytest.approx(metric.chance, abs=1e-12), name
+        if metric.chance is not None and "discrimination" not in name:
+            assert metric.of(nothing) == pytest.approx(metric.chance(nothing), abs=1e-12), name
 
 
 def test_controls_in_another_order_have_no_shift() -> None:
     rng = np.random.default_rng(0)
     controls = rng.exponential(size=(301, 200))
-    predicted = controls[rng.permutation(301)]
-    case = Case(
-        predicted=predicted,
-        true=rng.exponential(size=(50, 200)),
-        control_mean=controls.mean(axis=0),
-        predicted_pcs=predicted,
-        true_pcs=predicted,
-        control_pcs=predicted,
-        top=np.arange(50),
-        other_deltas=np.zeros((0, 200)),
-    )
+    case = case_of(controls[rng.permutation(301)], rng.exponential(size=(50, 200)), controls)
     assert METRICS["pearson_delta"].of(case) == 0.0
     assert METRICS["direction_top50"].of(case) == 0.5
+    assert METRICS["de_overlap_top50"].of(case) == 0.25
+
+
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=40)
+def test_cells_that_count_twice_are_copies_but_make_no_pair_with_themselves(
+    n: int, m: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
+    weights, ones = rng.integers(0, 4, size=n).astype(float), np.ones(m)
+    if (weights > 0).sum() < 2:
+        return
+    copies = np.repeat(np.arange(n), weights.astype(int))
+    among = [math.dist(a[i], a[j]) for i, j in itertools.permutations(copies, 2) if i != j]
+    within = [math.dist(x, y) for x, y in itertools.permutations(b, 2)]
+    cross = [math.dist(a[i], y) for i in copies for y in b]
+    expected = 2 * np.mean(cross) - np.mean(among) - np.mean(within)
+    assert Pairs(a, b, 1.0).energy_distance(weights, ones) == pytest.approx(expected)
+
+
+def test_resampled_moments_are_those_of_the_copied_cells() -> None:
+    rng = np.random.default_rng(0)
+    cells, top = rng.normal(5.0, 1.0, size=(20, 6)), np.array([4, 1])
+    population = Population(cells, cells[::2], np.arange(0, 20, 2))
+    counts = np.random.default_rng(7).multinomial(20, np.full(20, 1 / 20), size=3)
+    drawn = population.resampled(top, 3, np.random.default_rng(7))
+    for weights, moments in zip(counts, drawn, strict=True):
+        copies = np.repeat(cells, weights, axis=0)
+        np.testing.assert_allclose(moments.mean, copies.mean(axis=0))
+        np.testing.assert_allclose(moments.variance, copies.var(axis=0, ddof=1))
+        np.testing.assert_allclose(moments.top_covariance, np.cov(copies[:, top], rowvar=False))
+        assert moments.pc_weights.tolist() == weights[::2].tolist()

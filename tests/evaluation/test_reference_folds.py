@@ -8,11 +8,11 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from cfmvc.evaluation import EvaluateConfig
+from tests.evaluation import conftest as small
 
 PROJECT = Path(__file__).resolve().parents[2]
-CONFIG = EvaluateConfig(
-    n_top_genes=50, n_components=30, max_cells=1000, min_cells=8, n_ceiling_splits=5, seed=0
+CONFIG = small.CONFIG.model_copy(
+    update={"n_components": 30, "max_cells": 1000, "n_ceiling_splits": 5, "n_draws": 0}
 )
 SHORT = ["pearson_delta", "mse_top50", "energy_distance", "variance_ratio_top50", "discrimination"]
 KANG = {

@@ -1,33 +1,27 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation, evaluate, figures
+from cfmvc.evaluation import METRICS, Evaluation, evaluate, figures
 from cfmvc.evaluation.table import to_csv, to_markdown, to_metrics, to_text, verdict
-from tests.evaluation.conftest import screen
+from tests.evaluation.conftest import CONFIG, screen
 
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     cells = screen(np.random.default_rng(0))
     generated = cells[cells.obs["split"] == "test"].copy()
-    config = EvaluateConfig(
-        n_top_genes=50, n_components=5, max_cells=60, min_cells=8, n_ceiling_splits=1, seed=0
-    )
-    return evaluate(cells, generated, config, "control", "+")
+    return evaluate(cells, generated, CONFIG, "control", "+")
 
 
 def with_averages(evaluation: Evaluation, **rows: list[float]) -> Evaluation:
     columns = ["pearson_delta", "mse_top50", "variance_ratio_top50"]
-    return Evaluation(
-        evaluation.per_condition,
-        pd.DataFrame.from_dict(rows, orient="index", columns=columns),
-        evaluation.skipped,
-        {},
-    )
+    averages = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return replace(evaluation, averages=averages)
 
 
 def test_the_text_puts_the_model_first_and_marks_the_best(evaluation: Evaluation) -> None:
@@ -40,15 +34,23 @@ def test_the_text_puts_the_model_first_and_marks_the_best(evaluation: Evaluation
         )
     )
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    assert lines["metric"].split() == ["metric", "model", "control", "ceiling", "chance"]
-    assert lines["pearson"].split()[3:6] == ["0.700*", "0.000", "0.900"]
-    assert lines["mse"].split()[3:6] == ["0.300*", "0.500", "0.100"]
-    assert lines["variance"].split()[4:] == ["1.400", "0.900*", "1.000"], "1.4 is farther from 1"
+    assert lines["metric"].split() == [
+        "metric",
+        "model",
+        "interval",
+        "control",
+        "ceiling",
+        "chance",
+    ]
+    assert lines["pearson"].split()[3:4] == ["0.700*"]
+    assert lines["pearson"].split()[-3:] == ["0.000", "0.900", "0.000"]
+    assert lines["mse"].split()[-3:-1] == ["0.500", "0.100"]
+    assert lines["variance"].split()[-3:-1] == ["0.900*", "1.000"], "1.4 is farther from 1"
 
 
 def test_no_heading_is_cut(evaluation: Evaluation) -> None:
     assert "…" not in to_text(evaluation)
-    assert max(map(len, to_text(evaluation).splitlines())) <= 96
+    assert max(map(len, to_text(evaluation).splitlines())) <= 118
 
 
 def test_the_verdict_names_where_the_model_is_ahead_and_behind(evaluation: Evaluation) -> None:
@@ -65,8 +67,7 @@ def test_the_verdict_names_where_the_model_is_ahead_and_behind(evaluation: Evalu
     assert sentences == [
         "The model is ahead of control on every metric.",
         "The model is behind additive on every metric.",
-        "The model is ahead of ridge on variance_ratio_top50; behind it on mse_top50; "
-        "equal on 1 of 3.",
+        "The model is ahead of ridge on 1 of 3 metrics; behind it on 1 (mse_top50); equal on 1.",
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from tests.conftest import PROJECT
@@ -139,7 +140,19 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A small project whose pipeline has run once, for tests that only look at it."""
-    project = new_project(tmp_path_factory.mktemp("built"), SMALL)
-    project.run("dvc", "repro")
-    return project
+    """A small project whose pipeline has run once, for tests that only look at it.
+
+    The first process of the suite that needs it builds it for all; only tests/pipelines/test_graph
+    runs DVC in it, which would not let two in at once.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "built"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            new_project(folder, SMALL).run("dvc", "repro")
+            (folder / "ready").touch()
+    return Project(folder / "project", folder / "home")

@@ -1,6 +1,7 @@
 """The graph does what it should, and nothing twice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -64,7 +65,9 @@ def test_changes_reach_no_further_than_they_should(built: Project, tmp_path: Pat
     assert "train_vae" not in stages_run(output)
 
 
-def test_a_missing_or_unknown_parameter_stops_the_stage(project: Project) -> None:
+def test_a_missing_or_unknown_parameter_stops_the_stage(built: Project, tmp_path: Path) -> None:
+    project = copy_of(built, tmp_path)
+    shutil.rmtree(project.folder / "models")
     params = project.folder / "params.yaml"
     params.write_text(params.read_text().replace("  n_epochs: 3", "  n_epoch: 3", 1))
     output = project.run("dvc", "repro", "train_vae", expect=255)

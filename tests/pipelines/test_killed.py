@@ -16,7 +16,7 @@ VICTIMS = ("everything", "the stage alone", "dvc alone")
 def kill(project: Project, stage: str, victim: str, rng: random.Random) -> None:
     """Start a stage, and kill a part of what runs at a random moment."""
     process = project.start("dvc", "repro", stage)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if workers := working(process.pid, stage):
             break
@@ -46,12 +46,15 @@ def working(dvc_pid: int, stage: str) -> list[psutil.Process]:
 def test_killed_and_repeated_gives_the_same_outputs(
     built: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    rng = random.Random(20261123)
+    """The repetition after a kill is the beginning of the next one, as a user would have it."""
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
     project = new_project(tmp_path_factory.mktemp("killed"), SMALL)
-    for stage in STAGES:
-        for victim in VICTIMS:
-            kill(project, stage, victim, rng)
-        project.run("dvc", "repro", stage)
+    victims = rng.sample(VICTIMS * 3, k=len(STAGES))
+    for stage, victim in zip(STAGES, victims, strict=True):
+        kill(project, stage, victim, rng)
+    project.run("dvc", "repro")
     assert "up to date" in project.run("dvc", "repro")
     assert project.outs() == built.outs()
     leftovers = [p for p in (project.folder / "results").rglob(".*") if p.is_file()]

@@ -42,13 +42,12 @@ def kill_in_training(project: Project, stage: str) -> None:
 def test_a_killed_stage_goes_on_in_its_run_below_its_parent(tmp_path: Path) -> None:
     project = new_project(tmp_path, VALUES)
     project.run("dvc", "repro", "prepare")
-    for _ in range(2):
-        kill_in_training(project, "train_vae")
+    kill_in_training(project, "train_vae")
     project.run("dvc", "repro", "train_vae")
     client, runs = runs_of(project)
     (run,) = [run for run in runs if run.info.run_name == "train_vae"]
     assert run.info.status == "FINISHED"
-    assert run.data.tags["cfmvc.resumed"] == "2"
+    assert run.data.tags["cfmvc.resumed"] == "1"
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
     link = json.loads((project.folder / "results" / "runs" / "train_vae.json").read_text())

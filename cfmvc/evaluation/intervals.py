@@ -1,0 +1,60 @@
+"""How sure an average over conditions is: other conditions, and other cells in each of them.
+
+A hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): conditions are drawn with
+replacement, and for each of them one of the scores that other cells have given.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one method, or differences between two, condition by condition.
+
+    Parameters
+    ----------
+    values
+        Of the cells as they are, shape ``(n_conditions,)``.
+    draws
+        With other cells, shape ``(n_conditions, n_draws)``; no columns: cells are taken as they
+        are, and only conditions vary.
+    """
+
+    values: Array
+    draws: Array
+
+    def minus(self, other: "Scores") -> "Scores":
+        """Return the differences, condition by condition and draw by draw."""
+        return Scores(self.values - other.values, self.draws - other.draws)
+
+    def defined(self) -> "Scores":
+        """Return the conditions in which the score is defined."""
+        kept = np.isfinite(self.values)
+        return Scores(self.values[kept], self.draws[kept])
+
+    def means(self, n_bootstrap: int, rng: np.random.Generator) -> Array:
+        """Return averages over conditions that might have been, shape ``(n_bootstrap,)``.
+
+        Drawing cells with replacement adds noise of its own, and with it an error to scores that
+        noise worsens: within a condition, draws count by their distance from their mean.
+        """
+        n = len(self.values)
+        chosen = rng.integers(n, size=(n_bootstrap, n))
+        if self.draws.shape[1] == 0:
+            return self.values[chosen].mean(axis=1)
+        likely = self.draws - np.nanmean(self.draws, axis=1, keepdims=True) + self.values[:, None]
+        likely = np.where(np.isfinite(likely), likely, self.values[:, None])
+        drawn = rng.integers(self.draws.shape[1], size=chosen.shape)
+        return likely[chosen, drawn].mean(axis=1)
+
+
+def interval(means: Array, confidence: float) -> tuple[float, float]:
+    """Return the bounds between which that share of the averages lies, as much on either side."""
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return float(low), float(high)

@@ -1,0 +1,88 @@
+"""Means and variances of a population of cells, as it is and as other cells would have made it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All that metrics need to know of a population.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+    mean, variance
+        Of each gene in log space, shape ``(n_genes,)``; the variance with ``n - 1``.
+    top_covariance
+        Covariance of the most shifted genes, shape ``(n_top, n_top)``.
+    pc_weights
+        How often each cell of the population's principal components counts, shape ``(n_pcs,)``.
+    """
+
+    n_cells: int
+    mean: Array
+    variance: Array
+    top_covariance: Array
+    pc_weights: Array
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells of one condition.
+
+    Parameters
+    ----------
+    cells
+        Log space, shape ``(n_cells, n_genes)``.
+    pcs
+        Principal components of some of them, shape ``(n_pcs, n_components)``.
+    of_pcs
+        Which cells these are, shape ``(n_pcs,)``.
+    """
+
+    cells: Array
+    pcs: Array
+    of_pcs: NDArray[np.int64]
+
+    def moments(self, top: NDArray[np.int64]) -> Moments:
+        """Return the moments of the cells as they are."""
+        return Moments(
+            len(self.cells),
+            self.cells.mean(axis=0),
+            self.cells.var(axis=0, ddof=1),
+            _covariance(self.cells[:, top]),
+            np.ones(len(self.pcs)),
+        )
+
+    def resampled(
+        self, top: NDArray[np.int64], n_draws: int, rng: np.random.Generator
+    ) -> Iterator[Moments]:
+        """Yield the moments of as many cells, drawn from these with replacement, ``n_draws`` times.
+
+        Cells drawn more than once are counted, not copied: matrices of distances serve all draws.
+        """
+        n = len(self.cells)
+        if n_draws == 0:
+            return
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
+        # around the mean, so that squares do not lose the digits of a small variance
+        centre = self.cells.mean(axis=0)
+        centred = self.cells - centre
+        means = counts @ centred / n
+        variances = (counts @ centred**2 - n * means**2) / (n - 1)
+        for weights, mean, variance in zip(counts, means, variances, strict=True):
+            some = centred[:, top]
+            covariance = (some.T * weights) @ some / (n - 1)
+            covariance -= np.outer(mean[top], mean[top]) * (n / (n - 1))
+            yield Moments(n, mean + centre, variance.clip(0.0), covariance, weights[self.of_pcs])
+
+
+def _covariance(cells: Array) -> Array:
+    centred = cells - cells.mean(axis=0)
+    return centred.T @ centred / (len(cells) - 1)

@@ -1,0 +1,83 @@
+"""The result of an evaluation."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cfmvc.evaluation.intervals import Scores
+
+Array = NDArray[np.float64]
+MODEL = "model"
+CEILING = "ceiling"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a picture of one predicted condition shows."""
+
+    true_delta: Array
+    predicted_delta: Array
+    top: NDArray[np.int64]
+    control_pcs: Array
+    true_pcs: Array
+    predicted_pcs: Array
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`cfmvc.evaluation.evaluate.evaluate` has found.
+
+    Parameters
+    ----------
+    per_condition
+        One row a method and condition: ``method, condition, perturbation, batch, cell_type``
+        (``dose`` where the data have it), the metrics, ``n_true``, ``n_predicted``,
+        ``difficulty``, ``note``. A metric is NaN where it is not defined, e.g. ``discrimination``
+        in a stratum with one held-out perturbation.
+    averages
+        Index: methods, the model first and the ceiling last. Columns: the metrics that are
+        defined for some condition; means over those conditions.
+    intervals
+        Columns ``low`` and ``high``, index ``(method, metric)``: where the averages would lie with
+        other conditions and other cells, at the confidence of the configuration.
+    chance
+        What a prediction that knows nothing gets, by metric.
+    skipped
+        ``condition, n_true, reason`` of test conditions that could not be scored for any method.
+    views
+        Of the model's predictions, by the name of the condition.
+    draws
+        The metrics with other cells, one row a method, condition and ``draw``.
+    confidence
+        Of the intervals.
+    """
+
+    per_condition: pd.DataFrame
+    averages: pd.DataFrame
+    intervals: pd.DataFrame
+    chance: pd.Series
+    skipped: pd.DataFrame
+    views: dict[str, View] = field(repr=False)
+    draws: pd.DataFrame = field(repr=False)
+    confidence: float
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions that were scored."""
+        return int(self.per_condition["condition"].nunique())
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of what the model is compared with, without the ceiling."""
+        return [name for name in self.averages.index if name not in (MODEL, CEILING)]
+
+    def scores(self, method: str, metric: str) -> Scores:
+        """Return a method's scores in all conditions, in the order of their names."""
+        table = self.per_condition[self.per_condition["method"] == method]
+        values = table.set_index("condition")[metric].sort_index()
+        drawn = self.draws[self.draws["method"] == method]
+        wide = drawn.pivot(index="condition", columns="draw", values=metric)
+        wide = wide.reindex(values.index)
+        return Scores(values.to_numpy(np.float64), wide.to_numpy(np.float64))

@@ -1,0 +1,76 @@
+"""Intervals cover what they promise, and differences are sharper than their parts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from cfmvc.evaluation.difficulty import BETWEEN, RESISTANT, SOLVED, difficulty
+from cfmvc.evaluation.intervals import Scores, interval
+
+
+def test_conditions_alone_give_the_standard_error_of_a_mean() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(3.0, 2.0, size=200)
+    means = Scores(values, np.zeros((200, 0))).means(4000, rng)
+    error = values.std() / np.sqrt(200)
+    expected = values.mean() + norm.ppf([0.025, 0.975]) * error
+    np.testing.assert_allclose(interval(means, 0.95), expected, atol=0.1 * error)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    """Conditions differ, and each is measured with an error that the draws show."""
+    rng = np.random.default_rng(1)
+    n_covered = 0
+    for _ in range(200):
+        true = rng.normal(0.0, 1.0, size=30)
+        measured = true + rng.normal(0.0, 0.5, size=30)
+        draws = measured[:, None] + rng.normal(0.0, 0.5, size=(30, 20))
+        low, high = interval(Scores(measured, draws).means(400, rng), 0.9)
+        n_covered += low < 0.0 < high
+    assert 165 <= n_covered <= 198, "90 % of 200, and a little more for the errors drawn anew"
+
+
+def test_an_error_that_noise_adds_to_every_draw_does_not_count() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=12)
+    draws = values[:, None] + rng.normal(size=(12, 20))
+    biased = Scores(values, draws + 5.0).means(300, np.random.default_rng(3))
+    np.testing.assert_allclose(biased, Scores(values, draws).means(300, np.random.default_rng(3)))
+
+
+def test_what_two_methods_share_does_not_blur_their_difference() -> None:
+    rng = np.random.default_rng(4)
+    shared = rng.normal(size=(15, 20))
+    one = Scores(np.zeros(15), shared)
+    other = Scores(np.full(15, 0.1), shared + 0.1)
+    low, high = interval(other.minus(one).means(500, rng), 0.95)
+    assert low == pytest.approx(0.1)
+    assert high == pytest.approx(0.1)
+
+
+def test_conditions_without_the_score_are_left_out() -> None:
+    scores = Scores(np.array([1.0, np.nan, 3.0]), np.array([[1.0], [np.nan], [3.0]])).defined()
+    assert scores.values.tolist() == [1.0, 3.0]
+    means = scores.means(100, np.random.default_rng(0))
+    assert set(means) <= {1.0, 2.0, 3.0}
+
+
+def test_difficulty_is_how_far_the_best_baseline_comes() -> None:
+    distances = {"control": 10.0, "ceiling": 0.0, "model": 0.0}
+    rows = [
+        {"method": method, "condition": name, "energy_distance": value}
+        for name, additive in (("easy", 0.5), ("half", 4.0), ("hard", 9.0))
+        for method, value in {**distances, "additive": additive}.items()
+    ]
+    rows += [
+        {"method": method, "condition": "no effect", "energy_distance": 0.01}
+        for method in ("control", "ceiling", "model", "additive")
+    ]
+    found = difficulty(pd.DataFrame(rows), ["control", "additive"], 0.9, 0.5)
+    assert found.to_dict() == {
+        "easy": SOLVED,
+        "half": BETWEEN,
+        "hard": RESISTANT,
+        "no effect": SOLVED,
+    }
