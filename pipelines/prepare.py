@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cfmvc.data.canonical import load_cells, write_canonical
+from cfmvc.data.cell_ids import CELL_ID, cell_ids
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.splits import assign_split
 from cfmvc.files import md5_of_file, write_json
@@ -21,6 +22,7 @@ def main() -> None:
             cells.obs, run.section("split", SplitConfig), data.separator, data.control
         )
         cells.obs["split"] = pd.Categorical(split.labels)
+        cells.obs[CELL_ID] = cell_ids(cells)
         write_canonical(cells, PREPARED)
         record = {**split.to_json(), "data": data.path, "data_md5": md5_of_file(source)}
         write_json(SPLIT, record)

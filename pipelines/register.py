@@ -14,7 +14,7 @@ REGISTERED = Path("results/registered.json")
 def main() -> None:
     with stage("register") as run:
         config = run.section("register", RegisterConfig)
-        version = register_model(FLOW, read_json(AVERAGES), config, run.tracker)
+        version = register_model(FLOW, read_json(AVERAGES), config, run.tracker, run.workspace)
         write_json(REGISTERED, version.as_json())
         print(f"registered: models:/{version.name}@{version.alias} (version {version.version})")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cfmvc import __version__
-from cfmvc.cli import data, fit, predict, replay, summary, sync
+from cfmvc.cli import data, fit, predict, registry, replay, summary, sync
 from cfmvc.errors import CfmvcError
 
 # Packages of the extra `pipeline`, which a light installation does without.
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(registry.app, name="registry")
 app.command("simulate")(data.simulate_command)
 app.command("fit")(fit.fit_command)
 app.command("predict")(predict.predict_command)

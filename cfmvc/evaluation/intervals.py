@@ -4,6 +4,7 @@ A hierarchical bootstrap (Davison and Hinkley 1997, section 3.8): conditions are
 replacement, and for each of them one of the scores that other cells have given.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,10 @@ class Scores:
 
     values: Array
     draws: Array
+
+    def mapped(self, to: Callable[[Array], Array]) -> "Scores":
+        """Return a function of each score."""
+        return Scores(to(self.values), to(self.draws))
 
     def minus(self, other: "Scores") -> "Scores":
         """Return the differences, condition by condition and draw by draw."""

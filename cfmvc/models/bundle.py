@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -17,6 +19,7 @@ from cfmvc.models.reference import ReferenceCells
 FORMAT = 3
 _VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
+SEEN = "seen_cells.npy"
 
 
 @dataclass
@@ -35,6 +38,9 @@ class Bundle:
         Resolved parameters of the stages that made the model, by section.
     median_library
         Median total counts of the training cells.
+    seen
+        Hashes of the cells that it was trained and validated on, sorted, uint64 (see
+        :mod:`cfmvc.data.cell_ids`); None where the data had none.
     """
 
     model: CFMVCModel
@@ -42,6 +48,7 @@ class Bundle:
     gene_names: list[str]
     median_library: float
     settings: dict[str, Any] = field(default_factory=dict)
+    seen: NDArray[np.uint64] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -58,6 +65,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         if bundle.model.reference is not None:
             reference = bundle.model.reference.to(torch.device("cpu"))
             (made / REFERENCE).write_bytes(save(reference.as_tensors()))
+        if bundle.seen is not None:
+            np.save(made / SEEN, bundle.seen)
         write_json(
             made / DESCRIPTION,
             {
@@ -127,4 +136,5 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         description["gene_names"],
         description["median_library"],
         description["settings"],
+        np.load(folder / SEEN, allow_pickle=False) if (folder / SEEN).is_file() else None,
     )

@@ -15,6 +15,7 @@ from cfmvc.evaluation.result import MODEL
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
 from cfmvc.registry.model_folder import code_sha256, packaged
+from cfmvc.registry.training_facts import training_facts
 from cfmvc.tracking.config import shareable_uri
 from cfmvc.tracking.spool_tracker import SpoolTracker
 from cfmvc.tracking.store import Store, as_default, first_line, patience
@@ -61,6 +62,7 @@ def register_model(
     evaluation: Mapping[str, Any],
     config: RegisterConfig,
     tracker: SpoolTracker,
+    workspace: Path | None = None,
 ) -> RegisteredVersion:
     """Make a version of a model, with its tags from the start, and point the alias at it.
 
@@ -78,6 +80,9 @@ def register_model(
         Name and alias.
     tracker
         Of the run that registers it.
+    workspace
+        Project whose results say what the training has cost (see
+        :func:`~cfmvc.registry.training_facts.training_facts`); none: the version does not say.
 
     Raises
     ------
@@ -93,7 +98,8 @@ def register_model(
         run_id = tracker.wait_for_run(_WAIT_SECONDS)
         store = Store.connect(tracker.uri, tracker.home)
         with FileLock(tracker.home / ".cfmvc" / "register.lock"), as_default(store):
-            registrar = _Registrar(store, config.name, identity, run_id)
+            facts = {} if workspace is None else training_facts(workspace, store)
+            registrar = _Registrar(store, config.name, identity, run_id, facts)
             version = registrar.version(bundle, evaluation, tracker)
             registrar.point(config.alias, version)
     return RegisteredVersion(
@@ -111,6 +117,7 @@ class _Registrar:
     name: str
     identity: dict[str, str]
     run_id: str
+    facts: dict[str, str]
 
     def version(self, bundle: Path, evaluation: Mapping[str, Any], tracker: SpoolTracker) -> int:
         """Find the version, or make it in one step: with its tags, or not at all."""
@@ -124,7 +131,7 @@ class _Registrar:
         model = self._logged_model(bundle, figures)
         # MLflow's databases keep no model id with a version, so a tag does.
         lineage = {k: v for k, v in tracker.lineage.items() if not k.startswith(_OF_THE_RUN)}
-        tags = {**lineage, **self.identity, UID_TAG: tracker.uid}
+        tags = {**lineage, **self.facts, **self.identity, UID_TAG: tracker.uid}
         tags[MODEL_TAG] = model.model_id
         tags |= {f"metric.{name}": repr(value) for name, value in figures.items()}
         made = self.store.client.create_model_version(

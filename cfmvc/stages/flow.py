@@ -1,6 +1,7 @@
 """Stage 2, and the optional stage 3: config + latents + model -> loop."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -129,6 +130,4 @@ def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:
 
 
 def _replaced(bundle: Bundle, model: CFMVCModel, settings: dict[str, object]) -> Bundle:
-    return Bundle(
-        model.eval(), bundle.vocabulary, bundle.gene_names, bundle.median_library, settings
-    )
+    return replace(bundle, model=model.eval(), settings=settings)

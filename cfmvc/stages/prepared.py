@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from anndata import AnnData
 
+from cfmvc.data.cell_ids import CELL_ID
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.prepared import load_prepared
 from cfmvc.data.vocabulary import Vocabulary
@@ -38,4 +39,5 @@ def training_cells(cells: AnnData) -> TrainingCells:
     rows = [np.flatnonzero(split == part) for part in ("train", "val")]
     tables = [CellTable.from_adata(cells, vocabulary, rows=some) for some in rows]
     genes = [str(name) for name in cells.var_names]
-    return TrainingCells(tables[0], tables[1], vocabulary, genes)
+    ids = np.unique(seen[CELL_ID].to_numpy()) if CELL_ID in seen else None
+    return TrainingCells(tables[0], tables[1], vocabulary, genes, ids)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
@@ -26,12 +27,16 @@ from cfmvc.training.sources import TableSource
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """Cells of the training and of its validation, with what their columns mean."""
+    """Cells of the training and of its validation, with what their columns mean.
+
+    ``ids`` are the hashes of them all, sorted, where the data have them.
+    """
 
     train: CellTable
     val: CellTable
     vocabulary: Vocabulary
     gene_names: list[str]
+    ids: NDArray[np.uint64] | None = None
 
 
 def fit_vae(
@@ -102,6 +107,7 @@ def fit_vae(
         cells.gene_names,
         float(np.nanmedian(library)),
         {"vae": vae.model_dump()},
+        cells.ids,
     )
     return bundle, history
 

@@ -1,0 +1,89 @@
+"""Whether the registry is as its history says, and mending it where it is not."""
+
+from dataclasses import dataclass
+
+from cfmvc.registry.aliases import differences, settle
+from cfmvc.registry.history import History, history_name, read_history
+from cfmvc.registry.registry import Registry
+
+HEALTHY, MENDED, BROKEN = "healthy", "mended", "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the doctor has looked at.
+
+    Parameters
+    ----------
+    state
+        ``healthy``, ``mended`` or ``broken``.
+    words
+        What it is, and what to do where it is broken.
+    """
+
+    state: str
+    words: str
+
+
+def examine(registry: Registry) -> list[Finding]:
+    """Look at everything, mend what follows from the history, and say what was found."""
+    history = read_history(registry)
+    findings = [*_of_the_log(registry, history), *_of_the_champion(registry, history)]
+    if any(finding.state == BROKEN for finding in findings):
+        return findings
+    wrong = differences(registry, history)
+    settle(registry)
+    for alias, (found, wanted) in wrong.items():
+        findings.append(
+            Finding(
+                MENDED,
+                f"alias '{alias}' pointed to {_named(found)}, and the history says "
+                f"{_named(wanted)}: now it does",
+            )
+        )
+    if not wrong:
+        findings.append(Finding(HEALTHY, "the aliases are those that the history says"))
+    return findings
+
+
+def _of_the_log(registry: Registry, history: History) -> list[Finding]:
+    name = history_name(registry)
+    edited, missing = history.edited(), history.missing()
+    findings = [
+        Finding(
+            BROKEN,
+            f"{name}, version {entry.number}: edited after it was written; compare it with the run "
+            f"of its evidence ({entry.evidence.get('run_uid', 'none')})",
+        )
+        for entry in edited
+    ]
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        findings.append(
+            Finding(
+                BROKEN,
+                f"{name}: version {numbers} deleted; who is champion may be wrong. Restore it from "
+                "a back-up of the tracking database",
+            )
+        )
+    n = len(history.entries)
+    return findings or [Finding(HEALTHY, f"{n} decisions, none edited, none missing")]
+
+
+def _of_the_champion(registry: Registry, history: History) -> list[Finding]:
+    there = {int(version.version) for version in registry.versions()}
+    gone = [version for version in (history.champion, history.previous) if version is not None]
+    gone = [version for version in gone if version not in there]
+    return [
+        Finding(
+            BROKEN,
+            f"version {version} was deleted, and the history says that it is "
+            f"{'champion' if version == history.champion else 'the previous champion'}; promote "
+            "another one (--force --why, if the gate has no say in it)",
+        )
+        for version in gone
+    ]
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"

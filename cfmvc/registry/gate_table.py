@@ -1,0 +1,53 @@
+"""The gate's verdict for people."""
+
+import io
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cfmvc.evaluation.metrics import METRICS
+from cfmvc.registry.gate import CHAMPION_NAME, Verdict
+
+
+def verdict_text(verdict: Verdict, candidate: int, champion: int | None, width: int = 110) -> str:
+    """Return the verdict, its reasons, and the table that they come from."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, no_color=True)
+    against = "the baselines" if champion is None else f"the baselines and version {champion}"
+    outcome = "PASSED" if verdict.is_passed else "REFUSED"
+    lines = [f"{outcome}: version {candidate} against {against}", ""]
+    lines += [f"- {reason}" for reason in verdict.reasons]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    console.print(_table(verdict))
+    facts = verdict.facts
+    for name, value in (
+        ("updates vetoed for NaN", facts.nan_steps),
+        ("peak memory, GiB", facts.peak_memory_gib),
+        ("seconds for 1,000 cells", facts.predict_seconds),
+    ):
+        shown = "not recorded" if value is None else f"{value:.3g}"
+        console.print(f"{name}: {shown}", markup=False, highlight=False)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _table(verdict: Verdict) -> Table:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("metric", no_wrap=True)
+    table.add_column("against", no_wrap=True)
+    for heading in ("candidate", "other", "gain", "gain at least"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    ranked = sorted(verdict.comparisons, key=lambda c: c.rival != CHAMPION_NAME)
+    for comparison in ranked:
+        table.add_row(
+            f"{comparison.metric} {METRICS[comparison.metric].arrow}",
+            comparison.rival.replace("_", " "),
+            f"{comparison.candidate:.3f}",
+            f"{comparison.other:.3f}",
+            f"{comparison.gain:+.3f}",
+            f"{comparison.at_least:+.3f}",
+            "better" if comparison.is_won else "NOT BETTER",
+        )
+    return table

@@ -1,0 +1,176 @@
+"""The gate at work: candidate and champion generate the same cells, and are compared on them."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anndata import AnnData
+
+from cfmvc.config import SectionT, parse_section
+from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
+from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.result import Evaluation
+from cfmvc.evaluation.table import to_csv, to_text
+from cfmvc.models import Bundle, load_bundle
+from cfmvc.registry.config import GateConfig
+from cfmvc.registry.evaluation_set import EvaluationSet
+from cfmvc.registry.fetch import fetch_bundle
+from cfmvc.registry.gate import CHAMPION_NAME, Facts, Verdict, decide
+from cfmvc.registry.gate_table import verdict_text
+from cfmvc.registry.promote import Judgement
+from cfmvc.registry.registry import Registry
+from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG
+from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.predict import GenerateConfig, predict_cells
+from cfmvc.tracking.spool_tracker import SpoolTracker
+
+_CELLS_TIMED = 1000
+
+
+@dataclass
+class GateJudge:
+    """Judges by the gate of a project.
+
+    Parameters
+    ----------
+    registry
+        Where the versions are.
+    project
+        Its folder: the evaluation set, and ``params.yaml``.
+    params
+        All sections of ``params.yaml``.
+    tracker
+        Of the run that keeps the evidence.
+    say
+        Told what is being done.
+    champion, verdict
+        Who the candidate was compared with, and what came of it, once it has judged.
+    """
+
+    registry: Registry
+    project: Path
+    params: dict[str, Any]
+    tracker: SpoolTracker
+    say: Callable[[str], None] = lambda words: None
+    champion: int | None = None
+    verdict: Verdict | None = None
+
+    def __call__(self, candidate: int, champion: int | None) -> Judgement:
+        """Compare a version with the baselines, and with the champion if there is one."""
+        self.champion = champion
+        frozen = EvaluationSet.of_project(self.project)
+        evidence = {
+            "data_md5": frozen.md5,
+            "git_commit": self.tracker.lineage.get("cfmvc.git_commit", ""),
+            "git_dirty": self.tracker.lineage.get("cfmvc.git_dirty", ""),
+            "run_uid": self.tracker.uid,
+        }
+        self.tracker.set_tags({"cfmvc.evaluation_data_md5": frozen.md5})
+        bundles = {v: self._bundle(v) for v in (candidate, champion) if v is not None}
+        void = [
+            reason
+            for version, bundle in bundles.items()
+            if (reason := _why_void(version, version == champion, bundle, frozen))
+        ]
+        if void:
+            return Judgement(False, tuple(void), evidence)
+        evaluation, predict_seconds = self._evaluated(frozen, bundles, candidate, champion)
+        facts = self._facts(candidate, predict_seconds)
+        self.verdict = decide(evaluation, self._section("gate", GateConfig), facts)
+        self._keep(evaluation, self.verdict, candidate, champion)
+        return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
+
+    def _bundle(self, version: int) -> Bundle:
+        compute = self._section("compute", ComputeConfig)
+        folder = fetch_bundle(f"models:/{self.registry.name}/{version}", self.project)
+        return load_bundle(folder, use(compute.device, compute.n_threads))
+
+    def _evaluated(
+        self,
+        frozen: EvaluationSet,
+        bundles: dict[int, Bundle],
+        candidate: int,
+        champion: int | None,
+    ) -> tuple[Evaluation, float]:
+        started = time.perf_counter()
+        generated = self._generated(frozen, bundles[candidate], candidate)
+        seconds = (time.perf_counter() - started) * _CELLS_TIMED / generated.n_obs
+        rivals = {"latent_arithmetic": self._generated(frozen, bundles[candidate], candidate, True)}
+        if champion is not None:
+            rivals[CHAMPION_NAME] = self._generated(frozen, bundles[champion], champion)
+        self.say("scoring")
+        config = self._section("evaluate", EvaluateConfig)
+        found = evaluate(frozen.cells, generated, config, frozen.control, frozen.separator, rivals)
+        return found, seconds
+
+    def _generated(
+        self, frozen: EvaluationSet, bundle: Bundle, version: int, by_arithmetic: bool = False
+    ) -> AnnData:
+        self.say(f"version {version}: {'arithmetic' if by_arithmetic else 'generating'}")
+        config = self._section("generate", GenerateConfig)
+        asked = held_out_conditions(frozen.cells.obs, frozen.control)
+        wanted = in_whole_rounds(asked, frozen.cells.obs, frozen.control, config.n_cells)
+        try:
+            return predict_cells(
+                bundle,
+                wanted,
+                frozen.reference,
+                seed=config.seed,
+                n_steps=config.n_steps,
+                method=config.method,
+                by="arithmetic" if by_arithmetic else "flow",
+            ).cells
+        except CfmvcError as error:
+            raise type(error)(
+                f"version {version} cannot predict the held-out conditions of this project: {error}"
+            ) from error
+
+    def _facts(self, candidate: int, predict_seconds: float) -> Facts:
+        tags = self.registry.version(str(candidate)).tags
+        nan_steps, peak = tags.get(NAN_STEPS_TAG), tags.get(PEAK_MEMORY_TAG)
+        return Facts(
+            None if nan_steps is None else int(nan_steps),
+            None if peak is None else float(peak),
+            predict_seconds,
+        )
+
+    def _keep(
+        self, evaluation: Evaluation, verdict: Verdict, candidate: int, champion: int | None
+    ) -> None:
+        """Log what the decision rests on."""
+        log = self.tracker.log_text
+        log(json.dumps(verdict.as_json(), indent=2) + "\n", "gate/verdict.json")
+        log(verdict_text(verdict, candidate, champion), "gate/verdict.txt")
+        log(to_text(evaluation), "gate/evaluation.txt")
+        log(to_csv(evaluation), "gate/per_condition.csv")
+        figures = {
+            f"{comparison.metric}/against_{comparison.rival}/{name}": value
+            for comparison in verdict.comparisons
+            for name, value in (("gain", comparison.gain), ("at_least", comparison.at_least))
+        }
+        self.tracker.log_metrics(figures, step=0)
+
+    def _section(self, name: str, section: type[SectionT]) -> SectionT:
+        if name not in self.params:
+            raise ConfigError(f"params.yaml: no section '{name}'; sections: {listed(self.params)}")
+        return parse_section(section, self.params[name], name)
+
+
+def _why_void(version: int, is_champion: bool, bundle: Bundle, frozen: EvaluationSet) -> str | None:
+    """Say why a model cannot be compared on these cells, if it cannot."""
+    who = f"version {version} ({'the champion' if is_champion else 'the candidate'})"
+    try:
+        n_seen = frozen.n_seen(bundle)
+    except CfmvcError as error:
+        return f"void: {who}: {error}"
+    if n_seen == 0:
+        return None
+    return (
+        f"void: {who} was trained on {n_seen:,} of the cells that it would be compared on. Hold "
+        "out cells that neither has seen (section split), or train it again on the present split"
+    )

@@ -1,0 +1,103 @@
+"""A model in the registry: its versions, and what people call them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfmvc.config import parse_section, read_yaml
+from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.registry.config import RegisterConfig
+from cfmvc.tracking.downloads import existing_store
+from cfmvc.tracking.store import Store
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+
+
+class UnknownVersionError(CfmvcError):
+    """There is no such version."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of one model.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    name
+        Name of the registered model.
+    """
+
+    store: Store
+    name: str
+
+    @classmethod
+    def of_project(cls, project: Path) -> "Registry":
+        """Open the registry that a project registers its models in.
+
+        Raises
+        ------
+        ConfigError
+            If ``params.yaml`` does not name the model.
+        TrackingError
+            If the store is not there, or does not answer.
+        """
+        params = read_yaml(project / "params.yaml")
+        if "register" not in params:
+            raise ConfigError(f"{project / 'params.yaml'}: no section 'register'")
+        config = parse_section(RegisterConfig, params["register"], "register")
+        return cls(existing_store(f"models:/{config.name}", project), config.name)
+
+    def versions(self) -> list[Any]:
+        """Return MLflow's versions, the newest first, with the aliases that point to each."""
+        found = self.store.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
+        return sorted(found, key=lambda version: -int(version.version))
+
+    def aliases(self) -> dict[str, int]:
+        """Return the aliases and the versions that they point to; none where there is no model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = self.store.client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: int(version) for alias, version in model.aliases.items()}
+
+    def version(self, called: str) -> Any:
+        """Return the version that is called so.
+
+        Parameters
+        ----------
+        called
+            ``3``, ``candidate``, ``@candidate``, ``models:/NAME/3`` or ``models:/NAME@candidate``.
+
+        Raises
+        ------
+        UnknownVersionError
+            If there is none; those that there are, are listed.
+        """
+        called = called.removeprefix(f"models:/{self.name}").lstrip("/@")
+        number = str(self.aliases().get(called, called))
+        by_number = {str(version.version): version for version in self.versions()}
+        if number in by_number:
+            return by_number[number]
+        if not by_number:
+            raise UnknownVersionError(
+                f"models:/{self.name}: no version yet; `dvc repro` registers one"
+            )
+        raise UnknownVersionError(
+            f"models:/{self.name}: no version or alias '{called}'; versions: "
+            f"{listed(reversed(by_number))}; aliases: {listed(sorted(self.aliases()))}"
+        )
+
+    def point(self, alias: str, version: int | None) -> None:
+        """Let an alias point to a version; None: to nothing."""
+        if version is None:
+            self.store.client.delete_registered_model_alias(self.name, alias)
+        else:
+            self.store.client.set_registered_model_alias(self.name, alias, str(version))

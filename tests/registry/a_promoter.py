@@ -1,0 +1,90 @@
+"""Promoters as processes, with a judge that looks at a version's tag ``quality``."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from cfmvc.registry.promote import Judgement, PromotionRefused, promote, roll_back
+from cfmvc.registry.registry import Registry
+from cfmvc.tracking.store import Store
+
+NAME = "cfmvc"
+
+
+def registry_at(uri: str, workspace: Path) -> Registry:
+    return Registry(Store.connect(uri, workspace), NAME)
+
+
+def make_version(registry: Registry, quality: float) -> int:
+    made = registry.store.client.create_model_version(
+        NAME, source=str(registry.store.home / "model"), tags={"quality": str(quality)}
+    )
+    return int(made.version)
+
+
+def quality_of(registry: Registry, version: int) -> float:
+    tags = registry.store.client.get_model_version(NAME, str(version)).tags
+    return float(tags["quality"])
+
+
+class ByQuality:
+    """Passes what is better than the champion; takes its time, as a real one does."""
+
+    def __init__(self, registry: Registry, longest_seconds: float = 0.0) -> None:
+        self.registry, self.longest_seconds = registry, longest_seconds
+
+    def __call__(self, candidate: int, champion: int | None) -> Judgement:
+        time.sleep(random.uniform(0, self.longest_seconds))
+        own = quality_of(self.registry, candidate)
+        best = -1.0 if champion is None else quality_of(self.registry, champion)
+        words = f"quality {own} against {best}"
+        return Judgement(own > best, (words,), {"run_uid": "abc"})
+
+
+class Mortal:
+    """A client that works, until before one of its calls the process is killed."""
+
+    def __init__(self, client: Any, n_calls: int) -> None:
+        self._client, self._left = client, n_calls
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+            return method(*arguments, **named)
+
+        return call
+
+
+def promote_and_die(uri: str, workspace: Path, version: int | None, n_calls: int) -> None:
+    """Promote (None: roll back), and be killed before the call of that number."""
+    store = Store.connect(uri, workspace)
+    registry = Registry(Store(Mortal(store.client, n_calls), uri, store.home), NAME)
+    if version is None:
+        roll_back(registry, "worse than it looked", {})
+    else:
+        promote(registry, version, ByQuality(registry))
+
+
+def race(uri: str, workspace: Path, number: int, rounds: list[list[int]], start: Any) -> list[str]:
+    """Promote one version a round, all promoters at once; return what each was told."""
+    registry = registry_at(uri, workspace)
+    answers = []
+    for versions in rounds:
+        start.wait()
+        try:
+            promote(registry, versions[number], ByQuality(registry, 0.05))
+            answers.append("promoted")
+        except PromotionRefused as refusal:
+            answers.append(str(refusal))
+    return answers
+
+
+def race_and_tell(answers: Any, number: int, *arguments: Any) -> None:
+    answers.put((number, race(*arguments[:2], number, *arguments[2:])))

@@ -1,0 +1,226 @@
+"""One champion at a time, each better than the one before, whoever is killed or races."""
+
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
+from cfmvc.registry.history import REFUSED, history_name, read_history
+from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
+from cfmvc.registry.registry import Registry, UnknownVersionError
+from tests.forked import PROCESSES
+from tests.registry.a_promoter import (
+    NAME,
+    ByQuality,
+    make_version,
+    promote_and_die,
+    quality_of,
+    race_and_tell,
+    registry_at,
+)
+
+N_PROMOTERS, N_ROUNDS = 8, 20
+
+
+@pytest.fixture
+def registry(workspace: Path) -> Registry:
+    """Return a registry with versions 1 to 4, of quality 1 to 4."""
+    registry = registry_at(f"sqlite:///{workspace / 'mlflow.db'}", workspace)
+    registry.store.client.create_registered_model(NAME)
+    for quality in (1.0, 2.0, 3.0, 4.0):
+        make_version(registry, quality)
+    return registry
+
+
+def aliases(registry: Registry) -> tuple[int | None, int | None]:
+    found = registry.aliases()
+    return found.get("champion"), found.get("previous")
+
+
+def states(registry: Registry) -> set[str]:
+    return {finding.state for finding in examine(registry)}
+
+
+def test_the_better_one_becomes_champion_and_the_worse_one_is_told_why(registry: Registry) -> None:
+    judge = ByQuality(registry)
+    promote(registry, 2, judge)
+    assert aliases(registry) == (2, None)
+    with pytest.raises(PromotionRefused, match=r"quality 1\.0 against 2\.0"):
+        promote(registry, 1, judge)
+    promote(registry, 3, judge)
+    assert aliases(registry) == (3, 2)
+    with pytest.raises(PromotionRefused, match="version 3 is champion already"):
+        promote(registry, 3, judge)
+    kinds = [(e.kind, e.champion, e.version) for e in read_history(registry).entries]
+    assert kinds == [("promoted", None, 2), ("refused", 2, 1), ("promoted", 2, 3)]
+    assert states(registry) == {HEALTHY}
+
+
+def test_rollback_goes_back_one_champion_at_a_time(registry: Registry) -> None:
+    for version in (1, 2, 3):
+        promote(registry, version, ByQuality(registry))
+    roll_back(registry, "worse on new donors", {})
+    assert aliases(registry) == (2, 1)
+    roll_back(registry, "", {})
+    assert aliases(registry) == (1, None)
+    with pytest.raises(PromotionRefused, match="nothing to go back to: it replaced nobody"):
+        roll_back(registry, "", {})
+    promote(registry, 4, ByQuality(registry))
+    assert aliases(registry) == (4, 1)
+    assert len(read_history(registry).entries) == 6, "a rollback erases nothing"
+
+
+def test_nobody_to_go_back_to(registry: Registry) -> None:
+    with pytest.raises(PromotionRefused, match="there is no champion"):
+        roll_back(registry, "", {})
+
+
+def test_force_asks_nobody_and_is_written_down(registry: Registry) -> None:
+    promote(registry, 3, ByQuality(registry))
+    force(registry, 1, "the customer wants it", {"git_commit": "abc"})
+    assert aliases(registry) == (1, 3)
+    last = read_history(registry).entries[-1]
+    assert (last.kind, last.why, last.evidence) == (
+        "forced",
+        "the customer wants it",
+        {"git_commit": "abc"},
+    )
+    assert "@" in last.who
+
+
+def test_the_loser_of_a_race_is_told(registry: Registry) -> None:
+    """Somebody else is promoted while the judge still looks."""
+
+    def slow(candidate: int, champion: int | None):
+        judgement = ByQuality(registry)(candidate, champion)
+        promote(registry, 4, ByQuality(registry))
+        return judgement
+
+    with pytest.raises(PromotionRefused, match=r"the champion is version 4 now, and version 3 .*"):
+        promote(registry, 3, slow)
+    assert aliases(registry) == (4, None)
+    history = read_history(registry)
+    assert [history.had_effect(entry) for entry in history.entries] == [True, False]
+
+
+def test_unknown_versions_are_named_with_those_that_are_there(registry: Registry) -> None:
+    promote(registry, 2, ByQuality(registry))
+    for called in ("2", "champion", "@champion", "models:/cfmvc/2", "models:/cfmvc@champion"):
+        assert int(registry.version(called).version) == 2
+    with pytest.raises(UnknownVersionError, match=r"'9'; versions: '1', '2', '3', '4'; aliases"):
+        registry.version("9")
+
+
+def test_the_doctor_mends_aliases_that_somebody_has_moved(registry: Registry) -> None:
+    for version in (1, 2):
+        promote(registry, version, ByQuality(registry))
+    registry.point("champion", 4)
+    registry.point("previous", None)
+    assert states(registry) == {HEALTHY, MENDED}
+    assert aliases(registry) == (2, 1)
+    assert states(registry) == {HEALTHY}
+
+
+def test_a_champion_that_nobody_has_promoted_is_none(registry: Registry) -> None:
+    registry.point("champion", 4)
+    assert states(registry) == {HEALTHY, MENDED}
+    assert aliases(registry) == (None, None)
+
+
+def test_the_doctor_finds_what_was_edited_or_deleted(registry: Registry) -> None:
+    for version in (1, 2, 3):
+        promote(registry, version, ByQuality(registry))
+    client, log = registry.store.client, history_name(registry)
+    client.set_model_version_tag(log, "2", "cfmvc.history.who", "nobody")
+    broken = [f.words for f in examine(registry) if f.state == BROKEN]
+    assert len(broken) == 1
+    assert "cfmvc-history, version 2: edited" in broken[0]
+    client.delete_model_version(log, "1")
+    assert any("version 1 deleted" in finding.words for finding in examine(registry))
+
+
+def test_the_doctor_says_that_the_champion_was_deleted(registry: Registry) -> None:
+    promote(registry, 2, ByQuality(registry))
+    registry.store.client.delete_model_version(NAME, "2")
+    broken = [f.words for f in examine(registry) if f.state == BROKEN]
+    assert len(broken) == 1
+    assert "version 2 was deleted" in broken[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [3, None], ids=["promotion", "rollback"])
+def test_killed_between_any_two_steps_it_is_healthy_or_mended(
+    registry: Registry, workspace: Path, version: int | None
+) -> None:
+    for earlier in (1, 2):
+        promote(registry, earlier, ByQuality(registry))
+    outcomes = set()
+    for n_calls in range(100):
+        folder = workspace / f"killed{n_calls}"
+        folder.mkdir()
+        shutil.copy(workspace / "mlflow.db", folder / "mlflow.db")
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        process = PROCESSES.Process(target=promote_and_die, args=(uri, folder, version, n_calls))
+        process.start()
+        process.join(60)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        left = registry_at(uri, folder)
+        assert states(left) <= {HEALTHY, MENDED}
+        assert states(left) == {HEALTHY}
+        outcomes.add(aliases(left))
+        assert aliases(left) in ((2, 1), (3, 2) if version else (1, None))
+        if process.exitcode == 0:
+            break
+        if version is not None and aliases(left) == (2, 1):
+            promote(left, version, ByQuality(left))
+            assert aliases(left) == (3, 2)
+    assert process.exitcode == 0
+    assert n_calls > 5
+    assert len(outcomes) == 2, "killed before and after the decision"
+
+
+@pytest.mark.slow
+def test_eight_promoters_race_twenty_times(registry: Registry, workspace: Path) -> None:
+    expect_one_champion_at_a_time(registry, workspace, random.Random())
+
+
+def expect_one_champion_at_a_time(registry: Registry, workspace: Path, rng: random.Random) -> None:
+    rounds = [
+        [make_version(registry, n_round + rng.random() * 3) for _ in range(N_PROMOTERS)]
+        for n_round in range(N_ROUNDS)
+    ]
+    start, answers = PROCESSES.Barrier(N_PROMOTERS), PROCESSES.Queue()
+    processes = [
+        PROCESSES.Process(
+            target=race_and_tell,
+            args=(answers, number, registry.store.uri, workspace, rounds, start),
+        )
+        for number in range(N_PROMOTERS)
+    ]
+    for process in processes:
+        process.start()
+    told = dict(answers.get(timeout=300) for _ in processes)
+    for process in processes:
+        process.join(60)
+    history = read_history(registry)
+    done = [entry for entry in history.entries if history.had_effect(entry)]
+    said = [(rounds[n][number], a) for number, all_ in told.items() for n, a in enumerate(all_)]
+    assert len(said) == N_PROMOTERS * N_ROUNDS
+    assert {version for version, answer in said if answer == "promoted"} == {
+        entry.version for entry in done
+    }
+    champion = None
+    for entry in done:
+        assert entry.champion == champion, "passed against the one that it replaced"
+        best = -1.0 if champion is None else quality_of(registry, champion)
+        assert quality_of(registry, entry.version) > best
+        champion = entry.version
+    assert aliases(registry) == (champion, done[-2].version)
+    assert states(registry) == {HEALTHY}
+    late = [answer for _, answer in said if "came first" in answer]
+    refused = [entry for entry in history.entries if entry.kind == REFUSED]
+    assert len(done) + len(late) + len(refused) == len(history.entries)
+    assert late, "nobody was in anybody's way: this was no race"
