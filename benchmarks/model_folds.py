@@ -20,7 +20,8 @@ from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.config import SplitConfig
 from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
 from cfmvc.data.splits import validation_cells
-from cfmvc.evaluation import EvaluateConfig, evaluate
+from cfmvc.evaluation import EvaluateConfig
+from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.stages import GenerateConfig, fit_flow, fit_vae, predict_cells
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import training_cells

@@ -20,7 +20,8 @@ import pandas as pd
 from scipy.stats import ttest_ind
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
-from cfmvc.evaluation import EvaluateConfig, evaluate
+from cfmvc.evaluation import EvaluateConfig
+from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.normalise import log_normalise, median_library
 
 CONTROL = "control"

@@ -30,6 +30,11 @@ def promoted(project: Path, called: str) -> str:
         refusal = _refusal_of(tracker, lambda: promote(registry, version, judge))
         if judge.verdict is not None:
             print(verdict_text(judge.verdict, version, judge.champion))
+            if refusal is not None and not judge.verdict.is_passed:
+                refusal = PromotionRefused(
+                    f"version {version} does not become champion, for the reasons above; they are "
+                    f"kept in the MLflow run 'promote' and in `cfmvc registry history`"
+                )
     if refusal is not None:
         raise refusal
     return f"models:/{registry.name}@champion is version {version} now"

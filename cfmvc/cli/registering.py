@@ -76,9 +76,9 @@ def details_text(found: dict[str, Any]) -> str:
         f"registered  {found['registered']}",
         f"run         {found['run_id']}",
         "",
-        *(f"{name:28}{value:.4g}" for name, value in found["metrics"].items()),
+        *(f"{name:40}{value:.4g}" for name, value in found["metrics"].items()),
         "",
-        *(f"{name:28}{value}" for name, value in found["tags"].items()),
+        *(f"{name:40}{value}" for name, value in found["tags"].items()),
     ]
     if found["history"]:
         lines += ["", history_table(found["history"])]

@@ -67,7 +67,9 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
             )
         )
     n = len(history.entries)
-    return findings or [Finding(HEALTHY, f"{n} decisions, none edited, none missing")]
+    return findings or [
+        Finding(HEALTHY, f"{n} decision{'' if n == 1 else 's'}, none edited, none missing")
+    ]
 
 
 def _of_the_champion(registry: Registry, history: History) -> list[Finding]:

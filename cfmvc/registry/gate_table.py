@@ -16,7 +16,7 @@ def verdict_text(verdict: Verdict, candidate: int, champion: int | None, width: 
     console = Console(file=stream, width=width, no_color=True)
     against = "the baselines" if champion is None else f"the baselines and version {champion}"
     outcome = "PASSED" if verdict.is_passed else "REFUSED"
-    lines = [f"{outcome}: version {candidate} against {against}", ""]
+    lines = [f"{outcome}: version {candidate} against {against}. {_in_short(verdict)}", ""]
     lines += [f"- {reason}" for reason in verdict.reasons]
     for line in lines:
         console.print(line, markup=False, highlight=False)
@@ -30,6 +30,23 @@ def verdict_text(verdict: Verdict, candidate: int, champion: int | None, width: 
         shown = "not recorded" if value is None else f"{value:.3g}"
         console.print(f"{name}: {shown}", markup=False, highlight=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _in_short(verdict: Verdict) -> str:
+    """Say against whom everything was won, and against whom not."""
+    required: dict[str, list[bool]] = {}
+    for comparison in verdict.comparisons:
+        required.setdefault(comparison.rival, []).append(comparison.is_won)
+    beaten = [name.replace("_", " ") for name, won in required.items() if all(won)]
+    ahead = [
+        f"{name.replace('_', ' ')} ({won.count(False)} of {len(won)} metrics)"
+        for name, won in required.items()
+        if not all(won)
+    ]
+    words = f"Better than {', '.join(beaten)}" if beaten else "Better than nobody"
+    if ahead:
+        words += f"; not, or not by more than chance, than {', '.join(ahead)}"
+    return f"{words}."
 
 
 def _table(verdict: Verdict) -> Table:

@@ -74,7 +74,7 @@ def promote(registry: Registry, version: int, judge: Judge) -> Entry:
     _expect_not_champion(history, version)
     judgement = judge(version, history.champion)
     kind = PROMOTED if judgement.is_passed else REFUSED
-    entry = _decided(kind, history, version, " ".join(judgement.reasons), judgement.evidence)
+    entry = _decided(kind, history, version, "; ".join(judgement.reasons), judgement.evidence)
     written = append(registry, entry)
     if not judgement.is_passed:
         raise PromotionRefused("\n".join(judgement.reasons))

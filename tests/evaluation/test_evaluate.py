@@ -5,8 +5,9 @@ import pytest
 from scipy import sparse
 
 from cfmvc.errors import DataError
-from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation, evaluate
+from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation
 from cfmvc.evaluation.baselines import BASELINES, Control
+from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.reference import Reference
 from tests.evaluation.conftest import assemble, population, screen
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfmvc.evaluation import METRICS, Evaluation, evaluate, figures
+from cfmvc.evaluation import METRICS, Evaluation, figures
+from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.table import to_csv, to_markdown, to_metrics, to_text, verdict
 from tests.evaluation.conftest import CONFIG, screen
 
