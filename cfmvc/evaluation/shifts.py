@@ -50,8 +50,8 @@ def weighted_r2(predicted: Array, true: Array, weights: Array) -> float:
 def nearer_than_others(predicted: Array, own: Array, others: Array, metric: str) -> float:
     """``1 -`` share of the other perturbations' true shifts nearer to the prediction than its own.
 
-    The rank of the own shift among all, scaled to [0, 1]; another one at the same distance is not
-    nearer.
+    The rank of the own shift among all, scaled to [0, 1]; another one at the same distance counts
+    half. A prediction of no shift is at the same cosine distance from all, and must not win by it.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def nearer_than_others(predicted: Array, own: Array, others: Array, metric: str)
     metric
         ``l1``, ``l2`` or ``cosine``. A shift of 0 has no direction: at distance 1 from all.
     """
-    mine = _distance(own[None], predicted, metric)[0]
-    return 1.0 - float(np.mean(_distance(others, predicted, metric) < mine))
+    farther = _distance(others, predicted, metric) - _distance(own[None], predicted, metric)
+    return float(np.mean(0.5 + 0.5 * np.sign(farther)))
 
 
 def _distance(shifts: Array, predicted: Array, metric: str) -> Array:
