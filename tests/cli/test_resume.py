@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,11 +10,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tests.forked import ForkedModule
 from tests.training.conftest import small_adata
 
 SETTINGS = [
-    "--set=vae.n_epochs=30",
-    "--set=flow.n_epochs=60",
+    "--set=vae.n_epochs=12",
+    "--set=flow.n_epochs=20",
     "--set=flow.cells_per_step=16",
     "--set=flow.patience=100",
     "--set=vae.hidden_dim=32",
@@ -25,26 +24,18 @@ SETTINGS = [
 ]
 
 
-def fit(folder: Path, out: str, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from cfmvc.cli import main; main()", "fit", "train.h5ad"]
-    return subprocess.Popen(
-        [*command, "--out", out, *SETTINGS, *more],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+def fit(folder: Path, out: str, *more: str) -> ForkedModule:
+    arguments = ("fit", "train.h5ad", "--out", out, *SETTINGS, *more)
+    return ForkedModule("tests.cli.a_command", arguments, folder, os.environ)
 
 
-def finished(process: subprocess.Popen[str], expect: int = 0) -> str:
+def finished(process: ForkedModule, expect: int = 0) -> str:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == expect, output
     return output
 
 
-def wait_for_checkpoint(folder: Path, stage: str, process: subprocess.Popen[str]) -> None:
+def wait_for_checkpoint(folder: Path, stage: str, process: ForkedModule) -> None:
     """Wait until the process has written one of its own."""
 
     def there() -> set[str]:
@@ -114,7 +105,7 @@ def test_a_tracked_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
     finished(fit(tmp_path, "killed", "--resume", "--track"))
     client, (run,) = tracked(tmp_path)
     assert (run.info.status, run.data.tags["cfmvc.resumed"]) == ("FINISHED", "2")
-    for name, n_epochs in (("vae_epoch", 30), ("flow_epoch", 60)):
+    for name, n_epochs in (("vae_epoch", 12), ("flow_epoch", 20)):
         epochs = [point.value for point in client.get_metric_history(run.info.run_id, name)]
         assert epochs == list(range(1, len(epochs) + 1))
         assert len(epochs) <= n_epochs

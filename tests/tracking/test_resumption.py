@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from cfmvc.tracking.leftovers import sync
 from cfmvc.tracking.spool import spools
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.tracking.a_training import N_EPOCHS
 from tests.tracking.conftest import PARAMS, artifact_text, runs_of, steps_of
 from tests.tracking.server import Server
@@ -31,7 +30,7 @@ OF_THE_MACHINE = {
     "peak_rss_gib",
     "estimated_peak_memory_gib",
 }
-Train = Callable[..., "subprocess.Popen[str]"]
+Train = Callable[..., ForkedModule]
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def train(workspace: Path) -> Iterator[Train]:
     """Return a function that starts ``tests.tracking.a_training`` as a process of its own."""
     started = []
 
-    def start(fingerprint: str = "ours", **environment: str) -> "subprocess.Popen[str]":
+    def start(fingerprint: str = "ours", **environment: str) -> ForkedModule:
         process = start_training(workspace, fingerprint, **environment)
         started.append(process)
         return process
@@ -50,14 +49,10 @@ def train(workspace: Path) -> Iterator[Train]:
         process.wait()
 
 
-def start_training(folder: Path, fingerprint: str, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.tracking.a_training", str(folder), fingerprint],
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+def start_training(folder: Path, fingerprint: str, **environment: str) -> ForkedModule:
+    arguments = (str(folder), fingerprint)
+    return ForkedModule(
+        "tests.tracking.a_training", arguments, PROJECT, {**os.environ, **environment}
     )
 
 
@@ -103,7 +98,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, template_store: Path) 
     return told
 
 
-def finished(process: "subprocess.Popen[str]", expect: int = 0) -> str:
+def finished(process: ForkedModule, expect: int = 0) -> str:
     said, _ = process.communicate(timeout=120)
     assert process.returncode == expect, said
     return said
@@ -116,7 +111,7 @@ def pause_after(workspace: Path, epoch: int) -> Path:
     return path
 
 
-def wait_until(process: "subprocess.Popen[str]", is_so: Callable[[], bool]) -> None:
+def wait_until(process: ForkedModule, is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
@@ -127,7 +122,7 @@ def has_epoch(store: Store, epoch: int) -> Callable[[], bool]:
     return lambda: any(run.data.metrics.get("epoch", 0) >= epoch for run in runs_of(store).values())
 
 
-def wait_for_records(process: "subprocess.Popen[str]", workspace: Path, text: str) -> None:
+def wait_for_records(process: ForkedModule, workspace: Path, text: str) -> None:
     """Wait until the spool has a text, sent or not."""
 
     def there() -> bool:
@@ -137,14 +132,12 @@ def wait_for_records(process: "subprocess.Popen[str]", workspace: Path, text: st
     wait_until(process, there)
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: ForkedModule) -> None:
     process.kill()
     process.communicate()
 
 
-def kill_ahead_of_its_checkpoint(
-    process: "subprocess.Popen[str]", workspace: Path, store: Store
-) -> None:
+def kill_ahead_of_its_checkpoint(process: ForkedModule, workspace: Path, store: Store) -> None:
     """Kill a training that has said more than its last checkpoint knows, and not sent all of it."""
     pause = pause_after(workspace, 5)
     wait_until(process, has_epoch(store, 4))
