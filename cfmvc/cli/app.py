@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cfmvc import __version__
-from cfmvc.cli import data, fit, predict, replay, summary, sync
+from cfmvc.cli import data, fit, predict, registry, replay, summary, sync
 from cfmvc.errors import CfmvcError
 
 # Packages of the extra `pipeline`, which a light installation does without.
@@ -26,6 +26,7 @@ app.add_typer(data.app, name="data")
 app.command("simulate")(data.simulate_command)
 app.command("fit")(fit.fit_command)
 app.command("predict")(predict.predict_command)
+app.add_typer(registry.app, name="registry")
 app.command("replay-nan")(replay.replay_command)
 app.command("summary")(summary.summary_command)
 app.command("sync")(sync.sync_command)
