@@ -46,7 +46,16 @@ stages:
     params: [register]
     outs: [results/registered.json]
 """
-_IGNORED = ".cfmvc/\nmlflow.db*\nmlartifacts/\n__pycache__/\n/data/raw/*.h5ad\n/data/prepared/\n/models/\n/results/\n"
+_IGNORED = """
+.cfmvc/
+mlflow.db*
+mlartifacts/
+__pycache__/
+/data/raw/*.h5ad
+/data/prepared/
+/models/
+/results/
+"""
 _DATABASE_PATHS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
@@ -77,7 +86,8 @@ def new_project(folder: Path, template_store: Path) -> Path:
         tracker.write_link(folder / "results/runs/train_flow.json")
     dvc_commit(folder, "train_flow")
     evaluate(folder, EVALUATION)
-    register(folder)
+    (folder / "results/registered.json").write_text(str(register(folder)))
+    dvc_commit(folder, "register")
     return folder
 
 

@@ -78,7 +78,7 @@ def _expect_file(evidence: Evidence, path: str, md5: str) -> None:
         return
     if evidence.current_lock.md5_of(path) == md5:  # the project is where the version was made
         if found is None:
-            raise BrokenLinkError(f"{path} is missing; `dvc pull {path}` gets it")
+            raise BrokenLinkError(f"{path} is missing; `dvc pull` gets it")
         raise BrokenLinkError(
             f"{path} was edited: md5 {found}, dvc.lock says {md5}; `dvc checkout --force {path}` "
             "brings back what it was"
