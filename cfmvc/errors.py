@@ -44,6 +44,12 @@ class CheckpointError(CfmvcError):
     exit_code = 6
 
 
+class BrokenChainError(CfmvcError):
+    """A link between a registered model and what it came from does not hold."""
+
+    exit_code = 7
+
+
 class Preempted(CfmvcError):  # noqa: N818 - the run did nothing wrong
     """SIGTERM ended the training between two steps."""
 

@@ -49,7 +49,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys, atomically; same value, same bytes."""
     with atomic_path(path) as made:
-        made.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        made.write_text(json_text(value))
+
+
+def json_text(value: Any, allow_nan: bool = False) -> str:
+    """Return ``value`` as :func:`write_json` writes it."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.registry.history import read_history
+from cfmvc.registry.proof.link import Chain
 from cfmvc.registry.registry import Registry
 
 _SHOWN = ("pearson_delta", "mse_top50", "energy_distance")
@@ -153,6 +154,14 @@ def history_table(rows: list[dict[str, Any]]) -> str:
         )
         lines += [f"      {text}" for text in (row["why"], evidence) if text]
     return "\n".join(lines)
+
+
+def chain_text(chain: Chain) -> str:
+    """Return one line a link, and whether the chain holds, for a terminal."""
+    marks = {"ok": "ok", "broken": "BROKEN", "not checked": "-"}
+    width = max(len(link.name) for link in chain.links)
+    lines = [f"{marks[link.state]:6}  {link.name:{width}}  {link.detail}" for link in chain.links]
+    return "\n".join([*lines, "", f"{chain.what}: {chain.verdict}"])
 
 
 def _better(metric: str, values: list[float | None], found: dict[str, Any]) -> str:

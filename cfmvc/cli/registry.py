@@ -99,6 +99,39 @@ def history_command(project: Project = Path(), as_json: AsJson = False) -> None:
     print(json.dumps(rows, indent=2) if as_json else history_table(rows))
 
 
+@app.command("verify")
+def verify_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION_OR_RUN",
+            help="A version's number, models:/NAME/VERSION, an alias (champion), or a run's id.",
+        ),
+    ],
+    project: Project = Path(),
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model, if it is not register.name of params.yaml."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove what a version, or a run, came from.
+
+    From the version to its run, dvc.lock, the data, the git commit, the parameters and the
+    environment: every hash is computed again where the files are there, and the first link that
+    does not hold is named. Nothing is changed. The exit code is 0 if the chain holds, 7 if it is
+    broken, 5 if the registry does not answer, 2 if there is no such version.
+    """
+    from cfmvc.cli.registering import chain_text
+    from cfmvc.errors import BrokenChainError
+    from cfmvc.registry.verify import verify
+
+    chain = verify(what, project, name=name)
+    print(json.dumps(chain.as_json(), indent=2) if as_json else chain_text(chain))
+    if chain.broken is not None:
+        raise typer.Exit(BrokenChainError.exit_code)
+
+
 @app.command("doctor")
 def doctor_command(project: Project = Path(), as_json: AsJson = False) -> None:
     """Look whether the registry is as its history says, and mend it where it is not.

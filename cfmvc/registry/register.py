@@ -1,7 +1,6 @@
 """A trained model as a version in the MLflow registry, once and only once."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,21 +10,27 @@ from typing import Any
 from filelock import FileLock
 
 from cfmvc.errors import CfmvcError, TrackingError
-from cfmvc.evaluation.result import MODEL
+from cfmvc.files import json_text
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
 from cfmvc.registry.model_folder import code_sha256, packaged
+from cfmvc.registry.proof.whole import is_whole_model, is_whole_version
+from cfmvc.registry.tags import (
+    BUNDLE_TAG,
+    CODE_TAG,
+    EVALUATION_FILE,
+    EVALUATION_TAG,
+    FIGURE_PREFIX,
+    FILES_TAG,
+    MODEL_TAG,
+    model_figures,
+)
 from cfmvc.registry.training_facts import training_facts
 from cfmvc.tracking.config import shareable_uri
+from cfmvc.tracking.lineage import DIRTY_TAG, is_lineage
 from cfmvc.tracking.spool_tracker import SpoolTracker
-from cfmvc.tracking.store import Store, as_default, first_line, patience
+from cfmvc.tracking.store import UID_TAG, Store, as_default, first_line, patience
 
-BUNDLE_TAG, EVALUATION_TAG, CODE_TAG = (
-    "cfmvc.bundle_sha256",
-    "cfmvc.evaluation_sha256",
-    "cfmvc.code_sha256",
-)
-UID_TAG, MODEL_TAG = "cfmvc.uid", "cfmvc.model_id"
 _VERSIONS_TAG = "mlflow.modelVersions"
 _LONGEST_TAG = 4000
 _OF_THE_RUN = ("mlflow.", "cfmvc.stage")  # tags that say nothing of a version
@@ -94,6 +99,7 @@ def register_model(
         EVALUATION_TAG: sha256_of_values(evaluation),
         CODE_TAG: code_sha256(),
     }
+    tracker.log_text(json_text(evaluation, allow_nan=True), EVALUATION_FILE)
     with _says_what_to_do(tracker.uri), patience():
         run_id = tracker.wait_for_run(_WAIT_SECONDS)
         store = Store.connect(tracker.uri, tracker.home)
@@ -125,15 +131,17 @@ class _Registrar:
         found = self.store.client.search_model_versions(
             f"name = '{self.name}' and {self._is_identical()}"
         )
-        if found:
-            return min(int(version.version) for version in found)
-        figures = model_figures(evaluation)
-        model = self._logged_model(bundle, figures)
-        # MLflow's databases keep no model id with a version, so a tag does.
         lineage = {k: v for k, v in tracker.lineage.items() if not k.startswith(_OF_THE_RUN)}
-        tags = {**lineage, **self.facts, **self.identity, UID_TAG: tracker.uid}
-        tags[MODEL_TAG] = model.model_id
-        tags |= {f"metric.{name}": repr(value) for name, value in figures.items()}
+        figures = model_figures(evaluation)
+        lineage |= self.facts
+        lineage |= {f"{FIGURE_PREFIX}{name}": repr(value) for name, value in figures.items()}
+        for version in sorted(found, key=lambda version: int(version.version)):
+            if is_whole_version(version, self.store):
+                self._rest_on(version, {**lineage, UID_TAG: tracker.uid})
+                return int(version.version)
+        model = self._logged_model(bundle, figures)
+        tags = {**lineage, **self.identity, UID_TAG: tracker.uid}
+        tags |= {MODEL_TAG: model.model_id, FILES_TAG: model.tags[FILES_TAG]}
         made = self.store.client.create_model_version(
             self.name,
             source=f"models:/{model.model_id}",
@@ -150,6 +158,26 @@ class _Registrar:
         model = self.store.client.get_registered_model(self.name)
         if str(model.aliases.get(alias)) != str(version):
             self.store.client.set_registered_model_alias(self.name, alias, str(version))
+
+    def _rest_on(self, version: Any, lineage: Mapping[str, str]) -> None:
+        """Let a version rest on the run that has made the very same one again.
+
+        The run before may have been killed or deleted, its commit rewritten, its tree a changed
+        one: what is there now can be proven. Its name comes last, so that a kill halfway is made
+        good the next time. A changed tree takes nothing from a clean one.
+        """
+        if version.tags.get(DIRTY_TAG) == "false" != lineage.get(DIRTY_TAG):
+            return
+        client, number = self.store.client, version.version
+        kept = {name: value[:_LONGEST_TAG] for name, value in lineage.items()}
+        for name, value in version.tags.items():
+            is_ours = is_lineage(name) or name.startswith(FIGURE_PREFIX)
+            if is_ours and name not in kept:
+                client.delete_model_version_tag(self.name, number, name)
+            elif kept.get(name) == value:
+                del kept[name]
+        for name in sorted(kept, key=lambda name: name == UID_TAG):
+            client.set_model_version_tag(self.name, number, name, kept[name])
 
     def _link(self, model: Any, version: int) -> None:
         """Let the logged model's page show the version, as MLflow itself does."""
@@ -170,13 +198,17 @@ class _Registrar:
         client = self.store.client
         experiment_id = client.get_run(self.run_id).info.experiment_id
         left = client.search_logged_models([experiment_id], self._is_identical())
-        whole = [model for model in left if str(model.status) == "READY"]
+        ready = [model for model in left if str(model.status) == "READY"]
+        whole = [model for model in ready if is_whole_model(model, self.store)]
         if whole:
             return whole[-1]
         for model in left:
-            if client.get_run(model.source_run_id).info.status != "RUNNING":
+            if model not in ready and self._status(model) != "RUNNING":
                 client.delete_logged_model(model.model_id)  # half there, and nobody is at it
         return self._log_model(bundle, figures, experiment_id)
+
+    def _status(self, model: Any) -> str:
+        return str(self.store.client.get_run(model.source_run_id).info.status)
 
     def _log_model(self, bundle: Path, figures: Mapping[str, float], experiment_id: str) -> Any:
         from mlflow.entities import LoggedModelOutput, Metric
@@ -193,6 +225,8 @@ class _Registrar:
             model_id=model.model_id,
         )
         with packaged(bundle, description) as folder:
+            files = {FILES_TAG: sha256_of_folder(folder)}
+            client.set_logged_model_tags(model.model_id, files)
             client.log_model_artifacts(model.model_id, str(folder))
         client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
         metrics = [
@@ -204,16 +238,6 @@ class _Registrar:
 
     def _is_identical(self) -> str:
         return " and ".join(f"tags.`{name}` = '{value}'" for name, value in self.identity.items())
-
-
-def model_figures(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Return the model's own finite figures out of an evaluation."""
-    own = evaluation.get(MODEL, evaluation)
-    return {
-        name: float(value)
-        for name, value in own.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
 
 
 def _description(figures: Mapping[str, float]) -> str | None:

@@ -8,9 +8,14 @@ from typing import Any
 
 from cfmvc.config import read_yaml
 from cfmvc.errors import ConfigError
-from cfmvc.files import md5_of_file, read_json
+from cfmvc.files import read_json
+from cfmvc.tracking.run_link import read_link
 
-_SPLIT = Path("data/prepared/split.json")
+SPLIT = Path("data/prepared/split.json")
+RUNS = Path("results/runs")
+COMMIT_TAG, DIRTY_TAG = "cfmvc.git_commit", "cfmvc.git_dirty"
+DATA_TAG, SPLIT_TAG = "cfmvc.data_md5", "cfmvc.split_sha256"
+OUT_PREFIX, RUN_PREFIX = "dvc.out.", "cfmvc.run."
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -18,39 +23,44 @@ def lineage_tags(workspace: Path, stage: str) -> dict[str, str]:
     """Return the tags of a stage's run; what cannot be found out is left out.
 
     ``cfmvc.git_commit``, ``cfmvc.git_branch``, ``cfmvc.git_dirty`` (whether tracked or new files
-    differ from the commit), ``cfmvc.dvc_lock_md5``, ``cfmvc.data_md5`` and ``cfmvc.split_sha256``
-    (for stages after ``prepare``), and ``dvc.out.<path>``: the md5 of every output that the stage
-    rests on, directly or not.
+    differ from the commit), ``cfmvc.data_md5`` and ``cfmvc.split_sha256`` (for stages after
+    ``prepare``), ``dvc.out.<path>``: the md5 of every output that the stage rests on, directly or
+    not, and ``cfmvc.run.<stage>``: the run (its ``cfmvc.uid``) of each stage that made them.
     """
     tags = {**_git_tags(workspace), **_user_tag(), "mlflow.source.name": stage}
     tags["mlflow.source.type"] = "LOCAL"
-    lock = workspace / "dvc.lock"
-    if lock.is_file():
-        tags["cfmvc.dvc_lock_md5"] = md5_of_file(lock)
-    upstream = _upstream_outs(workspace, stage)
-    tags.update({f"dvc.out.{path}": md5 for path, md5 in sorted(upstream.items())})
+    upstream, makers = _upstream(workspace, stage)
+    tags.update({f"{OUT_PREFIX}{path}": md5 for path, md5 in sorted(upstream.items())})
+    tags.update(_run_tags(workspace, makers))
     # Before `prepare` has run, the split that lies there is an older run's.
-    if str(_SPLIT.parent) in {str(Path(path).parent) for path in upstream}:
-        tags.update(_split_tags(workspace / _SPLIT))
+    if str(SPLIT.parent) in {str(Path(path).parent) for path in upstream}:
+        tags.update(_split_tags(workspace / SPLIT))
     return tags
 
 
+def is_lineage(tag: str) -> bool:
+    """Return whether a tag says what a result came from; a version carries those of its run."""
+    names = (COMMIT_TAG, DIRTY_TAG, "cfmvc.git_branch", DATA_TAG, SPLIT_TAG)
+    return tag in names or tag.endswith("_md5") or tag.startswith((OUT_PREFIX, RUN_PREFIX))
+
+
 def _git_tags(workspace: Path) -> dict[str, str]:
-    commit = _git(workspace, "rev-parse", "HEAD")
+    commit = git_says(workspace, "rev-parse", "HEAD")
     if commit is None:
         return {}
     # dvc.lock says what was made, and changes with every stage: it is no input.
-    changes = _git(workspace, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
-    branch = _git(workspace, "rev-parse", "--abbrev-ref", "HEAD")
+    changes = git_says(workspace, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    branch = git_says(workspace, "rev-parse", "--abbrev-ref", "HEAD")
     return {
-        "cfmvc.git_commit": commit,
+        COMMIT_TAG: commit,
         "cfmvc.git_branch": branch or "HEAD",
-        "cfmvc.git_dirty": str(changes != "").lower(),
+        DIRTY_TAG: str(changes != "").lower(),
         "mlflow.source.git.commit": commit,
     }
 
 
-def _git(workspace: Path, *arguments: str) -> str | None:
+def git_says(workspace: Path, *arguments: str) -> str | None:
+    """Return what a git command prints in a folder; None if it fails, or there is no git."""
     # --no-optional-locks: `git status` must not disturb a DVC command that works on the index
     command = ["git", "--no-optional-locks", *arguments]
     try:
@@ -72,23 +82,36 @@ def _split_tags(path: Path) -> dict[str, str]:
         split = read_json(path)
     except (OSError, ValueError):
         return {}
-    names = {"cfmvc.split_sha256": "sha256", "cfmvc.data_md5": "data_md5"}
+    names = {SPLIT_TAG: "sha256", DATA_TAG: "data_md5"}
     return {tag: str(split[name]) for tag, name in names.items() if name in split}
 
 
-def _upstream_outs(workspace: Path, stage: str) -> dict[str, str]:
-    """Return path and md5 of the outputs that a stage rests on, as ``dvc.lock`` has them."""
+def _run_tags(workspace: Path, makers: set[str]) -> dict[str, str]:
+    tags = {}
+    for maker in sorted(makers):
+        try:
+            tags[f"{RUN_PREFIX}{maker}"] = read_link(workspace / RUNS / f"{maker}.json").uid
+        except (OSError, ValueError, TypeError):
+            continue  # made without tracking, or by hand
+    return tags
+
+
+def _upstream(workspace: Path, stage: str) -> tuple[dict[str, str], set[str]]:
+    """Return path and md5 of the outputs that a stage rests on, as ``dvc.lock`` has them.
+
+    The second part are the stages that made them and keep a link to their run as an output.
+    """
     try:
         graph = read_yaml(workspace / "dvc.yaml").get("stages") or {}
         locked = read_yaml(workspace / "dvc.lock").get("stages") or {}
         params = read_yaml(workspace / "params.yaml")
     except ConfigError:
-        return {}
+        return {}, set()
     outs = {
         path: name
         for name, entry in graph.items()
         for section in ("outs", "metrics", "plots")
-        for path in _paths(entry.get(section), params)
+        for path in paths_of(entry.get(section), params)
     }
     md5s = {
         out["path"]: out["md5"]
@@ -99,7 +122,7 @@ def _upstream_outs(workspace: Path, stage: str) -> dict[str, str]:
     needed, waiting = dict[str, str](), [stage]
     seen = {stage}
     while waiting:
-        for path in _paths(graph.get(waiting.pop(), {}).get("deps"), params):
+        for path in paths_of(graph.get(waiting.pop(), {}).get("deps"), params):
             maker = outs.get(path)
             if maker is None:
                 continue
@@ -108,10 +131,11 @@ def _upstream_outs(workspace: Path, stage: str) -> dict[str, str]:
             if maker not in seen:
                 seen.add(maker)
                 waiting.append(maker)
-    return needed
+    makers = {name for name in seen - {stage} if str(RUNS / f"{name}.json") in md5s}
+    return needed, makers
 
 
-def _paths(entries: Any, params: dict[str, Any]) -> list[str]:
+def paths_of(entries: Any, params: dict[str, Any]) -> list[str]:
     """Return the paths of a section of ``dvc.yaml``, with ``${section.key}`` filled in."""
     names = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries or ()]
     return [_REFERENCE.sub(lambda found: _value(found[1], params), str(name)) for name in names]

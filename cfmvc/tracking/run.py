@@ -1,6 +1,5 @@
 """The run of one stage: opened, described, and closed as what it was."""
 
-import json
 import os
 import signal
 import sys
@@ -14,8 +13,7 @@ from types import FrameType
 
 from cfmvc.errors import CfmvcError, Preempted
 from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
-from cfmvc.tracking.environment import environment, requirements
-from cfmvc.tracking.lineage import lineage_tags
+from cfmvc.tracking.origin import Origin, origin_of
 from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
 from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.shipper import Shipper
@@ -63,7 +61,8 @@ def stage_run(
     resumption
         Of a training: what was killed goes on in the run that it had.
     """
-    home, header = home_of(workspace), _header(stage, workspace, config, tags or {})
+    home, origin = home_of(workspace), origin_of(workspace, stage)
+    header = _header(stage, workspace, config, {**origin.tags, **(tags or {})})
     if resumption is None:
         spool = Spool.create(spool_root(home), header)
     else:
@@ -75,8 +74,7 @@ def stage_run(
         try:
             try:
                 shipper.start()
-                tracker.log_text(json.dumps(environment(), indent=2) + "\n", "environment.json")
-                tracker.log_text(requirements(), "requirements.txt")
+                _record(origin, tracker, spool)
                 yield tracker
             finally:
                 sigterm.is_over = True  # the closing is short, and nothing is to disturb it
@@ -107,8 +105,16 @@ def _header(
         given_parent=given,
         session=None if session is None else str(session),
         session_name=experiment_name(),
-        tags={**lineage_tags(workspace, stage), **tags, "cfmvc.stage": stage},
+        tags={**tags, "cfmvc.stage": stage},
     )
+
+
+def _record(origin: Origin, tracker: SpoolTracker, spool: Spool) -> None:
+    """Keep what the run comes from; of one that goes on, what it goes on with."""
+    if spool.header.n_resumed:
+        tracker.set_tags(origin.tags)
+    for name, text in origin.files.items():
+        tracker.log_text(text, name)
 
 
 def _ending(error: BaseException) -> tuple[str, dict[str, str]]:

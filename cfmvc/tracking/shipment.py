@@ -20,7 +20,7 @@ from cfmvc.tracking.parents import (
 )
 from cfmvc.tracking.recorded import NothingRecorded, Recorded
 from cfmvc.tracking.spool import Acknowledged, Record, RunHeader, Spool, moved_on
-from cfmvc.tracking.store import Store, first_line, is_lost, is_refusal
+from cfmvc.tracking.store import UID_TAG, Store, first_line, is_lost, is_refusal
 
 _MOST_METRICS, _MOST_VALUES = 900, 90  # MLflow takes 1000 entities a request, 100 of them values
 _ERROR_TAG = "cfmvc.error"
@@ -93,7 +93,7 @@ class Shipment:
         if run is not None:
             return run
         tags = {key(name): value[:LONGEST_TAG] for name, value in header.tags.items()}
-        tags |= {"cfmvc.uid": header.uid, PROCESS_TAG: header.process}
+        tags |= {UID_TAG: header.uid, PROCESS_TAG: header.process}
         if place.parent_id is not None:
             tags[PARENT_TAG] = place.parent_id
         return self._store.client.create_run(

@@ -90,7 +90,8 @@ class SpoolTracker:
     def log_text(self, text: str, name: str) -> None:
         """Record a text as an artifact; ``name`` may contain folders."""
         folder, _, file = name.rpartition("/")
-        self._keep(file, folder, lambda made: made.write_text(text))
+        # byte for byte on every machine: md5s of such files are kept
+        self._keep(file, folder, lambda made: made.write_bytes(text.encode()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags; the last value of a name stands."""

@@ -35,7 +35,7 @@ _REFUSALS = {
     "MALFORMED_REQUEST",
     "RESOURCE_ALREADY_EXISTS",
 }
-_UID = "cfmvc.uid"
+UID_TAG = "cfmvc.uid"
 _CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -135,7 +135,22 @@ class Store:
 
     def find_run(self, uid: str, experiment_ids: list[str]) -> Any | None:
         """Return the run with the tag ``cfmvc.uid``, or None."""
-        found = self.client.search_runs(experiment_ids, f"tags.`{_UID}` = '{uid}'", max_results=1)
+        found = self.client.search_runs(
+            experiment_ids, f"tags.`{UID_TAG}` = '{uid}'", max_results=1
+        )
+        return found[0] if found else None
+
+    def find_run_anywhere(self, uid: str) -> Any | None:
+        """Return the run with the tag ``cfmvc.uid``, a deleted one as well, or None."""
+        from mlflow.entities import ViewType
+
+        everything = self.client.search_experiments(view_type=ViewType.ALL)
+        found = self.client.search_runs(
+            [experiment.experiment_id for experiment in everything],
+            f"tags.`{UID_TAG}` = '{uid}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
         return found[0] if found else None
 
     def find_runs(self, experiment_ids: list[str], condition: str) -> Iterator[Any]:

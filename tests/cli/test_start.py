@@ -30,7 +30,16 @@ def test_help_and_version_import_the_command_line_alone(words: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize(
-    "words", [("data",), ("data", "check"), ("fit",), ("predict",), ("summary",), ("sync",)]
+    "words",
+    [
+        ("data",),
+        ("data", "check"),
+        ("fit",),
+        ("predict",),
+        ("summary",),
+        ("sync",),
+        ("registry", "verify"),
+    ],
 )
 def test_help_of_a_command_does_not_import_its_work(words: tuple[str, ...]) -> None:
     assert loaded(*words, "--help") & (SLOW | {"ruamel.yaml", "rich"}) == set()

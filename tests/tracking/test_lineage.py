@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cfmvc.tracking.lineage import lineage_tags
+from cfmvc.tracking.origin import origin_of
 
 DVC_YAML = """
 stages:
@@ -84,8 +85,40 @@ def test_outputs_that_a_stage_rests_on_and_no_others(project: Path) -> None:
         "dvc.out.data/raw/simulated.h5ad": "m-raw",
         "dvc.out.models/vae": "m-vae.dir",
     }
-    assert tags["cfmvc.dvc_lock_md5"] == hashlib.md5(DVC_LOCK.encode()).hexdigest()
     assert (tags["cfmvc.split_sha256"], tags["cfmvc.data_md5"]) == ("s-hash", "d-md5")
+
+
+def test_the_runs_that_made_them(project: Path) -> None:
+    lock = project / "dvc.lock"
+    link = "{path: results/runs/train_vae.json, md5: m-link}"
+    lock.write_text(lock.read_text().replace("m-vae.dir}", f"m-vae.dir}}, {link}"))
+    runs = project / "results" / "runs"
+    runs.mkdir(parents=True)
+    for stage in ("prepare", "train_vae"):  # of `prepare`, dvc.lock knows no link
+        link = {"uid": f"u-{stage}", "stage": stage, "tracking_uri": "sqlite:///mlflow.db"}
+        (runs / f"{stage}.json").write_text(json.dumps(link))
+    tags = lineage_tags(project, "train_flow")
+    assert {n: v for n, v in tags.items() if n.startswith("cfmvc.run.")} == {
+        "cfmvc.run.train_vae": "u-train_vae"
+    }
+    assert not any(name.startswith("cfmvc.run.") for name in lineage_tags(project, "train_vae"))
+
+
+def test_a_stage_keeps_the_files_that_it_rests_on_and_their_md5s(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_bytes(params.read_bytes().replace(b"\n", b"\r\n"))
+    origin = origin_of(project, "train_flow")
+    assert set(origin.files) == {
+        *("dvc.lock", "params.yaml", "environment.json", "requirements.txt")
+    }
+    assert origin.files["params.yaml"].encode() == params.read_bytes()
+    assert origin.tags["cfmvc.dvc_lock_md5"] == hashlib.md5(DVC_LOCK.encode()).hexdigest()
+    assert origin.tags["cfmvc.params_md5"] == hashlib.md5(params.read_bytes()).hexdigest()
+    assert (
+        origin.tags["cfmvc.git_commit"] == lineage_tags(project, "train_flow")["cfmvc.git_commit"]
+    )
+    # what is no stage of dvc.yaml rests on neither
+    assert set(origin_of(project, "fit").files) == {"environment.json", "requirements.txt"}
 
 
 def test_an_older_runs_split_is_not_taken_for_this_ones(project: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a registered model came from, proven link by link."""
