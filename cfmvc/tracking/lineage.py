@@ -14,6 +14,7 @@ from cfmvc.tracking.run_link import read_link
 SPLIT = Path("data/prepared/split.json")
 RUNS = Path("results/runs")
 COMMIT_TAG, DIRTY_TAG = "cfmvc.git_commit", "cfmvc.git_dirty"
+LOCK_TAG, PARAMS_TAG = "cfmvc.dvc_lock_md5", "cfmvc.params_md5"
 DATA_TAG, SPLIT_TAG = "cfmvc.data_md5", "cfmvc.split_sha256"
 OUT_PREFIX, RUN_PREFIX = "dvc.out.", "cfmvc.run."
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -40,8 +41,9 @@ def lineage_tags(workspace: Path, stage: str) -> dict[str, str]:
 
 def is_lineage(tag: str) -> bool:
     """Return whether a tag says what a result came from; a version carries those of its run."""
-    names = (COMMIT_TAG, DIRTY_TAG, "cfmvc.git_branch", DATA_TAG, SPLIT_TAG)
-    return tag in names or tag.endswith("_md5") or tag.startswith((OUT_PREFIX, RUN_PREFIX))
+    of_git = (COMMIT_TAG, DIRTY_TAG, "cfmvc.git_branch")
+    of_files = (LOCK_TAG, PARAMS_TAG, DATA_TAG, SPLIT_TAG)
+    return tag in (*of_git, *of_files) or tag.startswith((OUT_PREFIX, RUN_PREFIX))
 
 
 def _git_tags(workspace: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from types import FrameType
 
 from cfmvc.errors import CfmvcError, Preempted
 from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
-from cfmvc.tracking.origin import Origin, origin_of
+from cfmvc.tracking.origin import Origin, machine, origin_of
 from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
 from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.shipper import Shipper
@@ -111,9 +111,9 @@ def _header(
 
 def _record(origin: Origin, tracker: SpoolTracker, spool: Spool) -> None:
     """Keep what the run comes from; of one that goes on, what it goes on with."""
-    if spool.header.n_resumed:
-        tracker.set_tags(origin.tags)
-    for name, text in origin.files.items():
+    here = machine()  # only now: the store is being opened meanwhile
+    tracker.set_tags(here.tags | (origin.tags if spool.header.n_resumed else {}))
+    for name, text in (origin.files | here.files).items():
         tracker.log_text(text, name)
 
 

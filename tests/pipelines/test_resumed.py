@@ -53,6 +53,8 @@ def test_a_killed_stage_goes_on_in_its_run_below_its_parent(tmp_path: Path) -> N
     link = json.loads((project.folder / "results" / "runs" / "train_vae.json").read_text())
     assert link["uid"] == run.data.tags["cfmvc.uid"]
     assert list((project.folder / ".cfmvc" / "checkpoints").iterdir()) == []
+    # what it went on with is what it keeps
+    assert "the chain holds" in project.run("cfmvc", "registry", "verify", link["uid"])
 
     project.run("dvc", "repro", "--force", "--single-item", "train_vae")
     client, runs = runs_of(project)

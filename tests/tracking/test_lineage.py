@@ -108,9 +108,7 @@ def test_a_stage_keeps_the_files_that_it_rests_on_and_their_md5s(project: Path) 
     params = project / "params.yaml"
     params.write_bytes(params.read_bytes().replace(b"\n", b"\r\n"))
     origin = origin_of(project, "train_flow")
-    assert set(origin.files) == {
-        *("dvc.lock", "params.yaml", "environment.json", "requirements.txt")
-    }
+    assert set(origin.files) == {"dvc.lock", "params.yaml"}
     assert origin.files["params.yaml"].encode() == params.read_bytes()
     assert origin.tags["cfmvc.dvc_lock_md5"] == hashlib.md5(DVC_LOCK.encode()).hexdigest()
     assert origin.tags["cfmvc.params_md5"] == hashlib.md5(params.read_bytes()).hexdigest()
@@ -118,7 +116,7 @@ def test_a_stage_keeps_the_files_that_it_rests_on_and_their_md5s(project: Path) 
         origin.tags["cfmvc.git_commit"] == lineage_tags(project, "train_flow")["cfmvc.git_commit"]
     )
     # what is no stage of dvc.yaml rests on neither
-    assert set(origin_of(project, "fit").files) == {"environment.json", "requirements.txt"}
+    assert origin_of(project, "fit").files == {}
 
 
 def test_an_older_runs_split_is_not_taken_for_this_ones(project: Path) -> None:
