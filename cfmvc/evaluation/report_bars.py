@@ -114,12 +114,14 @@ def _scores(evaluation: Evaluation, metric: str) -> pd.DataFrame:
 
 
 def _scale(values: np.ndarray, with_one: bool) -> tuple[_Scale, list[float]]:
-    """Return a scale with 0 on it that ends on round numbers, and these."""
+    """Return a scale with 0 on it, and round numbers along it."""
     finite = np.append(values[np.isfinite(values)], [0.0, 1.0] if with_one else [0.0])
     low, high = float(finite.min()), float(finite.max())
-    ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high or 1.0)
+    scale = _Scale(low, high if high > low else low + 1.0)
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(scale.low, scale.high)
+    # adding 0 takes the sign off a negative zero
     ticks = [round(float(tick), 10) + 0.0 for tick in ticks]
-    return _Scale(ticks[0], ticks[-1]), ticks
+    return scale, [tick for tick in ticks if scale.low <= tick <= scale.high]
 
 
 def _bar(method: str, score: pd.Series, scale: _Scale, n_digits: int) -> Bar:
