@@ -35,6 +35,13 @@ AXES = {
     "energy_distance": "energy distance to the real cells",
 }
 MOST_CONDITIONS = 30
+POPULATIONS = {"real controls": "#999999", "real perturbed": "#0072B2", "generated": "#D55E00"}
+GENES = {"other genes": "#BBBBBB", "most shifted genes": "#0072B2"}
+
+
+def colour_of(method: str) -> str:
+    """Return a method's colour; those that the table does not know share what is left of it."""
+    return COLOURS.get(method, "#F0E442")
 
 
 def methods_by_condition(evaluation: Evaluation) -> "Figure":
@@ -55,7 +62,7 @@ def methods_by_condition(evaluation: Evaluation) -> "Figure":
                 wide[method],
                 np.arange(len(conditions)),
                 s=70 if method in (MODEL, CEILING) else 36,
-                color=COLOURS.get(method),
+                color=colour_of(method),
                 marker=MARKERS.get(method, "o"),
                 label=method.replace("_", " "),
                 zorder=3 if method == MODEL else 2,
@@ -68,7 +75,8 @@ def methods_by_condition(evaluation: Evaluation) -> "Figure":
         _plain(axes)
     # distances span orders of magnitude; those around 0 stay linear
     panels[1].set_xscale("symlog", linthresh=0.1, linscale=0.5)
-    panels[0].set_yticks(np.arange(len(conditions)), conditions)
+    # a label is a label: two $ in it are no mathematics
+    panels[0].set_yticks(np.arange(len(conditions)), conditions, parse_math=False)
     panels[0].set_ylim(len(conditions) - 0.4, -0.6)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
@@ -87,13 +95,14 @@ def shifts(evaluation: Evaluation) -> "Figure":
     scores = table[table["method"] == MODEL].set_index("condition")
     for axes, (rank, condition) in zip(panels, chosen.items(), strict=True):
         view = evaluation.views[condition]
-        _shift_panel(axes, view)
+        shift_panel(axes, view)
         score = scores.loc[condition]
         title = f"{rank}: {condition}" if len(chosen) > 1 else condition
         axes.set_title(
             f"{title}\nenergy distance {score['energy_distance']:.2f}, "
             f"r = {score['pearson_delta']:.2f}",
             fontsize=10,
+            parse_math=False,
         )
     panels[0].legend(frameon=False, loc="upper left")
     return figure
@@ -115,24 +124,36 @@ def populations(evaluation: Evaluation, condition: str | None = None) -> "Figure
         If the condition was not predicted by the model.
     """
     name = condition or _extremes(evaluation)[0]
-    view = evaluation.views[name]
-    first, second = _most_telling(view)
     figure = _figure(6.4, 5.4)
     axes = figure.subplots()
-    drawn = [
-        ("real controls", view.control_pcs, "#999999", "o"),
-        ("real perturbed", view.true_pcs, "#0072B2", "o"),
-        ("generated", view.predicted_pcs, "#D55E00", "x"),
-    ]
-    for label, cells, colour, marker in drawn:
+    population_panel(axes, evaluation.views[name])
+    axes.set_title(f"{name}\nlarge marks: means", fontsize=10, parse_math=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def population_panel(axes: Any, view: View) -> None:
+    """Draw the cells of one condition in the two components that tell most, means as large marks.
+
+    Parameters
+    ----------
+    axes
+        Of matplotlib.
+    view
+        What to draw.
+    """
+    first, second = _most_telling(view)
+    populations = (view.control_pcs, view.true_pcs, view.predicted_pcs)
+    for (label, colour), cells in zip(POPULATIONS.items(), populations, strict=True):
+        is_generated = cells is view.predicted_pcs
         axes.scatter(
             cells[:, first],
             cells[:, second],
             s=14,
             color=colour,
-            marker=marker,
+            marker="x" if is_generated else "o",
             alpha=0.55,
-            linewidths=0.8 if marker == "x" else 0,
+            linewidths=0.8 if is_generated else 0,
             label=f"{label} ({len(cells)})",
         )
         centre = cells.mean(axis=0)
@@ -141,28 +162,31 @@ def populations(evaluation: Evaluation, condition: str | None = None) -> "Figure
             centre[second],
             s=150,
             color=colour,
-            marker="X" if marker == "x" else "o",
+            marker="X" if is_generated else "o",
             edgecolors="white",
             linewidths=1.5,
             zorder=4,
         )
     axes.set_xlabel(f"principal component {first + 1}")
     axes.set_ylabel(f"principal component {second + 1}")
-    axes.set_title(f"{name}\nlarge marks: means", fontsize=10)
     _plain(axes)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure
 
 
-def _shift_panel(axes: Any, view: View) -> None:
+def shift_panel(axes: Any, view: View) -> None:
+    """Draw predicted against observed shift of every gene, the diagonal behind them.
+
+    Parameters
+    ----------
+    axes
+        Of matplotlib.
+    view
+        What to draw.
+    """
     is_top = np.isin(np.arange(len(view.true_delta)), view.top)
     span = np.concatenate([view.true_delta, view.predicted_delta])
     low, high = span.min() - 0.05 * np.ptp(span), span.max() + 0.05 * np.ptp(span)
     axes.plot([low, high], [low, high], color="#CCCCCC", linewidth=1, zorder=0)
-    for chosen, colour, label in (
-        (~is_top, "#BBBBBB", "other genes"),
-        (is_top, "#0072B2", f"{int(is_top.sum())} most shifted genes"),
-    ):
+    for (label, colour), chosen in zip(GENES.items(), (~is_top, is_top), strict=True):
         axes.scatter(
             view.true_delta[chosen],
             view.predicted_delta[chosen],
@@ -170,7 +194,7 @@ def _shift_panel(axes: Any, view: View) -> None:
             color=colour,
             alpha=0.8,
             linewidths=0,
-            label=label,
+            label=f"{int(is_top.sum())} {label}" if chosen is is_top else label,
         )
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)

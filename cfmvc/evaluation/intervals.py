@@ -43,19 +43,39 @@ class Scores:
         return Scores(self.values[kept], self.draws[kept])
 
     def means(self, n_bootstrap: int, rng: np.random.Generator) -> Array:
-        """Return averages over conditions that might have been, shape ``(n_bootstrap,)``.
-
-        Drawing cells with replacement adds noise of its own, and with it an error to scores that
-        noise worsens: within a condition, draws count by their distance from their mean.
-        """
+        """Return averages over conditions that might have been, shape ``(n_bootstrap,)``."""
         n = len(self.values)
         chosen = rng.integers(n, size=(n_bootstrap, n))
         if self.draws.shape[1] == 0:
             return self.values[chosen].mean(axis=1)
-        likely = self.draws - np.nanmean(self.draws, axis=1, keepdims=True) + self.values[:, None]
-        likely = np.where(np.isfinite(likely), likely, self.values[:, None])
         drawn = rng.integers(self.draws.shape[1], size=chosen.shape)
-        return likely[chosen, drawn].mean(axis=1)
+        return self._likely()[chosen, drawn].mean(axis=1)
+
+    def bounds(self, confidence: float) -> tuple[Array, Array]:
+        """Return between what each condition's score would lie with other cells.
+
+        Returns
+        -------
+        Lower and upper bounds, shape ``(n_conditions,)`` each. NaN where the score is not defined,
+        and everywhere without draws.
+        """
+        low, high = (np.full(len(self.values), np.nan) for _ in range(2))
+        kept = np.isfinite(self.values)
+        if self.draws.shape[1] and kept.any():
+            tail = (1.0 - confidence) / 2
+            low[kept], high[kept] = np.quantile(
+                self.defined()._likely(), [tail, 1.0 - tail], axis=1
+            )
+        return low, high
+
+    def _likely(self) -> Array:
+        """Return scores that other cells would have given, ``(n_conditions, n_draws)``.
+
+        Drawing cells with replacement adds noise of its own, and with it an error to scores that
+        noise worsens: within a condition, draws count by their distance from their mean.
+        """
+        likely = self.draws - np.nanmean(self.draws, axis=1, keepdims=True) + self.values[:, None]
+        return np.where(np.isfinite(likely), likely, self.values[:, None])
 
 
 def interval(means: Array, confidence: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ of the stratum, for the truth and for the prediction alike.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,8 @@ class Metric:
         What a prediction that knows nothing gets; None where that is what the real controls get.
     is_defined
         Whether the case has what the metric needs.
+    meaning
+        One sentence for a reader who has never met it.
     """
 
     of: Callable[[Case], float]
@@ -50,6 +52,8 @@ class Metric:
     needs: str
     chance: Callable[[Case], float] | None = None
     is_defined: Callable[[Case], bool] = lambda case: True
+    _: KW_ONLY
+    meaning: str
 
     def loss(self, value: float) -> float:
         """Return a number that is the smaller the better, whatever the direction."""
@@ -86,6 +90,8 @@ def _rank(metric: str) -> Metric:
         f"true deltas of the other perturbations held out in the stratum ({metric})",
         lambda c: 0.5,
         is_defined=lambda c: len(c.truth.other_deltas) > 0,
+        meaning="Share of the other perturbations whose true shift is not nearer to the prediction "
+        f"than its own ({metric}).",
     )
 
 
@@ -103,35 +109,61 @@ def _vary_together(case: Case) -> bool:
 
 METRICS: dict[str, Metric] = {
     "pearson_delta": Metric(
-        lambda c: pearson(c.predicted_delta, c.true_delta), "higher", _ALL, lambda c: 0.0
+        lambda c: pearson(c.predicted_delta, c.true_delta),
+        "higher",
+        _ALL,
+        lambda c: 0.0,
+        meaning="Correlation of the predicted with the observed mean shift over all genes.",
     ),
     "pearson_delta_top50": Metric(
-        lambda c: pearson(_predicted_top(c), _true_top(c)), "higher", _TOP, lambda c: 0.0
+        lambda c: pearson(_predicted_top(c), _true_top(c)),
+        "higher",
+        _TOP,
+        lambda c: 0.0,
+        meaning="Correlation of the predicted with the observed mean shift over the genes that "
+        "are shifted most.",
     ),
     "weighted_r2_delta": Metric(
         lambda c: weighted_r2(c.predicted_delta, c.true_delta, c.truth.weights),
         "higher",
         "deltas of all genes, weighted by Welch's t",
+        meaning="Share of the shift's variance over genes that is predicted, the more a gene "
+        "responds the more it counts; below 0 is worse than the same shift for every gene.",
     ),
     "weighted_mse": Metric(
         lambda c: weighted_squared_error(c.predicted_delta, c.true_delta, c.truth.weights),
         "lower",
         "deltas of all genes, weighted by Welch's t",
+        meaning="Squared error of the predicted shift, the more a gene responds the more it "
+        "counts.",
     ),
     "mse_top50": Metric(
-        lambda c: mean_squared_error(_predicted_top(c), _true_top(c)), "lower", _TOP
+        lambda c: mean_squared_error(_predicted_top(c), _true_top(c)),
+        "lower",
+        _TOP,
+        meaning="Mean squared error of the predicted shift of the genes that are shifted most.",
     ),
     "mae_delta": Metric(
-        lambda c: mean_absolute_error(c.predicted_delta, c.true_delta), "lower", _ALL
+        lambda c: mean_absolute_error(c.predicted_delta, c.true_delta),
+        "lower",
+        _ALL,
+        meaning="Mean absolute error of the predicted shift over all genes.",
     ),
     "direction_top50": Metric(
-        lambda c: direction(_predicted_top(c), _true_top(c)), "higher", _TOP, lambda c: 0.5
+        lambda c: direction(_predicted_top(c), _true_top(c)),
+        "higher",
+        _TOP,
+        lambda c: 0.5,
+        meaning="Share of the most shifted genes that are predicted to go the right way, up or "
+        "down.",
     ),
     "de_overlap_top50": Metric(
         lambda c: expected_share(c.predicted_top, len(c.truth.top), _is_top(c)),
         "higher",
         "the genes of largest |t| against the real controls, predicted and true",
         lambda c: len(c.truth.top) / len(c.true_delta),
+        meaning="Share of the genes that are shifted most which the prediction shifts most as "
+        "well.",
     ),
     "de_precision_top50": Metric(
         lambda c: expected_share(c.predicted_top, len(c.truth.top), c.truth.responds),
@@ -139,6 +171,7 @@ METRICS: dict[str, Metric] = {
         "the predicted genes of largest |t|; which of them respond in truth (5 % FDR)",
         lambda c: float(c.truth.responds.mean()),
         is_defined=lambda c: bool(c.truth.responds.any()),
+        meaning="Share of the genes that the prediction shifts most which really respond.",
     ),
     "discrimination": _rank("l1"),
     "discrimination_l2": _rank("l2"),
@@ -147,26 +180,37 @@ METRICS: dict[str, Metric] = {
         lambda c: c.pairs.energy_distance(c.predicted.pc_weights, c.true.pc_weights),
         "lower",
         _CELLS,
+        meaning="How far the predicted cells are from the real ones as populations, spread "
+        "included; 0 for cells that cannot be told apart.",
     ),
     "mmd2": Metric(
-        lambda c: c.pairs.squared_mmd(c.predicted.pc_weights, c.true.pc_weights), "lower", _CELLS
+        lambda c: c.pairs.squared_mmd(c.predicted.pc_weights, c.true.pc_weights),
+        "lower",
+        _CELLS,
+        meaning="Like the energy distance, with a Gaussian kernel, which looks at near neighbours "
+        "more than at far ones.",
     ),
     "variance_ratio_top50": Metric(
         lambda c: variance_ratio(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
         "one",
         "variances of the top genes",
         is_defined=_varies,
+        meaning="How much the predicted cells vary for each unit that the real ones do; near 0 "
+        "the model has collapsed to the mean.",
     ),
     "variance_error_top50": Metric(
         lambda c: variance_error(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
         "lower",
         "variances of the top genes",
         is_defined=_varies,
+        meaning="How far the variance of a gene is off, as the size of the logarithm of its "
+        "ratio to the true one: 0.7 is half or double.",
     ),
     "correlation_error_top50": Metric(
         lambda c: correlation_error(c.predicted.top_covariance, c.true.top_covariance),
         "lower",
         "correlations of the top genes within the cells",
         is_defined=_vary_together,
+        meaning="Mean error of the correlation between two genes from cell to cell.",
     ),
 }

@@ -34,18 +34,18 @@ def to_text(evaluation: Evaluation, width: int = 118, colour: bool = False) -> s
     for method in averages.index:
         style = {MODEL: "bold", CEILING: "dim"}.get(method)
         # A name may break between its words, not within one.
-        widest = max(7, *map(len, _shown(method).split()))
-        table.add_column(_shown(method), justify="right", style=style, min_width=widest)
+        widest = max(7, *map(len, shown(method).split()))
+        table.add_column(shown(method), justify="right", style=style, min_width=widest)
         if method == MODEL:
             table.add_column("interval", justify="center", no_wrap=True)
     table.add_column("chance", justify="right", style="dim", no_wrap=True)
-    for number, metric in enumerate(averages.columns):
+    for place, metric in enumerate(averages.columns):
         cells = []
         for method in averages.index:
-            cells.append(marked[method][number])
+            cells.append(marked[method][place])
             if method == MODEL:
                 cells.append(_interval(evaluation, method, metric))
-        table.add_row(_heading(metric), *cells, f"{_number(evaluation.chance[metric])} ")
+        table.add_row(heading(metric), *cells, f"{number(evaluation.chance[metric])} ")
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=colour, no_color=not colour)
     console.print(table)
@@ -58,8 +58,8 @@ def to_markdown(evaluation: Evaluation) -> str:
     """Return the averages as a Markdown table, with the notes below."""
     averages = evaluation.averages
     head = ["method", *(f"{metric} {METRICS[metric].arrow}" for metric in averages.columns)]
-    rows = [[_shown(method), *cells] for method, cells in _marked(averages).items()]
-    rows.append(["chance", *(_number(evaluation.chance[name]) for name in averages.columns)])
+    rows = [[shown(method), *cells] for method, cells in _marked(averages).items()]
+    rows.append(["chance", *(number(evaluation.chance[name]) for name in averages.columns)])
     lines = [
         f"**{_title(evaluation)}**",
         "",
@@ -98,7 +98,7 @@ def verdict(evaluation: Evaluation) -> list[str]:
             n_equal += difference == 0
             if difference > 0:
                 behind.append(metric)
-        sentences.append(_sentence(_shown(method), behind, n_equal, len(averages.columns)))
+        sentences.append(_sentence(shown(method), behind, n_equal, len(averages.columns)))
     return sentences
 
 
@@ -119,8 +119,8 @@ def difficulties(evaluation: Evaluation) -> list[str]:
         best = str(means[evaluation.baselines].idxmin())
         lines.append(
             f"{kind}: {some['condition'].nunique()} of {evaluation.n_conditions} conditions; "
-            f"energy distance of the model {_number(means[MODEL])}, "
-            f"of {_shown(best)} {_number(means[best])}, of the ceiling {_number(means[CEILING])}"
+            f"energy distance of the model {number(means[MODEL])}, "
+            f"of {shown(best)} {number(means[best])}, of the ceiling {number(means[CEILING])}"
         )
     return lines
 
@@ -132,7 +132,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         table[table["note"] != ""].groupby(["method", "note"], sort=False, as_index=False).size()
     )
     found = [
-        f"{_shown(str(row.method))}: {row.note} "
+        f"{shown(str(row.method))}: {row.note} "
         f"({row.count} of {evaluation.n_conditions} conditions)"
         for row in noted.rename(columns={"size": "count"}).itertuples()
     ]
@@ -161,21 +161,40 @@ def to_csv(evaluation: Evaluation) -> str:
     return evaluation.per_condition.to_csv(index=False, float_format="%.10g")
 
 
-def _marked(averages: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the numbers of each method as text, the best of each metric marked.
+def is_best(averages: pd.DataFrame) -> pd.DataFrame:
+    """Return which methods are the best in each metric, shaped like the averages.
 
     The ceiling is no competitor.
     """
-    rivals = averages.drop(index=CEILING, errors="ignore")
-    best = {
-        metric: min(METRICS[metric].loss(value) for value in rivals[metric])
-        for metric in averages.columns
-    }
+    losses = averages.apply(lambda column: column.map(METRICS[str(column.name)].loss))
+    found = losses == losses.drop(index=CEILING, errors="ignore").min()
+    found.loc[found.index == CEILING] = False
+    return found
+
+
+def number(value: float, n_digits: int = 3) -> str:
+    """Return a score as text; never a negative zero."""
+    text = f"{value:.{n_digits}f}"
+    return text.removeprefix("-") if float(text) == 0.0 else text
+
+
+def heading(metric: str) -> str:
+    """Return a metric's name for a reader, with its direction."""
+    return f"{metric.replace('_', ' ')} {METRICS[metric].arrow}"
+
+
+def shown(method: str) -> str:
+    """Return a method's name for a reader."""
+    return method.replace("_", " ")
+
+
+def _marked(averages: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the numbers of each method as text, the best of each metric marked."""
+    best = is_best(averages)
     return {
         method: [
-            _number(value)
-            + ("*" if method != CEILING and METRICS[metric].loss(value) == best[metric] else " ")
-            for metric, value in zip(averages.columns, averages.loc[method], strict=True)
+            number(value) + ("*" if marked else " ")
+            for value, marked in zip(averages.loc[method], best.loc[method], strict=True)
         ]
         for method in averages.index
     }
@@ -201,11 +220,6 @@ def _value(averages: pd.DataFrame, method: str, metric: str) -> float:
     return float(averages[metric].to_numpy()[averages.index.get_loc(method)])
 
 
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
-
-
 def _title(evaluation: Evaluation) -> str:
     n_scored = evaluation.n_conditions
     return f"Mean over {n_scored} held-out condition{'' if n_scored == 1 else 's'}"
@@ -224,12 +238,4 @@ def _legend(evaluation: Evaluation) -> str:
 
 def _interval(evaluation: Evaluation, method: str, metric: str) -> str:
     low, high = evaluation.intervals.loc[(method, metric)]
-    return f"{_number(low)} to {_number(high)}"
-
-
-def _heading(metric: str) -> str:
-    return f"{metric.replace('_', ' ')} {METRICS[metric].arrow}"
-
-
-def _shown(method: str) -> str:
-    return method.replace("_", " ")
+    return f"{number(low)} to {number(high)}"

@@ -56,6 +56,18 @@ def test_conditions_without_the_score_are_left_out() -> None:
     assert set(means) <= {1.0, 2.0, 3.0}
 
 
+def test_a_condition_has_bounds_of_its_own_where_the_score_is_defined() -> None:
+    rng = np.random.default_rng(5)
+    spread = np.array([0.1, 1.0, 1.0])
+    draws = spread[:, None] * rng.normal(size=(3, 4000)) + 7.0
+    draws[2] = np.nan
+    low, high = Scores(np.array([1.0, 2.0, np.nan]), draws).bounds(0.9)
+    expected = np.array([1.0, 2.0]) + norm.ppf([[0.05], [0.95]]) * spread[:2]
+    np.testing.assert_allclose([low[:2], high[:2]], expected, atol=0.08)
+    assert np.isnan([low[2], high[2]]).all()
+    assert np.isnan(Scores(np.array([1.0]), np.zeros((1, 0))).bounds(0.9)).all()
+
+
 def test_difficulty_is_how_far_the_best_baseline_comes() -> None:
     distances = {"control": 10.0, "ceiling": 0.0, "model": 0.0}
     rows = [

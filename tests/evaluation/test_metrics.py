@@ -247,6 +247,7 @@ def test_every_metric_is_best_for_the_truth_and_declares_what_it_is() -> None:
         if name != "de_precision_top50":  # nearly all genes respond
             assert metric.loss(metric.of(truth)) < metric.loss(metric.of(wrong)), name
         assert metric.needs
+        assert metric.meaning.endswith("."), name
         if metric.chance is not None and "discrimination" not in name:
             assert metric.of(nothing) == pytest.approx(metric.chance(nothing), abs=1e-12), name
 

@@ -87,6 +87,19 @@ def test_csv_and_markdown_hold_every_method(evaluation: Evaluation) -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_labels_are_no_mathematics_in_the_pictures(evaluation: Evaluation) -> None:
+    label = "$\\foo$"
+    table = evaluation.per_condition.replace({"condition": {"A (b2, T)": label}})
+    views = {label: evaluation.views["A (b2, T)"], **evaluation.views}
+    named = replace(evaluation, per_condition=table, views=views)
+    for figure in (
+        figures.methods_by_condition(named),
+        figures.shifts(named),
+        figures.populations(named, label),
+    ):
+        figure.savefig(io.BytesIO(), format="png")
+
+
 def test_the_pictures_show_every_method_and_population(evaluation: Evaluation) -> None:
     dots = figures.methods_by_condition(evaluation)
     assert [text.get_text() for text in dots.legends[0].get_texts()] == [

@@ -28,6 +28,10 @@ def test_every_stage_says_what_it_made(built: Project) -> None:
     assert set(averages["model"]) <= set(METRICS)
     table = pd.read_csv(results / "per_condition.csv")
     assert set(table["method"]) >= {"model", "additive"}
+    page = (results / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "data/raw/simulated.h5ad" in page
+    assert all(condition in page for condition in set(table["condition"]))
     assert json.loads((results / "registered.json").read_text())["version"] == 1
     summary = built.run("cfmvc", "summary")
     assert "models:/cfmvc@candidate" in summary
