@@ -14,6 +14,7 @@ from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
 from cfmvc.errors import CfmvcError, ConfigError, listed
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.report import to_html
 from cfmvc.evaluation.result import Evaluation
 from cfmvc.evaluation.table import to_csv, to_text
 from cfmvc.models import Bundle, load_bundle
@@ -82,7 +83,7 @@ class GateJudge:
         evaluation, predict_seconds = self._evaluated(frozen, bundles, candidate, champion)
         facts = self._facts(candidate, predict_seconds)
         self.verdict = decide(evaluation, self._section("gate", GateConfig), facts)
-        self._keep(evaluation, self.verdict, candidate, champion)
+        self._keep(evaluation, self.verdict, candidate, champion, frozen.md5)
         return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
 
     def _bundle(self, version: int) -> Bundle:
@@ -140,7 +141,12 @@ class GateJudge:
         )
 
     def _keep(
-        self, evaluation: Evaluation, verdict: Verdict, candidate: int, champion: int | None
+        self,
+        evaluation: Evaluation,
+        verdict: Verdict,
+        candidate: int,
+        champion: int | None,
+        data_md5: str,
     ) -> None:
         """Log what the decision rests on."""
         log = self.tracker.log_text
@@ -148,6 +154,14 @@ class GateJudge:
         log(verdict_text(verdict, candidate, champion), "gate/verdict.txt")
         log(to_text(evaluation), "gate/evaluation.txt")
         log(to_csv(evaluation), "gate/per_condition.csv")
+        compared = "" if champion is None else f", champion version {champion} among the baselines"
+        what = {
+            "Model": f"models:/{self.registry.name}/{candidate}{compared}",
+            "Data": f"md5 {data_md5}",
+            "Verdict": "; ".join(verdict.reasons),
+        }
+        title = f"{self.registry.name}, version {candidate}: for the gate"
+        log(to_html(evaluation, title, what), "gate/report.html")
         figures = {
             f"{comparison.metric}/against_{comparison.rival}/{name}": value
             for comparison in verdict.comparisons
