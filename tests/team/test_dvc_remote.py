@@ -13,8 +13,8 @@ from tests.servers.s3 import S3
 _GRAPH = """\
 stages:
   train:
-    cmd: python -c "import shutil; shutil.copytree('data', 'models')"
-    deps: [data]
+    cmd: python -c "import shutil; shutil.copytree('source', 'models')"
+    deps: [source]
     outs: [models]
 """
 
@@ -50,11 +50,11 @@ def test_a_fresh_clone_pulls_the_same_files(tmp_path: Path, bundle: Path, s3: S3
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     mine.mkdir()
     (mine / "dvc.yaml").write_text(_GRAPH)
-    bundle.rename(mine / "data")
+    bundle.rename(mine / "source")
     run(
         mine,
         "git init -q && git config user.name ada && git config user.email ada@example.org",
-        "dvc init -q && dvc add -q data && dvc repro -q",
+        "dvc init -q && dvc repro -q",
         "dvc remote add --default team s3://dvc/cfmvc",
         f"dvc remote modify team endpointurl {s3.endpoint}",
         *keys(s3),
@@ -67,6 +67,5 @@ def test_a_fresh_clone_pulls_the_same_files(tmp_path: Path, bundle: Path, s3: S3
     run(tmp_path, "git clone -q mine theirs")
     assert not (theirs / "models").exists()
     run(theirs, *keys(s3), "dvc pull -q")
-    for folder in ("data", "models"):
-        assert sha256_of_folder(theirs / folder) == sha256_of_folder(mine / folder)
+    assert sha256_of_folder(theirs / "models") == sha256_of_folder(mine / "models")
     assert "up to date" in run(theirs, "dvc status")

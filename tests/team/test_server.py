@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cfmvc.cli.app import app
 from cfmvc.errors import TrackingError
@@ -36,15 +36,8 @@ def become(monkeypatch: pytest.MonkeyPatch, server: TeamServer, user: str) -> No
         monkeypatch.setenv(name, value)
 
 
-def cfmvc(workspace: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command as a person does."""
-    return subprocess.run(
-        [sys.executable, "-c", "from cfmvc.cli import main; main()", *words],
-        cwd=workspace,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-    )
+def sync(workspace: Path) -> Result:
+    return CliRunner().invoke(app, ["sync", "--project", str(workspace)])
 
 
 def test_a_model_goes_to_the_team_and_comes_back(
@@ -58,8 +51,7 @@ def test_a_model_goes_to_the_team_and_comes_back(
     assert spools(workspace) == []
 
     # its files are in the bucket, and nowhere here
-    keys = s3.keys("mlflow")
-    (weights,) = bundle.glob("*.safetensors")
+    keys, weights = s3.keys("mlflow"), bundle / "weights.safetensors"
     model_id = version.tags["cfmvc.model_id"]
     (key,) = [key for key in keys if model_id in key and key.endswith(f"/bundle/{weights.name}")]
     assert s3.read("mlflow", key) == weights.read_bytes()
@@ -136,7 +128,13 @@ def test_who_is_not_let_in_is_told_what_to_do(
     with pytest.raises(TrackingError, match=said):
         fetch_bundle("models:/cfmvc@candidate", workspace)
 
-    synced = cfmvc(workspace, "sync")
+    synced = subprocess.run(  # as a person does it
+        [sys.executable, "-c", "from cfmvc.cli import main; main()", "sync"],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
     assert synced.returncode == TrackingError.exit_code
     assert f"left    vae: 4 records: {said}" in synced.stdout
     stage = capfd.readouterr()
@@ -145,7 +143,7 @@ def test_who_is_not_let_in_is_told_what_to_do(
     assert WRONG not in str(everything)
 
     become(monkeypatch, team_server, ADA)
-    assert cfmvc(workspace, "sync").returncode == 0
+    assert sync(workspace).exit_code == 0
     run = runs_of(Store.connect(team_server.uri, workspace))["vae"]
     assert run.info.status == "FINISHED"
 
@@ -168,12 +166,12 @@ def test_who_may_only_read_is_told_whom_to_ask(
     said = capfd.readouterr().err
     assert "user 'bob' may not do this" in said
     assert "an administrator of the server can grant EDIT on the experiment" in said
-    synced = cfmvc(workspace, "sync")
-    assert synced.returncode == TrackingError.exit_code
+    synced = sync(workspace)
+    assert synced.exit_code == TrackingError.exit_code
     assert "user 'bob' may not do this" in synced.stdout
 
     as_ada.grant(BOB, "experiment", experiment)
-    assert cfmvc(workspace, "sync").stdout.splitlines()[0] == "sent    vae: 4 records"
+    assert sync(workspace).stdout.splitlines()[0] == "sent    vae: 4 records"
     with (
         pytest.raises(TrackingError, match=r"(?s)user 'bob' may not .*nothing was registered"),
         stage_run("register", workspace, config) as tracker,
@@ -189,10 +187,10 @@ def test_another_users_dead_run_is_left_to_that_user(
     experiment = store.experiment_id("of-ada-alone")
     left = store.client.create_run(experiment, tags=dead, run_name="killed")
     become(monkeypatch, as_ada, BOB)
-    assert cfmvc(workspace, "sync").stdout == "nothing to send\n"
+    assert sync(workspace).stdout == "nothing to send\n"
     assert store.client.get_run(left.info.run_id).info.status == "RUNNING"
     become(monkeypatch, as_ada, ADA)
-    assert cfmvc(workspace, "sync").stdout == "killed  killed: its process is gone\n"
+    assert sync(workspace).stdout == "killed  killed: its process is gone\n"
 
 
 def test_a_restart_loses_nothing(
@@ -203,9 +201,9 @@ def test_a_restart_loses_nothing(
     with stage_run("flow", workspace, CONFIG) as tracker:
         tracker.log_metrics({"loss": 0.5}, 3)
     assert "records kept" in capfd.readouterr().err
-    assert cfmvc(workspace, "sync").returncode == TrackingError.exit_code
+    assert sync(workspace).exit_code == TrackingError.exit_code
     as_ada.start()
-    assert cfmvc(workspace, "sync").stdout == "sent    flow: 4 records\n"
+    assert sync(workspace).stdout == "sent    flow: 4 records\n"
     store = Store.connect(as_ada.uri, workspace)
     assert steps_of(store, runs_of(store)["flow"], "loss") == [(3, 0.5)]
     version = store.client.get_model_version_by_alias("cfmvc", "candidate")
