@@ -10,6 +10,8 @@ import pytest
 # Small matrices are slower on several threads, and the suite itself runs on both cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ("tests.servers.fixtures",)
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 

@@ -1,6 +1,7 @@
 """The ``tracking`` section of ``params.yaml``, and the address that it amounts to."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,6 +12,8 @@ from cfmvc.errors import ConfigError
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
+_CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
+_PASSWORD_OPTION = re.compile(r"([?&]password=)[^&\s]*")
 
 
 class TrackingConfig(Section):
@@ -88,4 +91,10 @@ def shareable_uri(uri: str, workspace: Path) -> str:
         inside = path.is_relative_to(home)
         return _SQLITE + str(path.relative_to(home) if inside else path)
     parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return without_password(bare)
+
+
+def without_password(text: str) -> str:
+    """Return a text in which addresses have lost their user and password."""
+    return _PASSWORD_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1", text))

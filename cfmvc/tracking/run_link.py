@@ -1,5 +1,6 @@
 """From a stage's output back to its run, also where DVC restored the output from its cache."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,17 @@ def find_run(link: RunLink, workspace: Path) -> Any | None:
     TrackingError
         If the store cannot be reached.
     """
-    from cfmvc.tracking.config import absolute_uri
     from cfmvc.tracking.store import Store
 
-    store = Store.connect(absolute_uri(link.tracking_uri, workspace), workspace)
+    store = Store.connect(_address(link, workspace), workspace)
     return store.find_run(link.uid, store.experiment_ids())
+
+
+def _address(link: RunLink, workspace: Path) -> str:
+    """Return the store's address: the environment's, if it is the same but for the password."""
+    from cfmvc.tracking.config import URI_VARIABLE, absolute_uri, shareable_uri
+
+    given = os.environ.get(URI_VARIABLE)
+    if given and shareable_uri(absolute_uri(given, workspace), workspace) == link.tracking_uri:
+        return absolute_uri(given, workspace)
+    return absolute_uri(link.tracking_uri, workspace)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cfmvc.errors import TrackingError
+from cfmvc.tracking.access import denial
 from cfmvc.tracking.leftovers import leftovers, send_leftover
 from cfmvc.tracking.shipment import Shipment
 from cfmvc.tracking.spool import Spool
@@ -48,14 +49,14 @@ class Shipper:
         Raises
         ------
         TrackingError
-            If the store does not answer in time.
+            If the store does not take the run in time, or lets nobody in.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._run_id is not None, seconds)
+            self._changed.wait_for(lambda: self._run_id is not None or self._is_denied(), seconds)
             if self._run_id is not None:
                 return self._run_id
             reason = "no answer in time" if self._failure is None else first_line(self._failure)
-        raise TrackingError(f"the tracking store cannot be reached: {reason}")
+        raise TrackingError(f"the tracking store did not take the run: {reason}")
 
     def close(self, seconds: float) -> Exception | None:
         """Send the rest, and return why it could not be sent; None if all is sent.
@@ -77,6 +78,9 @@ class Shipper:
             return self._failure or TimeoutError(
                 f"not done in {seconds:g} s" if self._has_answered else "no answer yet"
             )
+
+    def _is_denied(self) -> bool:
+        return self._failure is not None and denial(self._failure) is not None
 
     def _is_settled(self) -> bool:
         return self._is_done or self._failure is not None

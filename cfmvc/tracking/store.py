@@ -6,7 +6,6 @@ this module costs nothing.
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from filelock import FileLock
 
 from cfmvc.errors import TrackingError
 from cfmvc.files import atomic_path
-from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file
+from cfmvc.tracking.access import denial
+from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file, without_password
+from cfmvc.tracking.database_lock import database_lock
 from cfmvc.tracking.reach import expect_reachable
 
 # A dead server must be noticed quickly: who sends a spool tries again by itself.
@@ -36,7 +37,6 @@ _REFUSALS = {
     "RESOURCE_ALREADY_EXISTS",
 }
 UID_TAG = "cfmvc.uid"
-_CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Store:
     def connect(
         cls, uri: str, workspace: Path, on_answer: Callable[[], None] = lambda: None
     ) -> "Store":
-        """Open a store; a fresh SQLite file gets its tables here.
+        """Open a store; a fresh SQLite file or PostgreSQL database gets its tables here.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Store:
         Raises
         ------
         TrackingError
-            If it cannot be reached.
+            If it cannot be reached, or turns us away.
         """
         for name, value in {**_IMPATIENT, **_QUIET}.items():
             os.environ.setdefault(name, value)
@@ -84,16 +84,15 @@ class Store:
         try:
             expect_reachable(uri)
             on_answer()
-            with _alone(uri):
-                from mlflow import MlflowClient
+            from mlflow import MlflowClient
 
+            with _alone(uri):
                 _make_whole(uri)
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 client.search_experiments(max_results=1)
         except Exception as error:  # any driver's own error: it could not be reached
-            raise TrackingError(
-                f"{without_password(uri)}: no answer: {first_line(error)}"
-            ) from error
+            said = denial(error) or f"no answer: {first_line(error)}"
+            raise TrackingError(f"{without_password(uri)}: {said}") from error
         return cls(client, uri, home)
 
     @property
@@ -213,13 +212,14 @@ def is_lost(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
-def without_password(text: str) -> str:
-    """Return a text in which addresses have lost their user and password."""
-    return _CREDENTIALS.sub(r"\1", text)
-
-
 def first_line(error: BaseException) -> str:
-    """Return an error in one line without passwords; of a lost connection, what the system said."""
+    """Return an error in one line without passwords.
+
+    Of a lost connection it is what the system said, of a server that turned us away what to do.
+    """
+    denied = denial(error)
+    if denied is not None:
+        return denied
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -231,13 +231,16 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """Hold the lock of an SQLite file: two processes that migrate a fresh one would collide."""
+    """Hold the lock of a database: two processes that migrate a fresh one would collide."""
     file = sqlite_file(uri)
-    if file is None:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield
+    elif uri.startswith("postgresql"):
+        with database_lock(uri):
+            yield
+    else:
         yield
 
 

@@ -3,6 +3,7 @@
 import socket
 from typing import Any
 
+from cfmvc.tracking.access import denial
 from cfmvc.tracking.parents import PROCESS_TAG, close_parent
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.spool import spools
@@ -26,8 +27,19 @@ def sweep(store: Store) -> list[dict[str, Any]]:
             continue
         if run.data.tags.get("cfmvc.uid") in spooled:
             continue
-        store.client.set_terminated(run.info.run_id, "KILLED")
-        ended = store.client.get_run(run.info.run_id)
-        close_parent(store, ended, "KILLED", ended.info.end_time)
-        killed.append({"stage": run.info.run_name, "run_id": run.info.run_id})
+        if _end(store, run.info.run_id):
+            killed.append({"stage": run.info.run_name, "run_id": run.info.run_id})
     return killed
+
+
+def _end(store: Store, run_id: str) -> bool:
+    """Mark a run as KILLED; False if that is another user's to do."""
+    try:
+        store.client.set_terminated(run_id, "KILLED")
+        ended = store.client.get_run(run_id)
+        close_parent(store, ended, "KILLED", ended.info.end_time)
+    except Exception as error:
+        if denial(error) is None:
+            raise
+        return False
+    return True

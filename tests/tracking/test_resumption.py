@@ -18,9 +18,9 @@ from cfmvc.tracking.spool import spools
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
 from tests.forked import ForkedModule
+from tests.servers.mlflow_server import Server
 from tests.tracking.a_training import N_EPOCHS
 from tests.tracking.conftest import PARAMS, artifact_text, runs_of, steps_of
-from tests.tracking.server import Server
 
 pytestmark = pytest.mark.slow  # each starts several processes
 

@@ -14,9 +14,9 @@ from cfmvc.cli.app import app
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.spool import RunHeader, Spool, spool_root, spools
 from cfmvc.tracking.store import Store
+from tests.servers.mlflow_server import Server
 from tests.tracking.a_stage import N_STEPS
 from tests.tracking.conftest import CONFIG, Start, artifact_text, runs_of, steps_of
-from tests.tracking.server import Server
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Real servers on loopback, which end with whoever started them."""
