@@ -187,6 +187,13 @@ def test_eight_promoters_race_twenty_times(registry: Registry, workspace: Path) 
     expect_one_champion_at_a_time(registry, workspace, random.Random())
 
 
+@pytest.mark.slow
+def test_they_race_on_postgres(workspace: Path, postgres: str) -> None:
+    registry = registry_at(postgres, workspace)
+    registry.store.client.create_registered_model(NAME)
+    expect_one_champion_at_a_time(registry, workspace, random.Random())
+
+
 def expect_one_champion_at_a_time(registry: Registry, workspace: Path, rng: random.Random) -> None:
     rounds = [
         [make_version(registry, n_round + rng.random() * 3) for _ in range(N_PROMOTERS)]
