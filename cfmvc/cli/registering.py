@@ -148,7 +148,7 @@ def history_table(rows: list[dict[str, Any]]) -> str:
             f"{row['version']}, with {champion}; by {row['who']}"
         )
         evidence = ", ".join(
-            f"{name.replace('_', ' ')} {value[:12]}"
+            f"{name.replace('_', ' ')} {value[:12] if ' ' not in value else value}"
             for name, value in row["evidence"].items()
             if value
         )

@@ -83,6 +83,8 @@ class GateJudge:
         evaluation, predict_seconds = self._evaluated(frozen, bundles, candidate, champion)
         facts = self._facts(candidate, predict_seconds)
         self.verdict = decide(evaluation, self._section("gate", GateConfig), facts)
+        own = {c.metric: c.candidate for c in self.verdict.comparisons}
+        evidence["metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
         self._keep(evaluation, self.verdict, candidate, champion, frozen.md5)
         return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
 

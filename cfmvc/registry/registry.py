@@ -5,18 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from cfmvc.config import parse_section, read_yaml
-from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.errors import ConfigError
 from cfmvc.registry.config import RegisterConfig
+from cfmvc.registry.proof.subject import find_subject
 from cfmvc.tracking.downloads import existing_store
 from cfmvc.tracking.store import Store
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-
-
-class UnknownVersionError(CfmvcError):
-    """There is no such version."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -78,22 +73,13 @@ class Registry:
 
         Raises
         ------
-        UnknownVersionError
+        ConfigError
             If there is none; those that there are, are listed.
         """
-        called = called.removeprefix(f"models:/{self.name}").lstrip("/@")
-        number = str(self.aliases().get(called, called))
-        by_number = {str(version.version): version for version in self.versions()}
-        if number in by_number:
-            return by_number[number]
-        if not by_number:
-            raise UnknownVersionError(
-                f"models:/{self.name}: no version yet; `dvc repro` registers one"
-            )
-        raise UnknownVersionError(
-            f"models:/{self.name}: no version or alias '{called}'; versions: "
-            f"{listed(reversed(by_number))}; aliases: {listed(sorted(self.aliases()))}"
-        )
+        found = find_subject(called, self.store, self.store.home, self.name)
+        if found.version is None or found.version.name != self.name:
+            raise ConfigError(f"{called}: not a version of '{self.name}'")
+        return found.version
 
     def point(self, alias: str, version: int | None) -> None:
         """Let an alias point to a version; None: to nothing."""

@@ -40,7 +40,9 @@ def test_a_model_of_a_few_epochs_is_refused_and_may_be_forced(
     assert "cfmvc.nan_steps" in shown
     assert "cfmvc.peak_memory_gib" in shown
     assert "healthy" in project.run("cfmvc", "registry", "doctor")
-    assert "no version or alias '8'" in project.run("cfmvc", "registry", "show", "8", expect=2)
+    assert "has no such version; versions: '1'" in project.run(
+        "cfmvc", "registry", "show", "8", expect=2
+    )
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cfmvc.errors import ConfigError
 from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
 from cfmvc.registry.history import REFUSED, history_name, read_history
 from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
-from cfmvc.registry.registry import Registry, UnknownVersionError
+from cfmvc.registry.registry import Registry
 from tests.forked import PROCESSES
 from tests.registry.a_promoter import (
     NAME,
@@ -110,7 +111,7 @@ def test_unknown_versions_are_named_with_those_that_are_there(registry: Registry
     promote(registry, 2, ByQuality(registry))
     for called in ("2", "champion", "@champion", "models:/cfmvc/2", "models:/cfmvc@champion"):
         assert int(registry.version(called).version) == 2
-    with pytest.raises(UnknownVersionError, match=r"'9'; versions: '1', '2', '3', '4'; aliases"):
+    with pytest.raises(ConfigError, match="no such version; versions: '1', '2', '3', '4'"):
         registry.version("9")
 
 
