@@ -90,8 +90,8 @@ def _rank(metric: str) -> Metric:
         f"true deltas of the other perturbations held out in the stratum ({metric})",
         lambda c: 0.5,
         is_defined=lambda c: len(c.truth.other_deltas) > 0,
-        meaning="Share of the other perturbations whose true shift is not nearer to the prediction "
-        f"than its own ({metric}).",
+        meaning="Share of the other perturbations whose true shift is farther from the prediction "
+        f"than its own ({metric}); one just as near counts half.",
     )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfmvc.evaluation import METRICS, Evaluation, evaluate
+from cfmvc.evaluation import METRICS, Evaluation
+from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.report import MOST_BARS, MOST_PICTURES, to_html
 from cfmvc.evaluation.result import CEILING, MODEL
 from cfmvc.evaluation.table import heading, shown, verdict
