@@ -58,7 +58,9 @@ def print_summary(result: dict[str, Any], project: Path) -> None:
     if (activation := activation_command()) is not None:
         console.print(f"{activation}   first, so that this shell knows the commands")
     console.print(f"{_runs(registered['tracking_uri'])}   runs, curves, pictures")
+    console.print(f"{project / 'results' / 'report.html'}   the evaluation as one page")
     console.print(f"{project / 'results' / 'per_condition.csv'}   every condition by itself")
+    console.print("cfmvc registry promote candidate   champion, if it is better than all")
     console.print("dvc plots show; dvc metrics show   the same figures, for comparisons")
 
 
