@@ -1,9 +1,14 @@
 """The aliases ``champion`` and ``previous``, as they follow from the history."""
 
+import time
+
+from cfmvc.errors import TrackingError
 from cfmvc.registry.history import History, read_history
 from cfmvc.registry.registry import CHAMPION, PREVIOUS, Registry
+from cfmvc.tracking.store import first_line
 
 _MOST_ROUNDS = 50
+_PAUSE_SECONDS = 0.1
 
 
 def differences(registry: Registry, history: History) -> dict[str, tuple[int | None, int | None]]:
@@ -22,12 +27,28 @@ def settle(registry: Registry) -> History:
 
     Several processes may do so at once. Each looks again after it has written, and the last one to
     write sees all that was decided before: whoever comes late does not leave an older champion.
+
+    Raises
+    ------
+    TrackingError
+        If the store does not let them be set.
     """
+    from mlflow.exceptions import MlflowException
+
+    refusal: Exception | None = None
     for _ in range(_MOST_ROUNDS):
         history = read_history(registry)
         wrong = differences(registry, history)
         if not wrong:
             return history
         for alias, (_, version) in wrong.items():
-            registry.point(alias, version)
-    raise AssertionError("the aliases of the registry change faster than they can be read")
+            try:
+                registry.point(alias, version)
+            except MlflowException as error:  # another process has just set it, most likely
+                refusal = error
+                time.sleep(_PAUSE_SECONDS)
+    reason = "they change faster than they can be read" if refusal is None else first_line(refusal)
+    raise TrackingError(
+        f"models:/{registry.name}: the aliases cannot be set: {reason}; the decision itself is "
+        "written down, and `cfmvc registry doctor` sets them later"
+    ) from refusal

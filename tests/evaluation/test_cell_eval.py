@@ -12,8 +12,9 @@ from benchmarks.cell_eval.sides import Sides, hold_out, sides_of
 from benchmarks.cell_eval.theirs import RANKS, theirs
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.simulate import SimulateConfig, simulate
-from cfmvc.evaluation import METRICS, evaluate
+from cfmvc.evaluation import METRICS
 from cfmvc.evaluation.conditions import Stratum
+from cfmvc.evaluation.evaluate import evaluate
 from tests.evaluation.conftest import CONFIG, assemble, population
 
 CELLS_OF = {"control": 51, "A": 9, "B": 13, "C": 20, "D": 33, "E": 47, "F": 60}

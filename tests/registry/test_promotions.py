@@ -200,17 +200,18 @@ def expect_one_champion_at_a_time(registry: Registry, workspace: Path, rng: rand
         [make_version(registry, n_round + rng.random() * 3) for _ in range(N_PROMOTERS)]
         for n_round in range(N_ROUNDS)
     ]
-    start, answers = PROCESSES.Barrier(N_PROMOTERS), PROCESSES.Queue()
+    start, answers = PROCESSES.Barrier(N_PROMOTERS, timeout=60), PROCESSES.Queue()
     processes = [
         PROCESSES.Process(
             target=race_and_tell,
             args=(answers, number, registry.store.uri, workspace, rounds, start),
+            daemon=True,
         )
         for number in range(N_PROMOTERS)
     ]
     for process in processes:
         process.start()
-    told = dict(answers.get(timeout=300) for _ in processes)
+    told = dict(answers.get(timeout=200) for _ in processes)
     for process in processes:
         process.join(60)
     history = read_history(registry)

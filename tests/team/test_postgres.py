@@ -61,7 +61,7 @@ def test_what_it_has_missed_is_sent_later(
     assert "postgresql+psycopg://127.0.0.1:9/runs: Connection refused" in said
     assert PASSWORD not in said
     done = CliRunner().invoke(app, ["sync", "--project", str(workspace), "--to", postgres])
-    assert done.stdout == "sent    vae: 4 records\n"
+    assert done.stdout == "sent    vae: 5 records\n"
     assert runs_of(Store.connect(postgres, workspace))["vae"].info.status == "FINISHED"
 
 

@@ -136,7 +136,7 @@ def test_who_is_not_let_in_is_told_what_to_do(
         text=True,
     )
     assert synced.returncode == TrackingError.exit_code
-    assert f"left    vae: 4 records: {said}" in synced.stdout
+    assert f"left    vae: 5 records: {said}" in synced.stdout
     stage = capfd.readouterr()
     everything = [line, str(refused.value), synced.stdout, synced.stderr, stage.out, stage.err]
     assert "Traceback" not in str(everything)
@@ -171,7 +171,7 @@ def test_who_may_only_read_is_told_whom_to_ask(
     assert "user 'bob' may not do this" in synced.stdout
 
     as_ada.grant(BOB, "experiment", experiment)
-    assert sync(workspace).stdout.splitlines()[0] == "sent    vae: 4 records"
+    assert sync(workspace).stdout.splitlines()[0] == "sent    vae: 5 records"
     with (
         pytest.raises(TrackingError, match=r"(?s)user 'bob' may not .*nothing was registered"),
         stage_run("register", workspace, config) as tracker,
@@ -203,7 +203,7 @@ def test_a_restart_loses_nothing(
     assert "records kept" in capfd.readouterr().err
     assert sync(workspace).exit_code == TrackingError.exit_code
     as_ada.start()
-    assert sync(workspace).stdout == "sent    flow: 4 records\n"
+    assert sync(workspace).stdout == "sent    flow: 5 records\n"
     store = Store.connect(as_ada.uri, workspace)
     assert steps_of(store, runs_of(store)["flow"], "loss") == [(3, 0.5)]
     version = store.client.get_model_version_by_alias("cfmvc", "candidate")
