@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.registry.conftest import bundle
-from tests.tracking.conftest import _own_store, template_store, workspace
+from tests.tracking.conftest import PARAMS, _own_store
 
-__all__ = ["_own_store", "bundle", "template_store", "workspace"]
+__all__ = ["_own_store", "bundle"]
 
 _OUTSIDE = (
     "AWS_ACCESS_KEY_ID",
@@ -17,6 +17,13 @@ _OUTSIDE = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_USERNAME",
 )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Return a project's folder, with no store in it."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return tmp_path
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_several_processes_open_one_fresh_database_at_once(
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     while postgres_server.execute(tables, name_of(fresh_postgres)) == [(0,)]:
         assert killed.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.1)
     killed.kill()
     killed.communicate()
 
