@@ -1,5 +1,6 @@
 """The thread that sends a stage's spool while the stage works; nobody waits for it."""
 
+import importlib.util
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ class Shipper:
 
     def start(self) -> None:
         """Begin to send."""
+        _import_polars()
         self._thread.start()
 
     def wait_for_run(self, seconds: float) -> str:
@@ -149,3 +151,13 @@ class Shipper:
         with self._changed:
             if not self._is_closing:
                 self._changed.wait_for(lambda: self._is_closing, seconds)
+
+
+def _import_polars() -> None:
+    """Import polars, where it is installed, before the thread would do so with MLflow.
+
+    scikit-learn looks for it among the modules that are loaded, and one that another thread is only
+    half done with breaks it.
+    """
+    if importlib.util.find_spec("polars") is not None:
+        importlib.import_module("polars")
