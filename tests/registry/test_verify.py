@@ -297,6 +297,15 @@ def test_data_that_were_swapped_without_a_new_run_are_found(project: Path) -> No
     )
 
 
+@pytest.mark.parametrize("tamper", [delete_run, kill_run, rewrite_history, remove_lock_of_run])
+def test_registered_again_a_version_rests_on_the_run_that_is_there(
+    project: Path, tamper: Callable[[Path], None]
+) -> None:
+    tamper(project)
+    assert a_project.register(project) == 1
+    verify("1", project).expect_whole()
+
+
 def test_a_model_that_was_edited_is_registered_anew(project: Path) -> None:
     edit_weights(project)
     assert a_project.register(project) == 2
