@@ -184,7 +184,9 @@ class Evidence:
         done = subprocess.run(command, cwd=self.workspace, capture_output=True, check=True)
         target.mkdir()
         with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-            archive.extractall(target, filter="data")
+            # Python before 3.11.4 knows no filters; git's own archives hold nothing to filter.
+            filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(target, **filters)
         return target
 
     def _named(self, prefix: str) -> dict[str, str]:
