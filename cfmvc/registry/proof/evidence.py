@@ -185,8 +185,10 @@ class Evidence:
         target.mkdir()
         with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
             # Python before 3.11.4 knows no filters; git's own archives hold nothing to filter.
-            filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(target, **filters)
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(target, filter="data")
+            else:
+                archive.extractall(target)
         return target
 
     def _named(self, prefix: str) -> dict[str, str]:
