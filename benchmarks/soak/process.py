@@ -137,9 +137,11 @@ class Running:
     def _files(self) -> dict[Path, int]:
         """Return the checkpoints and their times: one that is written anew has another."""
         found = dict[Path, int]()
-        for path in self._checkpoints.glob("*/step-*"):
-            with suppress(OSError):
-                found[path] = path.stat().st_mtime_ns
+        # Folders and files come and go while they are looked at.
+        with suppress(FileNotFoundError):
+            for path in self._checkpoints.glob("*/step-*"):
+                with suppress(OSError):
+                    found[path] = path.stat().st_mtime_ns
         return found
 
     def _newest_step(self, stage: str | None) -> int:

@@ -1,10 +1,9 @@
 """`cfmvc registry verify` on what a real `dvc repro` has registered."""
 
 import json
-import shutil
 from pathlib import Path
 
-from tests.pipelines.conftest import Project
+from tests.pipelines.conftest import Project, copy_of
 
 
 def test_what_dvc_repro_registers_is_proven_to_the_last_link(built: Project) -> None:
@@ -13,12 +12,9 @@ def test_what_dvc_repro_registers_is_proven_to_the_last_link(built: Project) -> 
 
 
 def test_missing_data_break_the_chain(built: Project, tmp_path: Path) -> None:
-    raw = built.folder / "data" / "raw" / "simulated.h5ad"
-    shutil.move(raw, tmp_path)
-    try:
-        report = json.loads(built.run("cfmvc", "registry", "verify", "1", "--json", expect=7))
-    finally:
-        shutil.move(tmp_path / raw.name, raw)
+    project = copy_of(built, tmp_path)
+    (project.folder / "data" / "raw" / "simulated.h5ad").unlink()
+    report = json.loads(project.run("cfmvc", "registry", "verify", "1", "--json", expect=7))
     assert report["verdict"] == (
         "broken at data: data/raw/simulated.h5ad is missing; `dvc pull` gets it"
     )

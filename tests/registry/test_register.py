@@ -188,7 +188,8 @@ def test_loading_executes_no_pickle(workspace: Path, store: Store, bundle: Path)
     folder = Path(model.artifact_location.removeprefix("file://"))
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {
-        "", ".json", ".py", ".safetensors", ".txt", ".typed", ".yaml"
+        *("", ".json", ".py", ".safetensors", ".txt", ".typed", ".yaml"),
+        *(".css", ".html", ".js"),  # the page of an evaluation
     }  # fmt: skip
     # a pickle of protocol 2 or later begins with 0x80 and its number, a zipped one with PK
     begins = {path.read_bytes()[:2] for path in files}

@@ -153,7 +153,7 @@ def test_a_store_of_no_use_keeps_the_records_and_says_so_in_one_line(
     with stage_run("vae", workspace, config) as tracker:
         tracker.log_metrics({"loss": 1.0}, 0)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "4 records kept" in line
+    assert "5 records kept" in line
     assert "http://127.0.0.1:9: Connection refused" in line
     assert "cfmvc sync" in line
     assert "secret" not in line
