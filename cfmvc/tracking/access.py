@@ -19,9 +19,11 @@ def denial(error: BaseException) -> str | None:
         if code in _UNKNOWN or status == 401:
             return _who_are_you()
         if code == "PERMISSION_DENIED" or status == 403:
+            # the server does not tell what is not there from what somebody may not see
             return (
-                f"{_user()} may not do this: an administrator of the server can grant EDIT on the "
-                "experiment and on the registered model (docs/team.md)"
+                f"{_user()} may not do this, or what is asked for is not there: an administrator "
+                "of the server can grant EDIT on the experiment and on the registered model "
+                "(docs/team.md)"
             )
         cause = cause.__cause__ or cause.__context__
     return None

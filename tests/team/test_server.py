@@ -85,6 +85,8 @@ def test_the_command_line_predicts_with_the_teams_model(
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
     assert md5_of_file(tmp_path / "fetched.h5ad") == md5_of_file(tmp_path / "own.h5ad")
+    with pytest.raises(TrackingError, match="or what is asked for is not there"):
+        fetch_bundle("models:/unheard-of@candidate")
 
 
 @pytest.mark.parametrize(
