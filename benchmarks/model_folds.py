@@ -18,12 +18,12 @@ import pandas as pd
 from benchmarks.reference_folds import COLUMNS, CONTROL, kang_folds, papalexi_folds
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.config import SplitConfig
-from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
 from cfmvc.data.splits import validation_cells
 from cfmvc.evaluation import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
-from cfmvc.stages import GenerateConfig, fit_flow, fit_vae, predict_cells
+from cfmvc.stages import GenerateConfig, fit_flow, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.held_out import predict_held_out
 from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import FlowConfig, VaeConfig
 
@@ -51,15 +51,7 @@ def score(fold: ad.AnnData, params: dict[str, Any], seed: int) -> pd.DataFrame:
     cells = training_cells(fold)
     bundle, _ = fit_vae(cells, parse_section(VaeConfig, seeded["vae"], "vae"), device)
     bundle, _ = fit_flow(bundle, cells, parse_section(FlowConfig, seeded["flow"], "flow"), device)
-    asked = held_out_conditions(fold.obs, CONTROL)
-    predicted = predict_cells(
-        bundle,
-        in_whole_rounds(asked, fold.obs, CONTROL, generate.n_cells),
-        fold[(fold.obs["split"] != "test").to_numpy()],
-        seed=seed,
-        n_steps=generate.n_steps,
-        method=generate.method,
-    )
+    predicted = predict_held_out(bundle, fold, CONTROL, generate)
     config = parse_section(EvaluateConfig, seeded["evaluate"], "evaluate")
     return evaluate(fold, predicted.cells, config, CONTROL, "+").averages
 

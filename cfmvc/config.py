@@ -68,6 +68,19 @@ def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str
         raise ConfigError("\n".join(faults)) from error
 
 
+def section_of(params: Mapping[str, Any], name: str, section: type[SectionT]) -> SectionT:
+    """Build a section out of all parameters.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such section, or it has faults.
+    """
+    if name not in params:
+        raise ConfigError(f"params.yaml: no section '{name}'; sections: {listed(params)}")
+    return parse_section(section, params[name], name)
+
+
 def override(params: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """Return a copy of ``params`` in which each ``section.key=value`` of ``settings`` is set.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cfmvc.config import Section, parse_section, read_yaml
-from cfmvc.errors import CfmvcError, ConfigError, DataError, listed
+from cfmvc.config import Section, read_yaml, section_of
+from cfmvc.errors import CfmvcError, DataError
 from cfmvc.shards import Shard, process_group
 from cfmvc.stages.checkpointing import fingerprint_of
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
@@ -56,9 +56,7 @@ class Stage:
 
     def section(self, name: str, section: type[SectionT]) -> SectionT:
         """Read a section of ``params.yaml``; its values are logged before anything is computed."""
-        if name not in self._params:
-            raise ConfigError(f"params.yaml: no section '{name}'; sections: {listed(self._params)}")
-        config = parse_section(section, self._params[name], name)
+        config = section_of(self._params, name, section)
         self.tracker.log_params(flattened(name, config.model_dump()))
         return config
 
@@ -80,9 +78,7 @@ def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -
     workspace = Path.cwd()
     try:
         params = read_yaml(workspace / "params.yaml")
-        if "tracking" not in params:
-            raise ConfigError("params.yaml: no section 'tracking'")
-        tracking = parse_section(TrackingConfig, params["tracking"], "tracking")
+        tracking = section_of(params, "tracking", TrackingConfig)
         with process_group() as shard:
             opened = Stage(name, workspace, NullTracker(), params, shard)
             if sections:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class ForkedModule:
         handle, log = tempfile.mkstemp(prefix="forked-")
         os.close(handle)
         self._log = Path(log)
+        weakref.finalize(self, self._log.unlink, missing_ok=True)
         self._process = PROCESSES.Process(
             target=_run, args=(module, list(arguments), cwd, dict(environment), log)
         )
@@ -85,9 +87,7 @@ class ForkedModule:
     def communicate(self, timeout: float = 120) -> tuple[str, None]:
         """Wait for its end, and return what it has printed."""
         self.wait(timeout)
-        said = self._log.read_text() if self._log.exists() else ""
-        self._log.unlink(missing_ok=True)
-        return said, None
+        return self._log.read_text(), None
 
 
 def _run(

@@ -54,7 +54,7 @@ class Sides:
         """Welch's t of the ``predicted`` or the ``true`` cells, by which our metrics rank genes."""
         case = self.cases[perturbation]
         cells: Moments = getattr(case, side)
-        return welch_t(cells.mean, cells.variance, cells.n_cells, case.controls)
+        return welch_t(cells, case.controls)
 
 
 def hold_out(cells: ad.AnnData, stratum: Stratum, control: str) -> ad.AnnData:
@@ -96,13 +96,12 @@ def sides_of(
         if len(rows) >= config.min_cells
     }
     (stratum,) = {condition.stratum for condition in true}
-    means = reference.control_means[stratum]
-    deltas = {condition: found.mean(axis=0) - means for condition, found in true.items()}
+    means = {condition: found.mean(axis=0) for condition, found in true.items()}
     predicted = {condition: predictor.predict(condition).cells for condition in true}
     cases = {
         str(condition.treatment): next(
             scorer.cases(
-                name, scorer.target(condition, found, deltas, n_draws=0), predicted[condition]
+                name, scorer.target(condition, found, means, n_draws=0), predicted[condition]
             )
         )
         for condition, found in true.items()

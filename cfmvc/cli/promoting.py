@@ -1,14 +1,13 @@
 """The work behind ``cfmvc registry promote`` and ``rollback``: a decision, and the run of it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cfmvc.config import parse_section, read_yaml
-from cfmvc.errors import ConfigError
+from cfmvc.config import read_yaml, section_of
+from cfmvc.registry.gate import Verdict
 from cfmvc.registry.gate_table import verdict_text
-from cfmvc.registry.history import Entry
 from cfmvc.registry.judge import GateJudge
 from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
@@ -25,18 +24,24 @@ def promoted(project: Path, called: str) -> str:
     """
     registry = Registry.of_project(project)
     version = int(registry.version(called).version)
-    with _run(project, version) as tracker:
-        judge = GateJudge(registry, project, read_yaml(project / "params.yaml"), tracker, _say)
-        refusal = _refusal_of(tracker, lambda: promote(registry, version, judge))
-        if judge.verdict is not None:
-            print(verdict_text(judge.verdict, version, judge.champion))
-            if refusal is not None and not judge.verdict.is_passed:
-                refusal = PromotionRefused(
-                    f"version {version} does not become champion, for the reasons above; they are "
-                    f"kept in the MLflow run 'promote' and in `cfmvc registry history`"
-                )
-    if refusal is not None:
-        raise refusal
+    params = read_yaml(project / "params.yaml")
+    refused_by: Verdict | None = None
+    try:
+        with _decision("promote", project, version) as tracker:
+            judge = GateJudge(registry, project, params, tracker, _say)
+            try:
+                promote(registry, version, judge)
+            finally:
+                if judge.verdict is not None:
+                    print(verdict_text(judge.verdict, version, judge.champion))
+                    refused_by = None if judge.verdict.is_passed else judge.verdict
+    except PromotionRefused as refusal:
+        if refused_by is None:
+            raise
+        raise PromotionRefused(
+            f"version {version} does not become champion, for the reasons above; they are kept in "
+            "the MLflow run 'promote' and in `cfmvc registry history`"
+        ) from refusal
     return f"models:/{registry.name}@champion is version {version} now"
 
 
@@ -44,10 +49,8 @@ def forced(project: Path, called: str, why: str) -> str:
     """Promote without the gate, and return what to print."""
     registry = Registry.of_project(project)
     version = int(registry.version(called).version)
-    with _run(project, version) as tracker:
-        refusal = _refusal_of(tracker, lambda: force(registry, version, why, _evidence(tracker)))
-    if refusal is not None:
-        raise refusal
+    with _decision("promote", project, version) as tracker:
+        force(registry, version, why, _evidence(tracker))
     return (
         f"models:/{registry.name}@champion is version {version} now, without the gate; "
         "`cfmvc registry history` says by whom and why"
@@ -57,26 +60,9 @@ def forced(project: Path, called: str, why: str) -> str:
 def rolled_back(project: Path, why: str) -> str:
     """Go back to the previous champion, and return what to print."""
     registry = Registry.of_project(project)
-    entry: list[Entry] = []
-    with _run(project, None) as tracker:
-        refusal = _refusal_of(
-            tracker,
-            lambda: entry.append(roll_back(registry, why, _evidence(tracker))),
-        )
-    if refusal is not None:
-        raise refusal
-    return f"models:/{registry.name}@champion is version {entry[0].version} again"
-
-
-def _refusal_of(tracker: SpoolTracker, decide: Callable[[], object]) -> PromotionRefused | None:
-    """Decide, and return the refusal if it is one: the run that decided so has not failed."""
-    try:
-        decide()
-    except PromotionRefused as refusal:
-        tracker.set_tags({"cfmvc.verdict": "refused", "cfmvc.reasons": str(refusal)[:4000]})
-        return refusal
-    tracker.set_tags({"cfmvc.verdict": "done"})
-    return None
+    with _decision("rollback", project, None) as tracker:
+        entry = roll_back(registry, why, _evidence(tracker))
+    return f"models:/{registry.name}@champion is version {entry.version} again"
 
 
 def _evidence(tracker: SpoolTracker) -> dict[str, str]:
@@ -87,15 +73,20 @@ def _evidence(tracker: SpoolTracker) -> dict[str, str]:
 
 
 @contextmanager
-def _run(project: Path, version: int | None) -> Iterator[SpoolTracker]:
-    params = read_yaml(project / "params.yaml")
-    if "tracking" not in params:
-        raise ConfigError(f"{project / 'params.yaml'}: no section 'tracking'")
-    config = parse_section(TrackingConfig, params["tracking"], "tracking")
+def _decision(name: str, project: Path, version: int | None) -> Iterator[SpoolTracker]:
+    """Open the run of a decision. One that refuses has not failed: its error comes after it."""
+    config = section_of(read_yaml(project / "params.yaml"), "tracking", TrackingConfig)
     tags = {} if version is None else {"cfmvc.version": str(version)}
-    name = "rollback" if version is None else "promote"
+    refused: PromotionRefused | None = None
     with stage_run(name, project, config, tags) as tracker:
-        yield tracker
+        try:
+            yield tracker
+            tracker.set_tags({"cfmvc.verdict": "done"})
+        except PromotionRefused as refusal:
+            tracker.set_tags({"cfmvc.verdict": "refused", "cfmvc.reasons": str(refusal)[:4000]})
+            refused = refusal
+    if refused is not None:
+        raise refused
 
 
 def _say(words: str) -> None:

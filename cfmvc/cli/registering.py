@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.metrics import METRICS, heading
 from cfmvc.registry.history import read_history
 from cfmvc.registry.proof.link import Chain
 from cfmvc.registry.registry import Registry
@@ -39,7 +39,7 @@ def versions_table(rows: list[dict[str, Any]]) -> str:
     """Return the versions for a terminal."""
     if not rows:
         return "no version yet; `dvc repro` registers one"
-    table = _table("version", "aliases", "registered", "commit", "data", *map(_heading, _SHOWN))
+    table = _table("version", "aliases", "registered", "commit", "data", *map(heading, _SHOWN))
     for row in rows:
         figures = [_number(row["metrics"].get(metric)) for metric in _SHOWN]
         table.add_row(
@@ -107,7 +107,7 @@ def compared_text(found: dict[str, Any]) -> str:
     first, second = (f"version {number}" for number in found["versions"])
     table = _table("metric", first, second, "better")
     for metric, values in found["metrics"].items():
-        table.add_row(_heading(metric), *map(_number, values), _better(metric, values, found))
+        table.add_row(heading(metric), *map(_number, values), _better(metric, values, found))
     note = (
         "measured on the same split"
         if found["same_cells"]
@@ -181,10 +181,6 @@ def _figures(tags: dict[str, str]) -> dict[str, float]:
     }
 
 
-def _heading(metric: str) -> str:
-    return f"{metric.replace('_', ' ')} {METRICS[metric].arrow}"
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
@@ -193,10 +189,10 @@ def _time(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _table(*headings: str) -> Table:
+def _table(*titles: str) -> Table:
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading)
+    for title in titles:
+        table.add_column(title)
     return table
 
 

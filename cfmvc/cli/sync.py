@@ -35,15 +35,12 @@ def sync_command(
     Nothing is sent twice: stop it, and run it again, as often as you like. Stages at work are left
     alone. The exit code is 0 if nothing else is left, 5 if a store does not answer or refuses.
     """
-    from cfmvc.config import parse_section, read_yaml
-    from cfmvc.errors import ConfigError, TrackingError
+    from cfmvc.config import read_yaml, section_of
+    from cfmvc.errors import TrackingError
     from cfmvc.tracking.config import TrackingConfig, absolute_uri, home_of, tracking_uri
     from cfmvc.tracking.leftovers import sync
 
-    params = read_yaml(project / "params.yaml")
-    if "tracking" not in params:
-        raise ConfigError(f"{project / 'params.yaml'}: no section 'tracking'")
-    config = parse_section(TrackingConfig, params["tracking"], "tracking")
+    config = section_of(read_yaml(project / "params.yaml"), "tracking", TrackingConfig)
     report = sync(
         home_of(project),
         tracking_uri(config, project),

@@ -25,14 +25,15 @@ class Truth:
         Weight of each gene, see :func:`cfmvc.evaluation.responses.gene_weights`.
     responds
         Which genes differ from the controls at a false discovery rate of 5 %.
-    other_deltas
-        True deltas of the other perturbations of the stratum, shape ``(n_others, n_genes)``.
+    other_means
+        Means of the real cells of the other perturbations of the stratum, shape
+        ``(n_others, n_genes)``.
     """
 
     top: NDArray[np.int64]
     weights: Array
     responds: NDArray[np.bool_]
-    other_deltas: Array
+    other_means: Array
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,17 @@ class Case:
         return self.true.mean - self.controls.mean
 
     @cached_property
+    def other_deltas(self) -> Array:
+        """True shifts of the other perturbations of the stratum, shape ``(n_others, n_genes)``."""
+        return self.truth.other_means - self.controls.mean
+
+    @cached_property
     def predicted_top(self) -> NDArray[np.int64]:
         """The genes that the prediction shifts most, as many as are most shifted in truth.
 
         Genes that it does not shift at all are in no order and left out.
         """
-        p = self.predicted
-        t = welch_t(self.predicted_delta + self.controls.mean, p.variance, p.n_cells, self.controls)
+        t = welch_t(self.predicted, self.controls)
         t = np.where(self.predicted_delta == 0.0, 0.0, t)
         ranked = most_shifted(t, len(self.truth.top))
         return ranked[t[ranked] != 0.0]

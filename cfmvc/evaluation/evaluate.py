@@ -1,7 +1,7 @@
 """Score a model, the baselines and the ceiling on every held-out condition."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
@@ -16,12 +16,12 @@ from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.difficulty import difficulty
 from cfmvc.evaluation.generated import counts_of, generated_rows
-from cfmvc.evaluation.intervals import interval
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.normalise import log_normalise, median_library
+from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
-from cfmvc.evaluation.scorer import Scorer, Target, random_generator
+from cfmvc.evaluation.scorer import Scorer, Target
 
 Array = NDArray[np.float64]
 
@@ -133,7 +133,7 @@ class _Run:
         self._scorer = scorer
         self._config = config
         self._truth = truth
-        self._deltas = self._deltas_of(truth)
+        self._means = _means_of(truth)
         self._rows: list[dict[str, object]] = []
         self._draws: list[dict[str, object]] = []
         self._chances: list[dict[str, float]] = []
@@ -141,7 +141,10 @@ class _Run:
 
     def target(self, condition: Condition) -> Target:
         true = self._truth[condition]
-        return self._scorer.target(condition, true, self._deltas, self._config.n_draws)
+        target = self._scorer.target(condition, true, self._means, self._config.n_draws)
+        known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
+        self._chances.append({name: chance(target.truth) for name, chance in known.items()})
+        return target
 
     def score(self, method: str, target: Target, predicted: Array, note: str = "") -> None:
         cases = self._scorer.cases(method, target, predicted)
@@ -152,9 +155,6 @@ class _Run:
             self._add_draw(
                 method, target.condition, draw, self._scorer.scores(method, target, other)
             )
-        if method == "control":
-            known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
-            self._chances.append(scores | {name: of(case) for name, of in known.items()})
         if method == MODEL:
             self._views[str(target.condition)] = View(
                 case.true_delta,
@@ -172,18 +172,18 @@ class _Run:
         perturbations have to be as noisy as the condition's own.
         """
         halvings = [self._halve(split) for split in range(self._config.n_ceiling_splits)]
-        deltas = [self._deltas_of(kept) for _, kept in halvings]
+        means = [_means_of(kept) for _, kept in halvings]
         for condition in self._truth:
             scores = []
             for split, (drawn, kept) in enumerate(halvings):
-                target = self._scorer.target(condition, kept[condition], deltas[split], n_draws=0)
+                target = self._scorer.target(condition, kept[condition], means[split], n_draws=0)
                 case = next(self._scorer.cases(CEILING, target, drawn[condition]))
                 scores.append(self._scorer.scores(CEILING, target, case))
                 self._add_draw(CEILING, condition, split, scores[-1])
             table = pd.DataFrame(scores)
             # a half may happen not to vary in any top gene: the mean of the halvings that do
-            means = {metric: float(table[metric].mean()) for metric in METRICS}
-            self._add(CEILING, condition, means, case, "")
+            averages = {metric: float(table[metric].mean()) for metric in METRICS}
+            self._add(CEILING, condition, averages, case, "")
 
     def finish(self, order: list[str], skipped: pd.DataFrame, with_dose: bool) -> Evaluation:
         table = pd.DataFrame(self._rows)
@@ -198,11 +198,9 @@ class _Run:
             table = table.drop(columns="dose")
         averages = table.groupby("method", sort=False)[list(METRICS)].mean().dropna(axis=1)
         draws = pd.DataFrame(self._draws, columns=["method", "condition", "draw", *METRICS])
-        chance = pd.DataFrame(self._chances)[list(averages.columns)].mean()
-        found = Evaluation(
-            table, averages, pd.DataFrame(), chance, skipped, self._views, draws, config.confidence
-        )
-        return replace(found, intervals=_intervals(found, config))
+        known = pd.DataFrame(self._chances).mean()
+        chance = known.reindex(averages.columns).fillna(averages.loc["control"])
+        return Evaluation(table, averages, chance, skipped, self._views, draws, config)
 
     def _halve(self, split: int) -> tuple[dict[Condition, Array], dict[Condition, Array]]:
         drawn, kept = {}, {}
@@ -212,12 +210,6 @@ class _Run:
             drawn[condition] = true[order[: len(true) // 2]]
             kept[condition] = true[order[len(true) // 2 :]]
         return drawn, kept
-
-    def _deltas_of(self, truth: dict[Condition, Array]) -> dict[Condition, Array]:
-        return {
-            condition: true.mean(axis=0) - self._reference.control_means[condition.stratum]
-            for condition, true in truth.items()
-        }
 
     def _add_draw(
         self, method: str, condition: Condition, draw: int, scores: dict[str, float]
@@ -243,16 +235,8 @@ class _Run:
         )
 
 
-def _intervals(evaluation: Evaluation, config: EvaluateConfig) -> pd.DataFrame:
-    rows = {}
-    for method in evaluation.averages.index:
-        for metric in evaluation.averages.columns:
-            rng = random_generator(config.seed, "conditions", metric)
-            scores = evaluation.scores(method, metric).defined()
-            means = scores.means(config.n_bootstrap, rng)
-            rows[method, metric] = interval(means, config.confidence)
-    index = pd.MultiIndex.from_tuples(rows, names=["method", "metric"])
-    return pd.DataFrame(list(rows.values()), index, columns=["low", "high"])
+def _means_of(truth: dict[Condition, Array]) -> dict[Condition, Array]:
+    return {condition: true.mean(axis=0) for condition, true in truth.items()}
 
 
 def _partition(

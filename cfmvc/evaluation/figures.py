@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cfmvc.evaluation.metrics import shown
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def methods_by_condition(evaluation: Evaluation) -> "Figure":
                 s=70 if method in (MODEL, CEILING) else 36,
                 color=colour_of(method),
                 marker=MARKERS.get(method, "o"),
-                label=method.replace("_", " "),
+                label=shown(method),
                 zorder=3 if method == MODEL else 2,
             )
         axes.set_xlabel(AXES[metric])

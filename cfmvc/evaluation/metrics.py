@@ -12,8 +12,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cfmvc.evaluation.case import Case
+from cfmvc.evaluation.case import Case, Truth
 from cfmvc.evaluation.responses import expected_share
 from cfmvc.evaluation.shifts import (
     direction,
@@ -25,6 +26,8 @@ from cfmvc.evaluation.shifts import (
     weighted_squared_error,
 )
 from cfmvc.evaluation.spreads import correlation_error, variance_error, variance_ratio
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Metric:
     needs
         What it is computed from, in words.
     chance
-        What a prediction that knows nothing gets; None where that is what the real controls get.
+        What a prediction that knows nothing gets; None where that is what the real controls get, as
+        the baseline ``control``.
     is_defined
         Whether the case has what the metric needs.
     meaning
@@ -50,7 +54,7 @@ class Metric:
     of: Callable[[Case], float]
     better: Literal["higher", "lower", "one"]
     needs: str
-    chance: Callable[[Case], float] | None = None
+    chance: Callable[[Truth], float] | None = None
     is_defined: Callable[[Case], bool] = lambda case: True
     _: KW_ONLY
     meaning: str
@@ -65,11 +69,16 @@ class Metric:
         return {"higher": "↑", "lower": "↓", "one": "→1"}[self.better]
 
 
-def _top(delta: str) -> Callable[[Case], np.ndarray]:
-    return lambda case: getattr(case, delta)[case.truth.top]
+def shown(name: str) -> str:
+    """Return the name of a metric or a method for a reader."""
+    return name.replace("_", " ")
 
 
-_predicted_top, _true_top = _top("predicted_delta"), _top("true_delta")
+def heading(metric: str) -> str:
+    """Return a metric's name for a reader, with its direction."""
+    return f"{shown(metric)} {METRICS[metric].arrow}"
+
+
 _ALL, _TOP, _CELLS = (
     "deltas of all genes",
     "deltas of the top genes",
@@ -77,34 +86,34 @@ _ALL, _TOP, _CELLS = (
 )
 
 
-def _nearer(metric: str) -> Callable[[Case], float]:
-    return lambda c: nearer_than_others(
-        c.predicted_delta, c.true_delta, c.truth.other_deltas, metric
-    )
+def _top_deltas(case: Case) -> tuple[Array, Array]:
+    """Return predicted and true shift of the top genes."""
+    return case.predicted_delta[case.truth.top], case.true_delta[case.truth.top]
+
+
+def _top_variances(case: Case) -> tuple[Array, Array]:
+    """Return predicted and true variance of the top genes."""
+    return case.predicted.variance[case.truth.top], case.true.variance[case.truth.top]
+
+
+def _n_varying(case: Case) -> int:
+    return int((_top_variances(case)[1] > 0).sum())
+
+
+def _is_top(case: Case) -> NDArray[np.bool_]:
+    return np.isin(np.arange(len(case.true_delta)), case.truth.top)
 
 
 def _rank(metric: str) -> Metric:
     return Metric(
-        _nearer(metric),
+        lambda c: nearer_than_others(c.predicted_delta, c.true_delta, c.other_deltas, metric),
         "higher",
         f"true deltas of the other perturbations held out in the stratum ({metric})",
-        lambda c: 0.5,
-        is_defined=lambda c: len(c.truth.other_deltas) > 0,
+        lambda truth: 0.5,
+        is_defined=lambda c: len(c.other_deltas) > 0,
         meaning="Share of the other perturbations whose true shift is farther from the prediction "
         f"than its own ({metric}); one just as near counts half.",
     )
-
-
-def _is_top(case: Case) -> np.ndarray:
-    return np.isin(np.arange(len(case.true_delta)), case.truth.top)
-
-
-def _varies(case: Case) -> bool:
-    return bool((case.true.variance[case.truth.top] > 0).any())
-
-
-def _vary_together(case: Case) -> bool:
-    return int((case.true.variance[case.truth.top] > 0).sum()) > 1
 
 
 METRICS: dict[str, Metric] = {
@@ -112,14 +121,14 @@ METRICS: dict[str, Metric] = {
         lambda c: pearson(c.predicted_delta, c.true_delta),
         "higher",
         _ALL,
-        lambda c: 0.0,
+        lambda truth: 0.0,
         meaning="Correlation of the predicted with the observed mean shift over all genes.",
     ),
     "pearson_delta_top50": Metric(
-        lambda c: pearson(_predicted_top(c), _true_top(c)),
+        lambda c: pearson(*_top_deltas(c)),
         "higher",
         _TOP,
-        lambda c: 0.0,
+        lambda truth: 0.0,
         meaning="Correlation of the predicted with the observed mean shift over the genes that "
         "are shifted most.",
     ),
@@ -138,7 +147,7 @@ METRICS: dict[str, Metric] = {
         "counts.",
     ),
     "mse_top50": Metric(
-        lambda c: mean_squared_error(_predicted_top(c), _true_top(c)),
+        lambda c: mean_squared_error(*_top_deltas(c)),
         "lower",
         _TOP,
         meaning="Mean squared error of the predicted shift of the genes that are shifted most.",
@@ -150,10 +159,10 @@ METRICS: dict[str, Metric] = {
         meaning="Mean absolute error of the predicted shift over all genes.",
     ),
     "direction_top50": Metric(
-        lambda c: direction(_predicted_top(c), _true_top(c)),
+        lambda c: direction(*_top_deltas(c)),
         "higher",
         _TOP,
-        lambda c: 0.5,
+        lambda truth: 0.5,
         meaning="Share of the most shifted genes that are predicted to go the right way, up or "
         "down.",
     ),
@@ -161,7 +170,7 @@ METRICS: dict[str, Metric] = {
         lambda c: expected_share(c.predicted_top, len(c.truth.top), _is_top(c)),
         "higher",
         "the genes of largest |t| against the real controls, predicted and true",
-        lambda c: len(c.truth.top) / len(c.true_delta),
+        lambda truth: len(truth.top) / len(truth.weights),
         meaning="Share of the genes that are shifted most which the prediction shifts most as "
         "well.",
     ),
@@ -169,7 +178,7 @@ METRICS: dict[str, Metric] = {
         lambda c: expected_share(c.predicted_top, len(c.truth.top), c.truth.responds),
         "higher",
         "the predicted genes of largest |t|; which of them respond in truth (5 % FDR)",
-        lambda c: float(c.truth.responds.mean()),
+        lambda truth: float(truth.responds.mean()),
         is_defined=lambda c: bool(c.truth.responds.any()),
         meaning="Share of the genes that the prediction shifts most which really respond.",
     ),
@@ -191,18 +200,18 @@ METRICS: dict[str, Metric] = {
         "more than at far ones.",
     ),
     "variance_ratio_top50": Metric(
-        lambda c: variance_ratio(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
+        lambda c: variance_ratio(*_top_variances(c)),
         "one",
         "variances of the top genes",
-        is_defined=_varies,
+        is_defined=lambda c: _n_varying(c) > 0,
         meaning="How much the predicted cells vary for each unit that the real ones do; near 0 "
         "the model has collapsed to the mean.",
     ),
     "variance_error_top50": Metric(
-        lambda c: variance_error(c.predicted.variance[c.truth.top], c.true.variance[c.truth.top]),
+        lambda c: variance_error(*_top_variances(c)),
         "lower",
         "variances of the top genes",
-        is_defined=_varies,
+        is_defined=lambda c: _n_varying(c) > 0,
         meaning="How far the variance of a gene is off, as the size of the logarithm of its "
         "ratio to the true one: 0.7 is half or double.",
     ),
@@ -210,7 +219,7 @@ METRICS: dict[str, Metric] = {
         lambda c: correlation_error(c.predicted.top_covariance, c.true.top_covariance),
         "lower",
         "correlations of the top genes within the cells",
-        is_defined=_vary_together,
+        is_defined=lambda c: _n_varying(c) > 1,
         meaning="Mean error of the correlation between two genes from cell to cell.",
     ),
 }

@@ -76,8 +76,8 @@ class Population:
         centred = self.cells - centre
         means = counts @ centred / n
         variances = (counts @ centred**2 - n * means**2) / (n - 1)
+        some = centred[:, top]
         for weights, mean, variance in zip(counts, means, variances, strict=True):
-            some = centred[:, top]
             covariance = (some.T * weights) @ some / (n - 1)
             covariance -= np.outer(mean[top], mean[top]) * (n / (n - 1))
             yield Moments(n, mean + centre, variance.clip(0.0), covariance, weights[self.of_pcs])

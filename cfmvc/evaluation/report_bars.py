@@ -8,8 +8,9 @@ from matplotlib.ticker import MaxNLocator
 
 from cfmvc.evaluation.figures import colour_of
 from cfmvc.evaluation.metrics import METRICS
-from cfmvc.evaluation.report_tables import best_baseline, digits, text_of
+from cfmvc.evaluation.report_tables import digits, text_of
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation
+from cfmvc.evaluation.table import best_baseline
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _scores(evaluation: Evaluation, metric: str) -> pd.DataFrame:
     parts = {}
     for method in evaluation.averages.index:
         scores = evaluation.scores(method, metric)
-        low, high = scores.bounds(evaluation.confidence)
+        low, high = scores.bounds(evaluation.config.confidence)
         names = sorted(
             evaluation.per_condition.loc[evaluation.per_condition["method"] == method, "condition"]
         )

@@ -9,7 +9,7 @@ import pandas as pd
 from cfmvc.evaluation.difficulty import DIFFICULTIES
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation
-from cfmvc.evaluation.table import is_best, number
+from cfmvc.evaluation.table import best_baseline, is_best, number
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,6 @@ def hardness(evaluation: Evaluation, metrics: list[str]) -> list[HardnessRow]:
         scores = {metric: _trio(means[metric], metric, evaluation) for metric in metrics}
         rows.append(HardnessRow(kind, int(some["condition"].nunique()), scores))
     return rows
-
-
-def best_baseline(scores: pd.Series, metric: str, evaluation: Evaluation) -> str | None:
-    """Return which baseline is the best, ``scores`` being indexed by method; None: undefined."""
-    losses = scores.reindex(evaluation.baselines).map(METRICS[metric].loss).dropna()
-    return None if losses.empty else str(losses.idxmin())
 
 
 def every_score(evaluation: Evaluation, conditions: list[str]) -> list[ConditionRow]:

@@ -10,13 +10,13 @@ Array = NDArray[np.float64]
 _FALSE_DISCOVERIES = 0.05
 
 
-def welch_t(mean: Array, variance: Array, n_cells: int, controls: Moments) -> Array:
+def welch_t(cells: Moments, controls: Moments) -> Array:
     """Welch's t of each gene against the controls, shape ``(n_genes,)``.
 
     0 for a gene that is constant in both.
     """
-    difference = mean - controls.mean
-    error = np.sqrt(variance / n_cells + controls.variance / controls.n_cells)
+    difference = cells.mean - controls.mean
+    error = np.sqrt(cells.variance / cells.n_cells + controls.variance / controls.n_cells)
     # both constant but different: the shift is beyond doubt, yet only its sign is known
     constant = np.where(np.abs(difference) > 1e-12, np.copysign(np.inf, difference), 0.0)
     return np.divide(difference, error, out=constant, where=error > 1e-12)
@@ -24,7 +24,7 @@ def welch_t(mean: Array, variance: Array, n_cells: int, controls: Moments) -> Ar
 
 def responds(perturbed: Moments, controls: Moments) -> NDArray[np.bool_]:
     """Return which genes differ at a false discovery rate of 5 % (Benjamini and Hochberg 1995)."""
-    t = welch_t(perturbed.mean, perturbed.variance, perturbed.n_cells, controls)
+    t = welch_t(perturbed, controls)
     parts = (
         perturbed.variance / perturbed.n_cells,
         controls.variance / controls.n_cells,

@@ -1,12 +1,15 @@
 """The result of an evaluation."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cfmvc.evaluation.intervals import Scores
+from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.intervals import Scores, interval
+from cfmvc.evaluation.randomness import random_generator
 
 Array = NDArray[np.float64]
 MODEL = "model"
@@ -39,9 +42,6 @@ class Evaluation:
     averages
         Index: methods, the model first and the ceiling last. Columns: the metrics that are
         defined for some condition; means over those conditions.
-    intervals
-        Columns ``low`` and ``high``, index ``(method, metric)``: where the averages would lie with
-        other conditions and other cells, at the confidence of the configuration.
     chance
         What a prediction that knows nothing gets, by metric.
     skipped
@@ -50,23 +50,37 @@ class Evaluation:
         Of the model's predictions, by the name of the condition.
     draws
         The metrics with other cells, one row a method, condition and ``draw``.
-    confidence
-        Of the intervals.
+    config
+        How it was made; the intervals follow from it.
     """
 
     per_condition: pd.DataFrame
     averages: pd.DataFrame
-    intervals: pd.DataFrame
     chance: pd.Series
     skipped: pd.DataFrame
     views: dict[str, View] = field(repr=False)
     draws: pd.DataFrame = field(repr=False)
-    confidence: float
+    config: EvaluateConfig
 
     @property
     def n_conditions(self) -> int:
         """Number of conditions that were scored."""
         return int(self.per_condition["condition"].nunique())
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """Where the averages would lie with other conditions and other cells.
+
+        Columns ``low`` and ``high``, index ``(method, metric)``.
+        """
+        config, rows = self.config, {}
+        for method in self.averages.index:
+            for metric in self.averages.columns:
+                rng = random_generator(config.seed, "conditions", metric)
+                means = self.scores(method, metric).defined().means(config.n_bootstrap, rng)
+                rows[method, metric] = interval(means, config.confidence)
+        index = pd.MultiIndex.from_tuples(rows, names=["method", "metric"])
+        return pd.DataFrame(list(rows.values()), index, columns=["low", "high"])
 
     @property
     def baselines(self) -> list[str]:

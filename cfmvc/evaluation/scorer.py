@@ -1,6 +1,5 @@
 """From cells to the scores of one prediction of one condition."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.distances import Pairs, median_bandwidth
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.moments import Moments, Population
+from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.responses import gene_weights, most_shifted, responds, welch_t
 
@@ -72,7 +72,7 @@ class Scorer:
         self._pca = PCA(n_components, svd_solver="arpack", random_state=config.seed).fit(training)
 
     def target(
-        self, condition: Condition, true: Array, deltas: Mapping[Condition, Array], n_draws: int
+        self, condition: Condition, true: Array, means: Mapping[Condition, Array], n_draws: int
     ) -> Target:
         """Look at what is true of a condition.
 
@@ -82,8 +82,8 @@ class Scorer:
             Which one.
         true
             Its real cells in log space, shape ``(n_cells, n_genes)``.
-        deltas
-            True shifts of every scored condition.
+        means
+            Means of the real cells of every scored condition.
         n_draws
             How often other cells are drawn.
         """
@@ -94,10 +94,10 @@ class Scorer:
         # The top genes are not known yet, and covariances are not looked at here.
         none = np.zeros(0, dtype=np.int64)
         perturbed, unperturbed = true_cells.moments(none), controls.moments(none)
-        t = welch_t(perturbed.mean, perturbed.variance, len(true), unperturbed)
+        t = welch_t(perturbed, unperturbed)
         others = [
-            delta
-            for other, delta in deltas.items()
+            mean
+            for other, mean in means.items()
             if other.stratum == condition.stratum and other != condition
         ]
         truth = Truth(
@@ -167,9 +167,3 @@ class Scorer:
         yield cells.moments(truth.top)
         rng = random_generator(self._config.seed, "draws", name, str(condition))
         yield from cells.resampled(truth.top, n_draws, rng)
-
-
-def random_generator(seed: int, *names: str) -> np.random.Generator:
-    """Return a generator that depends on the names alone, not on what was drawn before."""
-    digest = hashlib.sha256("\n".join([str(seed), *names]).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))

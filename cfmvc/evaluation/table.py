@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cfmvc.evaluation.difficulty import DIFFICULTIES
-from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.metrics import METRICS, heading, shown
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation
 
 
@@ -116,7 +116,8 @@ def difficulties(evaluation: Evaluation) -> list[str]:
         means = some.groupby("method")["energy_distance"].mean()
         if some.empty or MODEL not in means.index:
             continue
-        best = str(means[evaluation.baselines].idxmin())
+        best = best_baseline(means, "energy_distance", evaluation)
+        assert best is not None
         lines.append(
             f"{kind}: {some['condition'].nunique()} of {evaluation.n_conditions} conditions; "
             f"energy distance of the model {number(means[MODEL])}, "
@@ -172,20 +173,16 @@ def is_best(averages: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def best_baseline(scores: pd.Series, metric: str, evaluation: Evaluation) -> str | None:
+    """Return which baseline is the best, ``scores`` being indexed by method; None: undefined."""
+    losses = scores.reindex(evaluation.baselines).map(METRICS[metric].loss).dropna()
+    return None if losses.empty else str(losses.idxmin())
+
+
 def number(value: float, n_digits: int = 3) -> str:
     """Return a score as text; never a negative zero."""
     text = f"{value:.{n_digits}f}"
     return text.removeprefix("-") if float(text) == 0.0 else text
-
-
-def heading(metric: str) -> str:
-    """Return a metric's name for a reader, with its direction."""
-    return f"{metric.replace('_', ' ')} {METRICS[metric].arrow}"
-
-
-def shown(method: str) -> str:
-    """Return a method's name for a reader."""
-    return method.replace("_", " ")
 
 
 def _marked(averages: pd.DataFrame) -> dict[str, list[str]]:
@@ -228,9 +225,8 @@ def _title(evaluation: Evaluation) -> str:
 def _legend(evaluation: Evaluation) -> str:
     legend = "* best; ↑ higher is better, ↓ lower, →1 nearer to 1"
     if MODEL in evaluation.averages.index:
-        legend += (
-            f"; interval: {evaluation.confidence:.0%} of averages with other conditions and cells"
-        )
+        share = f"{evaluation.config.confidence:.0%}"
+        legend += f"; interval: {share} of averages with other conditions and cells"
     if CEILING in evaluation.averages.index:
         legend += "; ceiling: half of the true cells against the other half"
     return legend

@@ -5,6 +5,7 @@ import time
 from cfmvc.errors import TrackingError
 from cfmvc.registry.history import History, read_history
 from cfmvc.registry.registry import CHAMPION, PREVIOUS, Registry
+from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
 _MOST_ROUNDS = 50
@@ -12,9 +13,13 @@ _PAUSE_SECONDS = 0.1
 
 
 def differences(registry: Registry, history: History) -> dict[str, tuple[int | None, int | None]]:
-    """Return, by alias, where it points and where the history says it should, if that differs."""
-    aliases = registry.aliases()
-    wanted = {CHAMPION: history.champion, PREVIOUS: history.previous}
+    """Return, by alias, where it points and where the history says it should, if that differs.
+
+    Nothing can point to a version that was deleted.
+    """
+    aliases, there = registry.aliases(), registry.numbers()
+    by_history = {CHAMPION: history.champion, PREVIOUS: history.previous}
+    wanted = {a: version if version in there else None for a, version in by_history.items()}
     return {
         alias: (aliases.get(alias), version)
         for alias, version in wanted.items()
@@ -44,8 +49,10 @@ def settle(registry: Registry) -> History:
         for alias, (_, version) in wrong.items():
             try:
                 registry.point(alias, version)
-            except MlflowException as error:  # another process has just set it, most likely
-                refusal = error
+            except MlflowException as error:
+                if denial(error) is not None:
+                    raise TrackingError(f"models:/{registry.name}: {first_line(error)}") from error
+                refusal = error  # another process has just set it, most likely
                 time.sleep(_PAUSE_SECONDS)
     reason = "they change faster than they can be read" if refusal is None else first_line(refusal)
     raise TrackingError(

@@ -73,18 +73,20 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
 
 
 def _of_the_champion(registry: Registry, history: History) -> list[Finding]:
-    there = {int(version.version) for version in registry.versions()}
-    gone = [version for version in (history.champion, history.previous) if version is not None]
-    gone = [version for version in gone if version not in there]
-    return [
-        Finding(
-            BROKEN,
-            f"version {version} was deleted, and the history says that it is "
-            f"{'champion' if version == history.champion else 'the previous champion'}; promote "
-            "another one (--force --why, if the gate has no say in it)",
+    there = registry.numbers()
+    findings = []
+    if history.champion is not None and history.champion not in there:
+        findings.append(
+            Finding(
+                BROKEN,
+                f"version {history.champion}, the champion by the history, was deleted; promote "
+                "another one with --force --why, for the gate has nobody to compare it with",
+            )
         )
-        for version in gone
-    ]
+    if history.previous is not None and history.previous not in there:
+        words = f"version {history.previous}, the champion before, was deleted: no way back to it"
+        findings.append(Finding(HEALTHY, words))
+    return findings
 
 
 def _named(version: int | None) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from anndata import AnnData
 
-from cfmvc.config import read_yaml
 from cfmvc.data.cell_ids import CELL_ID
 from cfmvc.data.prepared import load_prepared
 from cfmvc.errors import DataError
 from cfmvc.files import md5_of_file
 from cfmvc.models import Bundle
+from cfmvc.registry.proof.dvc_lock import Lock
+from cfmvc.tracking.origin import LOCK_FILE
 
 _PREPARED = Path("data/prepared/cells.h5ad")
 
@@ -37,13 +38,15 @@ class EvaluationSet:
 
         Raises
         ------
+        ConfigError
+            If there is no ``dvc.lock``.
         DataError
-            If they are missing, or not what ``dvc.lock`` says.
+            If they are missing, or not what it says.
         """
         path = project / _PREPARED
         if not path.is_file():
             raise DataError(f"{path}: no such file; `dvc repro` makes it, or `dvc pull` gets it")
-        md5, locked = md5_of_file(path), _locked(project)
+        md5, locked = md5_of_file(path), Lock.read(project / LOCK_FILE).outs.get(str(_PREPARED))
         if locked != md5:
             raise DataError(
                 f"{path}: not what dvc.lock says (md5 {md5}, there {locked or 'nothing'}); a "
@@ -65,11 +68,6 @@ class EvaluationSet:
         """What joins the parts of a combination."""
         return str(self.cells.uns["cfmvc"]["separator"])
 
-    @property
-    def reference(self) -> AnnData:
-        """The cells outside the test split."""
-        return self.cells[~self._is_test]
-
     def n_seen(self, bundle: Bundle) -> int:
         """Return how many test cells a model was trained on.
 
@@ -90,10 +88,3 @@ class EvaluationSet:
     @property
     def _is_test(self) -> np.ndarray:
         return (self.cells.obs["split"].astype(str) == "test").to_numpy()
-
-
-def _locked(project: Path) -> str | None:
-    lock = project / "dvc.lock"
-    stages = read_yaml(lock).get("stages") or {} if lock.is_file() else {}
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-    return next((str(out["md5"]) for out in outs if Path(out["path"]) == _PREPARED), None)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.metrics import METRICS, shown
+from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.result import MODEL, Evaluation
-from cfmvc.evaluation.scorer import random_generator
 from cfmvc.registry.config import GateConfig
 
 CHAMPION_NAME = "champion"
@@ -125,7 +125,7 @@ def decide(evaluation: Evaluation, config: GateConfig, facts: Facts, seed: int =
         )
     if broken:
         return Verdict(False, tuple(broken), comparisons, facts)
-    rivals = ", ".join(name.replace("_", " ") for name in evaluation.baselines)
+    rivals = ", ".join(shown(name) for name in evaluation.baselines)
     won = (
         f"better than {rivals} in {', '.join(metrics)}, by more than chance "
         f"({config.confidence:.0%}, {evaluation.n_conditions} held-out conditions)"

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.metrics import METRICS, shown
 from cfmvc.registry.gate import CHAMPION_NAME, Verdict
 
 
@@ -37,7 +37,7 @@ def _in_short(verdict: Verdict) -> str:
     required: dict[str, list[bool]] = {}
     for comparison in verdict.comparisons:
         required.setdefault(comparison.rival, []).append(comparison.is_won)
-    beaten = [name.replace("_", " ") for name, won in required.items() if all(won)]
+    beaten = [shown(name) for name, won in required.items() if all(won)]
     ahead = [
         f"{name.replace('_', ' ')} ({won.count(False)} of {len(won)} metrics)"
         for name, won in required.items()
@@ -60,7 +60,7 @@ def _table(verdict: Verdict) -> Table:
     for comparison in ranked:
         table.add_row(
             f"{comparison.metric} {METRICS[comparison.metric].arrow}",
-            comparison.rival.replace("_", " "),
+            shown(comparison.rival),
             f"{comparison.candidate:.3f}",
             f"{comparison.other:.3f}",
             f"{comparison.gain:+.3f}",

@@ -15,9 +15,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 from cfmvc.errors import TrackingError
 from cfmvc.registry.registry import Registry
+from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
 PROMOTED, FORCED, REFUSED, ROLLED_BACK = "promoted", "forced", "refused", "rolled back"
@@ -128,7 +130,7 @@ class History:
     @property
     def champions(self) -> list[int]:
         """The champion last, before it the one that it replaced, and so on."""
-        return self._replayed()[0]
+        return self._replayed[0]
 
     @property
     def champion(self) -> int | None:
@@ -142,7 +144,7 @@ class History:
 
     def had_effect(self, entry: Entry) -> bool:
         """Return whether a decision changed the champion: not if another one came before it."""
-        return entry.number in self._replayed()[1]
+        return entry.number in self._replayed[1]
 
     def edited(self) -> list[Entry]:
         """Return the entries that are not what they were when a later one was written."""
@@ -159,6 +161,7 @@ class History:
         numbers = {entry.number for entry in self.entries}
         return sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
 
+    @cached_property
     def _replayed(self) -> tuple[list[int], set[int]]:
         champions: list[int] = []
         effective: set[int] = set()
@@ -195,7 +198,7 @@ def append(registry: Registry, entry: Entry) -> Entry:
     Raises
     ------
     TrackingError
-        If the store does not take it in a minute.
+        If the store does not take it in a minute, or not from this user.
     """
     from mlflow.exceptions import MlflowException
 
@@ -212,10 +215,11 @@ def append(registry: Registry, entry: Entry) -> Entry:
             )
         except MlflowException as error:
             # Others write at the same time, or the answer was lost: it may be there already.
-            for known in read_history(registry).entries:
+            is_denied = denial(error) is not None
+            for known in () if is_denied else read_history(registry).entries:
                 if known.uid == entry.uid:
                     return known
-            if time.monotonic() > deadline:
+            if is_denied or time.monotonic() > deadline:
                 raise TrackingError(
                     f"the decision could not be written down: {first_line(error)}; nothing has "
                     "changed"

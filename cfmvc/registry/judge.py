@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anndata import AnnData
 
-from cfmvc.config import SectionT, parse_section
-from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
-from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.config import SectionT, section_of
+from cfmvc.errors import CfmvcError
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.report import to_html
@@ -27,7 +26,8 @@ from cfmvc.registry.promote import Judgement
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.predict import GenerateConfig, predict_cells
+from cfmvc.stages.held_out import predict_held_out
+from cfmvc.stages.predict import GenerateConfig
 from cfmvc.tracking.spool_tracker import SpoolTracker
 
 _CELLS_TIMED = 1000
@@ -103,7 +103,8 @@ class GateJudge:
         started = time.perf_counter()
         generated = self._generated(frozen, bundles[candidate], candidate)
         seconds = (time.perf_counter() - started) * _CELLS_TIMED / generated.n_obs
-        rivals = {"latent_arithmetic": self._generated(frozen, bundles[candidate], candidate, True)}
+        shifted = self._generated(frozen, bundles[candidate], candidate, "arithmetic")
+        rivals = {"latent_arithmetic": shifted}
         if champion is not None:
             rivals[CHAMPION_NAME] = self._generated(frozen, bundles[champion], champion)
         self.say("scoring")
@@ -112,22 +113,16 @@ class GateJudge:
         return found, seconds
 
     def _generated(
-        self, frozen: EvaluationSet, bundle: Bundle, version: int, by_arithmetic: bool = False
+        self,
+        frozen: EvaluationSet,
+        bundle: Bundle,
+        version: int,
+        by: Literal["flow", "arithmetic"] = "flow",
     ) -> AnnData:
-        self.say(f"version {version}: {'arithmetic' if by_arithmetic else 'generating'}")
+        self.say(f"version {version}: generating cells by {by}")
         config = self._section("generate", GenerateConfig)
-        asked = held_out_conditions(frozen.cells.obs, frozen.control)
-        wanted = in_whole_rounds(asked, frozen.cells.obs, frozen.control, config.n_cells)
         try:
-            return predict_cells(
-                bundle,
-                wanted,
-                frozen.reference,
-                seed=config.seed,
-                n_steps=config.n_steps,
-                method=config.method,
-                by="arithmetic" if by_arithmetic else "flow",
-            ).cells
+            return predict_held_out(bundle, frozen.cells, frozen.control, config, by).cells
         except CfmvcError as error:
             raise type(error)(
                 f"version {version} cannot predict the held-out conditions of this project: {error}"
@@ -172,9 +167,7 @@ class GateJudge:
         self.tracker.log_metrics(figures, step=0)
 
     def _section(self, name: str, section: type[SectionT]) -> SectionT:
-        if name not in self.params:
-            raise ConfigError(f"params.yaml: no section '{name}'; sections: {listed(self.params)}")
-        return parse_section(section, self.params[name], name)
+        return section_of(self.params, name, section)
 
 
 def _why_void(version: int, is_champion: bool, bundle: Bundle, frozen: EvaluationSet) -> str | None:

@@ -15,7 +15,6 @@ from cfmvc.registry.history import (
     Entry,
     History,
     append,
-    read_history,
 )
 from cfmvc.registry.registry import Registry
 
@@ -108,6 +107,11 @@ def roll_back(registry: Registry, why: str, evidence: dict[str, str]) -> Entry:
     if history.previous is None:
         there = "there is no champion" if history.champion is None else "it replaced nobody"
         raise PromotionRefused(f"models:/{registry.name}: nothing to go back to: {there}")
+    if history.previous not in registry.numbers():
+        raise PromotionRefused(
+            f"models:/{registry.name}: version {history.previous}, which the champion replaced, "
+            "was deleted; promote another one"
+        )
     entry = _decided(ROLLED_BACK, history, history.previous, why, evidence)
     return _expect_effect(registry, append(registry, entry))
 
@@ -144,9 +148,7 @@ def _expect_not_champion(history: History, version: int) -> None:
 
 def _expect_effect(registry: Registry, entry: Entry) -> Entry:
     history = settle(registry)
-    # The log as it was when the entry came into it: what came later is not its concern.
-    until = tuple(e for e in read_history(registry).entries if e.number <= entry.number)
-    if not History(until).had_effect(entry):
+    if not history.had_effect(entry):
         raise PromotionRefused(
             f"another promotion came first: the champion is version {history.champion} now, and "
             f"version {entry.version} was compared with "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfmvc.config import parse_section, read_yaml
+from cfmvc.config import read_yaml, section_of
 from cfmvc.errors import ConfigError
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.proof.subject import find_subject
@@ -40,16 +40,17 @@ class Registry:
         TrackingError
             If the store is not there, or does not answer.
         """
-        params = read_yaml(project / "params.yaml")
-        if "register" not in params:
-            raise ConfigError(f"{project / 'params.yaml'}: no section 'register'")
-        config = parse_section(RegisterConfig, params["register"], "register")
+        config = section_of(read_yaml(project / "params.yaml"), "register", RegisterConfig)
         return cls(existing_store(f"models:/{config.name}", project), config.name)
 
     def versions(self) -> list[Any]:
         """Return MLflow's versions, the newest first, with the aliases that point to each."""
         found = self.store.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         return sorted(found, key=lambda version: -int(version.version))
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of the versions that are there."""
+        return {int(version.version) for version in self.versions()}
 
     def aliases(self) -> dict[str, int]:
         """Return the aliases and the versions that they point to; none where there is no model."""

@@ -32,7 +32,7 @@ def training_facts(workspace: Path, store: Store) -> dict[str, str]:
 def _peak(link: Path, store: Store) -> float | None:
     if not link.is_file():
         return None
-    run = store.find_run(read_link(link).uid, store.experiment_ids())
+    run = store.find_run_anywhere(read_link(link).uid)
     if run is None:
         return None
     peaks = [value for name, value in run.data.metrics.items() if name.startswith("peak_")]

@@ -1,6 +1,6 @@
 """The thread that sends a stage's spool while the stage works; nobody waits for it."""
 
-import importlib.util
+import importlib
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -159,5 +159,5 @@ def _import_polars() -> None:
     scikit-learn looks for it among the modules that are loaded, and one that another thread is only
     half done with breaks it.
     """
-    if importlib.util.find_spec("polars") is not None:
+    with suppress(ImportError):
         importlib.import_module("polars")

@@ -42,13 +42,13 @@ def case_of(
 ) -> Case:
     """A case in which the genes are the principal components."""
     own, unperturbed = moments_of(true), moments_of(controls)
-    t = welch_t(own.mean, own.variance, own.n_cells, unperturbed)
+    t = welch_t(own, unperturbed)
     top = most_shifted(t, 50)
     truth = Truth(
         top,
         gene_weights(t),
         responds(own, unperturbed),
-        np.zeros((0, true.shape[1])) if others is None else others,
+        np.zeros((0, true.shape[1])) if others is None else controls.mean(axis=0) + others,
     )
     moments = [
         Population(cells, cells, np.arange(len(cells))).moments(top)

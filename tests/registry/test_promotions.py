@@ -148,7 +148,12 @@ def test_the_doctor_says_that_the_champion_was_deleted(registry: Registry) -> No
     registry.store.client.delete_model_version(NAME, "2")
     broken = [f.words for f in examine(registry) if f.state == BROKEN]
     assert len(broken) == 1
-    assert "version 2 was deleted" in broken[0]
+    assert "version 2, the champion by the history, was deleted" in broken[0]
+    force(registry, 3, "the other one is gone", {})
+    assert aliases(registry) == (3, None)
+    assert states(registry) == {HEALTHY}
+    with pytest.raises(PromotionRefused, match="version 2, which the champion replaced, was del"):
+        roll_back(registry, "", {})
 
 
 @pytest.mark.slow

@@ -1,0 +1,57 @@
+"""What a model says of the conditions that a split holds out."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from anndata import AnnData
+
+from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
+from cfmvc.errors import DataError
+from cfmvc.models.bundle import Bundle
+from cfmvc.stages.predict import GenerateConfig, Prediction, predict_cells
+
+
+def predict_held_out(
+    bundle: Bundle,
+    cells: AnnData,
+    control: str,
+    config: GenerateConfig,
+    by: Literal["flow", "arithmetic"] = "flow",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prediction:
+    """Generate virtual cells of each held-out condition, out of the controls outside the test.
+
+    Parameters
+    ----------
+    bundle
+        A trained model.
+    cells
+        Canonical cells with ``obs["split"]``.
+    control
+        Label of the unperturbed cells.
+    config
+        How many cells, and how.
+    by, progress
+        As in :func:`~cfmvc.stages.predict.predict_cells`.
+
+    Raises
+    ------
+    DataError
+        If no held-out condition can be predicted.
+    """
+    conditions = held_out_conditions(cells.obs, control)
+    if conditions.empty:
+        raise DataError(
+            "no held-out condition has control cells in its batch and cell type; hold out others "
+            "(split.held_out in params.yaml)"
+        )
+    return predict_cells(
+        bundle,
+        in_whole_rounds(conditions, cells.obs, control, config.n_cells),
+        cells[(cells.obs["split"] != "test").to_numpy()],
+        seed=config.seed,
+        n_steps=config.n_steps,
+        method=config.method,
+        by=by,
+        progress=progress,
+    )
