@@ -56,6 +56,10 @@ class Preempted(CfmvcError):  # noqa: N818 - the run did nothing wrong
     exit_code = 143
 
 
+class StoppedEarly(CfmvcError):  # noqa: N818 - stopped on purpose
+    """A training that promises nothing is ended before its time."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

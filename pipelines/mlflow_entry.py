@@ -2,7 +2,8 @@
 
 Without parameters: ``dvc repro ENTRY`` in this folder. With parameters: a DVC experiment in a
 folder of its own, so that neither ``params.yaml`` nor the results here change; its runs, metrics
-and models are in MLflow, and ``dvc exp show`` lists it.
+and models are in MLflow, and ``dvc exp show`` lists it. The entry ``tune`` takes the options of
+``cfmvc tune`` as well (``-P n_trials=20``), and is no experiment: its study is kept.
 """
 
 import os
@@ -21,19 +22,25 @@ from cfmvc.errors import CfmvcError
 from cfmvc.tracking.config import absolute_uri
 
 _POLL_SECONDS = 0.1
+_STUDY = "tune"
 
 
 def main() -> None:
     entry, *options = sys.argv[1:]
     try:
         settings = as_settings(options)
+        of_study = [setting for setting in settings if entry == _STUDY and _is_bare(setting)]
+        settings = [setting for setting in settings if setting not in of_study]
         override(read_yaml(Path("params.yaml")), settings)
     except CfmvcError as error:
         sys.exit(f"error: {error}")
     # The store's address must hold in the experiment's folder as well.
     os.environ["MLFLOW_TRACKING_URI"] = absolute_uri(os.environ.get("MLFLOW_TRACKING_URI"))
     command = [sys.executable, "-m", "dvc"]
-    if settings:
+    if entry == _STUDY and (of_study or settings):
+        command = [sys.executable, "-m", "cfmvc", "tune", *_as_options(of_study)]
+        command += [part for setting in settings for part in ("--set", setting)]
+    elif settings:
         changes = [part for setting in settings for part in ("--set-param", setting)]
         command += ["exp", "run", "--temp", *changes, entry]
     else:
@@ -91,6 +98,16 @@ def _is_at_work(group: int) -> bool:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 return True
     return False
+
+
+def _is_bare(setting: str) -> bool:
+    """Return whether a setting is an option of ``cfmvc tune`` (``n_trials=20``)."""
+    return "." not in setting.partition("=")[0]
+
+
+def _as_options(settings: list[str]) -> list[str]:
+    pairs = (setting.partition("=")[::2] for setting in settings)
+    return [part for name, value in pairs for part in (f"--{name.replace('_', '-')}", value)]
 
 
 def as_settings(options: list[str]) -> list[str]:

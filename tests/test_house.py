@@ -21,7 +21,9 @@ ORDER = (
     "evaluation",
     "tracking",
     "registry",
+    "tuning",
     "cli",
+    "__main__",
 )
 ROOMS = {"mlflow": {"tracking", "registry"}, "optuna": {"tuning"}, "dvc": set()}
 FILES = sorted(PACKAGE.rglob("*.py"))

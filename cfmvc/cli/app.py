@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from cfmvc import __version__
-from cfmvc.cli import data, fit, predict, registry, replay, summary, sync
+from cfmvc.cli import data, fit, predict, registry, replay, summary, sync, tune
 from cfmvc.errors import CfmvcError
 
 # Packages of the extra `pipeline`, which a light installation does without.
-_OPTIONAL = ("filelock", "matplotlib", "mlflow", "psutil", "sklearn")
+_OPTIONAL = ("filelock", "matplotlib", "mlflow", "optuna", "psutil", "sklearn", "sqlalchemy")
 
 app = typer.Typer(
     name="cfmvc",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
+app.add_typer(tune.app, name="tune")
 app.command("simulate")(data.simulate_command)
 app.command("fit")(fit.fit_command)
 app.command("predict")(predict.predict_command)
@@ -60,8 +61,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in _OPTIONAL:
             raise
+        extra = "tune" if error.name == "optuna" else "pipeline"
         print(
-            f"error: this command needs {error.name}; pip install 'cfmvc[pipeline]'",
+            f"error: this command needs {error.name}; pip install 'cfmvc[{extra}]'",
             file=sys.stderr,
         )
         sys.exit(CfmvcError.exit_code)

@@ -1,6 +1,5 @@
 """The folder of a pipeline: its ``params.yaml``, its ``data/raw``, and DVC, which is asked to."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -9,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
+from cfmvc.cli.params_text import with_value
 from cfmvc.config import parse_section, read_yaml
 from cfmvc.data.config import DataConfig
-from cfmvc.errors import ConfigError, DataError, listed
+from cfmvc.errors import ConfigError, DataError
 from cfmvc.files import atomic_path, md5_of_file
 
 if TYPE_CHECKING:
@@ -150,7 +148,7 @@ class Project:
         now = self.data.model_dump()
         changes = {key: value for key, value in wanted.items() if now[key] != value}
         for key, value in changes.items():
-            text = with_data_value(text, key, value)
+            text = with_value(text, "data", key, value)
         if changes:
             with atomic_path(params) as made, made.open("w", newline="") as stream:
                 stream.write(text)
@@ -167,44 +165,5 @@ class Project:
         return None
 
 
-def with_data_value(text: str, key: str, value: str) -> str:
-    """Return the text of a ``params.yaml`` with another ``data.KEY``, all else byte for byte.
-
-    Raises
-    ------
-    ConfigError
-        If the value is not written as one plain or quoted word on its own line.
-    """
-    before = YAML().load(text)
-    lines = text.splitlines(keepends=True)
-    row, column = before["data"].lc.value(key)
-    head, old = lines[row][:column], lines[row][column:]
-    word = re.match(
-        r"""("[^"]*"|'[^']*'|[^\s#"'{\[|>&*](?:[^#\r\n,}]|(?<!\s)#)*?)(?=\s*$|\s+#|\s*[,}])""",
-        old,
-    )
-    # JSON's quoted text is YAML's
-    new = value if re.fullmatch(r"[A-Za-z0-9_./-]*[A-Za-z][A-Za-z0-9_./-]*", value) else None
-    new = json.dumps(value, ensure_ascii=False) if new is None else new
-    if word is not None:
-        lines[row] = head + new + old[word.end() :]
-        changed = "".join(lines)
-        expected = _plain(text)
-        expected["data"][key] = value
-        if _plain(changed) == expected:
-            return changed
-    raise ConfigError(
-        f"params.yaml: line {row + 1} is not a simple `{key}: VALUE`; "
-        f"set data.{key} to {new} by hand"
-    )
-
-
 def _outs(stage: Any) -> list[Any]:
     return (stage.get("outs") or []) if isinstance(stage, dict) else []
-
-
-def _plain(text: str) -> dict[str, Any]:
-    values = YAML(typ="safe").load(text)
-    if not isinstance(values, dict):
-        raise ConfigError(f"params.yaml: expected sections, for example {listed(['data'])}")
-    return values

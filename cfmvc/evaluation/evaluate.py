@@ -1,27 +1,22 @@
 """Score a model, the baselines and the ceiling on every held-out condition."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
-from cfmvc.errors import DataError
-from cfmvc.evaluation.baselines import BASELINES, Prediction
+from cfmvc.evaluation.baselines import BASELINES
 from cfmvc.evaluation.case import Case
-from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
+from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.difficulty import difficulty
-from cfmvc.evaluation.generated import counts_of, generated_rows
+from cfmvc.evaluation.exam import Exam, means_of
 from cfmvc.evaluation.metrics import METRICS
-from cfmvc.evaluation.normalise import log_normalise, median_library
 from cfmvc.evaluation.randomness import random_generator
-from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
-from cfmvc.evaluation.scorer import Scorer, Target
+from cfmvc.evaluation.scorer import Target
 
 Array = NDArray[np.float64]
 
@@ -58,90 +53,37 @@ def evaluate(
         If a held-out condition has no generated cells, if no condition can be scored, or if
         counts are negative or not finite.
     """
-    is_test = (cells.obs["split"].astype(str) == "test").to_numpy()
-    counts = counts_of(cells, "real cells")
-    library = median_library(counts[~is_test])
-    logged = log_normalise(counts, library)
-    reference = Reference(
-        logged, rows_of_conditions(cells.obs, control, ~is_test), control, separator
-    )
-    held_out = {
-        condition: rows
-        for condition, rows in rows_of_conditions(cells.obs, control, is_test).items()
-        if condition.treatment.perturbation != control
-    }
-    # every held-out condition that has controls is asked for, also those too small to be scored
-    asked = [condition for condition in held_out if condition.stratum in reference.strata]
+    exam = Exam.of(cells, config, control, separator)
     predicted = {
-        name: _Predicted.of(name, found, cells, asked, control, library)
+        name: exam.answer(name, found)
         for name, found in {MODEL: generated, **(rivals or {})}.items()
         if found is not None
     }
-    scored, skipped = _partition(held_out, reference, config)
-    run = _Run(
-        reference,
-        Scorer(logged[~is_test], reference, config),
-        config,
-        {condition: logged[rows].toarray() for condition, rows in scored.items()},
-    )
-    predictors = {name: baseline(reference) for name, baseline in BASELINES.items()}
-    for condition in scored:
+    run = _Run(exam)
+    predictors = {name: baseline(exam.reference) for name, baseline in BASELINES.items()}
+    for condition in exam.truth:
         target = run.target(condition)
         for name, method in {**predicted, **predictors}.items():
             run.score(name, target, *method.predict(condition))
     run.score_ceiling()
     order = [MODEL] * (MODEL in predicted) + [*BASELINES, *(rivals or {}), CEILING]
-    return run.finish(order, skipped, with_dose="dose" in cells.obs)
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """Cells that were generated elsewhere, asked for like a baseline."""
-
-    logged: sparse.csr_matrix
-    rows: dict[Condition, Rows]
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        generated: ad.AnnData,
-        cells: ad.AnnData,
-        asked: list[Condition],
-        control: str,
-        library: float,
-    ) -> "_Predicted":
-        title = "generated cells" if name == MODEL else f"cells of '{name}'"
-        rows = generated_rows(generated, cells, asked, control, title)
-        return cls(log_normalise(counts_of(generated, title), library), rows)
-
-    def predict(self, condition: Condition) -> Prediction:
-        return Prediction(self.logged[self.rows[condition]].toarray())
+    return run.finish(order, with_dose="dose" in cells.obs)
 
 
 class _Run:
     """Collects the rows of the result."""
 
-    def __init__(
-        self,
-        reference: Reference,
-        scorer: Scorer,
-        config: EvaluateConfig,
-        truth: dict[Condition, Array],
-    ) -> None:
-        self._reference = reference
-        self._scorer = scorer
-        self._config = config
-        self._truth = truth
-        self._means = _means_of(truth)
+    def __init__(self, exam: Exam) -> None:
+        self._exam = exam
+        self._scorer = exam.scorer
+        self._config = exam.config
         self._rows: list[dict[str, object]] = []
         self._draws: list[dict[str, object]] = []
         self._chances: list[dict[str, float]] = []
         self._views: dict[str, View] = {}
 
     def target(self, condition: Condition) -> Target:
-        true = self._truth[condition]
-        target = self._scorer.target(condition, true, self._means, self._config.n_draws)
+        target = self._exam.target(condition, self._config.n_draws)
         known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
         self._chances.append({name: chance(target.truth) for name, chance in known.items()})
         return target
@@ -172,8 +114,8 @@ class _Run:
         perturbations have to be as noisy as the condition's own.
         """
         halvings = [self._halve(split) for split in range(self._config.n_ceiling_splits)]
-        means = [_means_of(kept) for _, kept in halvings]
-        for condition in self._truth:
+        means = [means_of(kept) for _, kept in halvings]
+        for condition in self._exam.truth:
             scores = []
             for split, (drawn, kept) in enumerate(halvings):
                 target = self._scorer.target(condition, kept[condition], means[split], n_draws=0)
@@ -185,7 +127,7 @@ class _Run:
             averages = {metric: float(table[metric].mean()) for metric in METRICS}
             self._add(CEILING, condition, averages, case, "")
 
-    def finish(self, order: list[str], skipped: pd.DataFrame, with_dose: bool) -> Evaluation:
+    def finish(self, order: list[str], with_dose: bool) -> Evaluation:
         table = pd.DataFrame(self._rows)
         table["method"] = pd.Categorical(table["method"], order)
         table = table.sort_values("method", kind="stable", ignore_index=True)
@@ -200,11 +142,11 @@ class _Run:
         draws = pd.DataFrame(self._draws, columns=["method", "condition", "draw", *METRICS])
         known = pd.DataFrame(self._chances).mean()
         chance = known.reindex(averages.columns).fillna(averages.loc["control"])
-        return Evaluation(table, averages, chance, skipped, self._views, draws, config)
+        return Evaluation(table, averages, chance, self._exam.skipped, self._views, draws, config)
 
     def _halve(self, split: int) -> tuple[dict[Condition, Array], dict[Condition, Array]]:
         drawn, kept = {}, {}
-        for condition, true in self._truth.items():
+        for condition, true in self._exam.truth.items():
             rng = random_generator(self._config.seed, CEILING, str(split), str(condition))
             order = rng.permutation(len(true))
             drawn[condition] = true[order[: len(true) // 2]]
@@ -233,31 +175,3 @@ class _Run:
                 "note": note,
             }
         )
-
-
-def _means_of(truth: dict[Condition, Array]) -> dict[Condition, Array]:
-    return {condition: true.mean(axis=0) for condition, true in truth.items()}
-
-
-def _partition(
-    held_out: dict[Condition, Rows], reference: Reference, config: EvaluateConfig
-) -> tuple[dict[Condition, Rows], pd.DataFrame]:
-    """Tell conditions that can be scored from those that cannot, for whatever method."""
-    scored, skipped = {}, []
-    for condition, rows in held_out.items():
-        if condition.stratum not in reference.strata:
-            reason = "no real control in the stratum"
-        elif len(reference.controls(condition.stratum)) < 2:
-            reason = "1 real control in the stratum; 2 needed"
-        elif len(rows) < config.min_cells:
-            reason = f"{len(rows)} real cells; evaluate.min_cells is {config.min_cells}"
-        else:
-            scored[condition] = rows
-            continue
-        skipped.append({"condition": str(condition), "n_true": len(rows), "reason": reason})
-    if not scored:
-        why = "; ".join(f"{row['condition']}: {row['reason']}" for row in skipped[:12])
-        raise DataError(
-            f"no held-out condition can be scored. {why or 'No test cell is perturbed'}"
-        )
-    return scored, pd.DataFrame(skipped, columns=["condition", "n_true", "reason"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,21 @@ def engine_of(
     before_first
         Called before the first checkpoint of a training is written.
     """
-    return Engine(
-        precision=compute.precision,
-        n_parts=compute.n_parts,
-        recompute=compute.recompute,
+    return replace(
+        plain_engine(compute, black_boxes),
         checkpoints=lambda stage: Checkpoints(
             folder / stage, fingerprint, checkpoint.every_seconds, checkpoint.n_kept, before_first
         ),
         must_resume=must_resume,
+    )
+
+
+def plain_engine(compute: ComputeConfig, black_boxes: Path | None = None) -> Engine:
+    """Return the engine for trainings that keep no checkpoints."""
+    return Engine(
+        precision=compute.precision,
+        n_parts=compute.n_parts,
+        recompute=compute.recompute,
         black_boxes=black_boxes,
         gradient_picture=compute.gradient_picture,
     )

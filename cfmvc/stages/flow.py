@@ -1,7 +1,8 @@
 """Stage 2, and the optional stage 3: config + latents + model -> loop."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
 from cfmvc.stages.targets import denoised
-from cfmvc.stages.vae import TrainingCells, flow_shape
+from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
 from cfmvc.training.engine import Engine
@@ -31,6 +32,7 @@ def fit_flow(
     device: torch.device,
     callbacks: Iterable[Callback] = (),
     engine: Engine | None = None,
+    examine: Look | None = None,
 ) -> tuple[Bundle, History]:
     """Train the flow in the latents of a trained VAE, which stays as it is.
 
@@ -40,6 +42,8 @@ def fit_flow(
         From :func:`~cfmvc.stages.vae.fit_vae`.
     cells, flow, device, callbacks, engine
         As there.
+    examine
+        Called at each validation with the model as it would be if the training ended there.
 
     Returns
     -------
@@ -57,6 +61,8 @@ def fit_flow(
         model.fit_standardisation(latents[0])
         model.context.calibrate(latents[0].vectors, latents[0].spatial)
         target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
+        model.reference = latents[0].bounded(KEPT_PER_CONDITION)
+        settings = {**bundle.settings, "flow": flow.model_dump()}
         sources = [
             LatentSource(
                 target(some),
@@ -78,9 +84,8 @@ def fit_flow(
             device,
             callbacks,
             engine,
+            None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
-        model.reference = latents[0].bounded(KEPT_PER_CONDITION)
-    settings = {**bundle.settings, "flow": flow.model_dump()}
     return _replaced(bundle, model, settings), history
 
 
@@ -115,6 +120,13 @@ def fit_joint(
         encoded = encode_table(model, cells.train, device)
         model.reference = encoded.bounded(KEPT_PER_CONDITION)
     return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
+
+
+def _looked_at(
+    examine: Look, bundle: Bundle, model: CFMVCModel, settings: dict[str, object], epoch: int
+) -> Mapping[str, float]:
+    """Examine a training's model itself: it is evaluated there, and not changed."""
+    return examine(replace(bundle, model=model, settings=settings), epoch)
 
 
 def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:

@@ -103,7 +103,7 @@ def predict_cells(
     DataError
         If genes differ, or a stratum has no controls to start from.
     """
-    if "flow" not in bundle.settings:
+    if by == "flow" and "flow" not in bundle.settings:
         raise DataError("this model has no trained flow; give the folder that train_flow has made")
     asked = check_conditions(conditions)
     vocabulary, device = bundle.vocabulary, bundle.device

@@ -1,7 +1,9 @@
 """Stage 1: config + data + model -> loop."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
-from cfmvc.stages.encoding import settle_centring
+from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, vae_memory
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, VaeConfig
@@ -23,6 +26,9 @@ from cfmvc.training.loop import train
 from cfmvc.training.memory import announce
 from cfmvc.training.objectives import VaeObjective
 from cfmvc.training.sources import TableSource
+
+Look = Callable[[Bundle, int], Mapping[str, float]]
+"""Looks at a model after so many epochs of its training, and returns figures; may raise."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ def fit_vae(
     callbacks: Iterable[Callback] = (),
     flow: FlowConfig | None = None,
     engine: Engine | None = None,
+    examine: Look | None = None,
 ) -> tuple[Bundle, History]:
     """Train the NB-VAE.
 
@@ -64,6 +71,9 @@ def fit_vae(
         :func:`~cfmvc.stages.flow.fit_flow`.
     engine
         How it is computed, and where its checkpoints are.
+    examine
+        Called at each validation with a copy of the model, as it would be if the training ended
+        there, and with training cells to refer to.
 
     Returns
     -------
@@ -81,6 +91,14 @@ def fit_vae(
         # A cell of NaN, should there be one, is for the guard to veto and name.
         profile = torch.from_numpy(np.nan_to_num(cells.train.mean_counts)).float()
         model.decoder.calibrate(profile, float(np.nanmedian(library)))
+        bundle = Bundle(
+            model,
+            cells.vocabulary,
+            cells.gene_names,
+            float(np.nanmedian(library)),
+            {"vae": vae.model_dump()},
+            cells.ids,
+        )
         history = train(
             "train_vae",
             VaeObjective(
@@ -99,17 +117,21 @@ def fit_vae(
             device,
             callbacks,
             engine,
+            None if examine is None else partial(_looked_at, examine, bundle, cells, device),
         )
         settle_centring(model, cells.train, device)
-    bundle = Bundle(
-        model.eval(),
-        cells.vocabulary,
-        cells.gene_names,
-        float(np.nanmedian(library)),
-        {"vae": vae.model_dump()},
-        cells.ids,
-    )
+    model.eval()
     return bundle, history
+
+
+def _looked_at(
+    examine: Look, bundle: Bundle, cells: TrainingCells, device: torch.device, epoch: int
+) -> Mapping[str, float]:
+    """Examine a copy: what a training ends with changes the model."""
+    model = deepcopy(bundle.model)
+    settle_centring(model, cells.train, device)
+    model.reference = encode_table(model, cells.train, device).bounded(KEPT_PER_CONDITION)
+    return examine(replace(bundle, model=model), epoch)
 
 
 def model_sizes(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -> dict[str, Any]:

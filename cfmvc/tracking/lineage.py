@@ -13,6 +13,7 @@ from cfmvc.tracking.run_link import read_link
 
 SPLIT = Path("data/prepared/split.json")
 RUNS = Path("results/runs")
+STUDY_TAGS = ("cfmvc.study", "cfmvc.trial")  # of a model whose parameters a study has found
 COMMIT_TAG, DIRTY_TAG = "cfmvc.git_commit", "cfmvc.git_dirty"
 LOCK_TAG, PARAMS_TAG = "cfmvc.dvc_lock_md5", "cfmvc.params_md5"
 DATA_TAG, SPLIT_TAG = "cfmvc.data_md5", "cfmvc.split_sha256"
@@ -43,7 +44,7 @@ def is_lineage(tag: str) -> bool:
     """Return whether a tag says what a result came from; a version carries those of its run."""
     of_git = (COMMIT_TAG, DIRTY_TAG, "cfmvc.git_branch")
     of_files = (LOCK_TAG, PARAMS_TAG, DATA_TAG, SPLIT_TAG)
-    return tag in (*of_git, *of_files) or tag.startswith((OUT_PREFIX, RUN_PREFIX))
+    return tag in (*of_git, *of_files, *STUDY_TAGS) or tag.startswith((OUT_PREFIX, RUN_PREFIX))
 
 
 def _git_tags(workspace: Path) -> dict[str, str]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from filelock import FileLock
 
+from cfmvc.errors import TrackingError
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.spool import RunHeader
 from cfmvc.tracking.store import Store, is_lost
 
 PARENT_TAG = "mlflow.parentRunId"
+UID_PREFIX = "uid:"  # names a parent by its tag `cfmvc.uid`, before MLflow has given it an id
 SESSION_TAG, PROCESS_TAG, EXPERIMENT_TAG = "cfmvc.session", "cfmvc.process", "cfmvc.dvc_experiment"
 _FAILED_TAG = "cfmvc.failed_stage"
 # A parent says what the whole pipeline came from; the rest is its stages' own.
@@ -29,7 +31,7 @@ class Place:
 def open_place(store: Store, header: RunHeader) -> Place:
     """Find or make what a run hangs on; a parent of ours is set running."""
     if header.given_parent is not None:
-        given = _get_run(store, header.given_parent)
+        given = _given_parent(store, header, header.given_parent)
         if given is not None:
             # MLflow shows children below a parent in the parent's experiment alone.
             return Place(given.info.experiment_id, given.info.run_id)
@@ -48,6 +50,23 @@ def open_place(store: Store, header: RunHeader) -> Place:
         elif parent.info.status != "RUNNING":
             store.client.update_run(parent.info.run_id, status="RUNNING")
     return Place(experiment_id, parent.info.run_id)
+
+
+def _given_parent(store: Store, header: RunHeader, name: str) -> Any | None:
+    """Find the parent that a run was given.
+
+    Raises
+    ------
+    TrackingError
+        If it is one of ours that is still to come: its process sends it at the same time.
+    """
+    if not name.startswith(UID_PREFIX):
+        return _get_run(store, name)
+    found = store.find_run(name.removeprefix(UID_PREFIX), store.experiment_ids())
+    child = ProcessIdentity.parse(header.process)
+    if found is None and child is not None and child.is_here() and child.is_alive():
+        raise TrackingError(f"the parent run {name} is not there yet")
+    return found
 
 
 def close_parent(store: Store, child: Any, status: str, end_ms: int) -> None:

@@ -83,6 +83,18 @@ def dvc_ancestor() -> ProcessIdentity | None:
     return found
 
 
+def dvc_targets() -> list[str] | None:
+    """Return the words of the DVC command that this process is a stage of; None: of none."""
+    for process in _ancestors():
+        try:
+            arguments = process.cmdline()
+        except psutil.Error:
+            continue
+        if names_dvc(arguments):
+            return arguments
+    return None
+
+
 def names_dvc(arguments: list[str]) -> bool:
     """Return whether a command line is DVC's: ``dvc ...``, ``python .../dvc ...``, ``-m dvc``."""
     if not arguments:

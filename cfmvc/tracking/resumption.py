@@ -6,9 +6,11 @@ A small file beside the checkpoints says so, from the first one on until the tra
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from filelock import Timeout
 
+from cfmvc.errors import TrackingError
 from cfmvc.files import read_json, write_json
 from cfmvc.tracking.config import shareable_uri
 from cfmvc.tracking.spool import RunHeader, Spool, spool_root
@@ -38,6 +40,50 @@ class _KeptRun:
     uri: str
     fingerprint: str
     n_resumed: int = 0
+
+
+class KeptOn(Protocol):
+    """Says which run a process goes on with."""
+
+    def open_spool(self, home: Path, header: RunHeader) -> Spool:
+        """Return the spool of the run that goes on, or of the new one that ``header`` tells of."""
+
+    def forget(self) -> None:
+        """Take note that the run has ended well."""
+
+
+class SharedRun:
+    """A run that several processes have one after the other, each of which may be killed.
+
+    Parameters
+    ----------
+    uid
+        Name of the run.
+    is_new
+        Whether this process is the first one.
+    """
+
+    def __init__(self, uid: str, is_new: bool) -> None:
+        self._uid, self._is_new = uid, is_new
+
+    def open_spool(self, home: Path, header: RunHeader) -> Spool:
+        """Return a spool for the run.
+
+        Raises
+        ------
+        TrackingError
+            If another process has it.
+        """
+        header = replace(header, uid=self._uid, n_resumed=0 if self._is_new else 1)
+        if self._is_new:
+            return Spool.create(spool_root(home), header)
+        spool = _taken_over(spool_root(home), header)
+        if spool is None:
+            raise TrackingError(f"the run {self._uid} is being written by another process")
+        return spool
+
+    def forget(self) -> None:
+        """Do nothing: another process may go on."""
 
 
 class Resumption:

@@ -1,21 +1,24 @@
 """The run of one stage: opened, described, and closed as what it was."""
 
+import json
 import os
 import signal
 import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from cfmvc.errors import CfmvcError, Preempted
+from cfmvc.errors import CfmvcError, Preempted, StoppedEarly
 from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
 from cfmvc.tracking.origin import Origin, machine, origin_of
+from cfmvc.tracking.parents import UID_PREFIX
 from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
-from cfmvc.tracking.resumption import Resumption
+from cfmvc.tracking.resumption import KeptOn
 from cfmvc.tracking.shipper import Shipper
 from cfmvc.tracking.spool import RunHeader, Spool, now_ms, spool_root
 from cfmvc.tracking.spool_tracker import SpoolTracker
@@ -23,6 +26,7 @@ from cfmvc.tracking.store import first_line
 
 # `mlflow run` names the run that it made; whoever starts stages otherwise may name one as well.
 _PARENT_VARIABLES = ("CFMVC_PARENT_RUN", "MLFLOW_RUN_ID")
+TAGS_VARIABLE = "CFMVC_RUN_TAGS"  # JSON
 
 
 class Terminated(SystemExit):
@@ -41,7 +45,7 @@ def stage_run(
     workspace: Path,
     config: TrackingConfig,
     tags: Mapping[str, str] | None = None,
-    resumption: Resumption | None = None,
+    resumption: KeptOn | None = None,
 ) -> Iterator[SpoolTracker]:
     """Open the run of a stage; nothing in it waits for MLflow.
 
@@ -59,22 +63,56 @@ def stage_run(
     tags
         More tags than the lineage.
     resumption
-        Of a training: what was killed goes on in the run that it had.
+        Finds the run that what was killed goes on in.
     """
     home, origin = home_of(workspace), origin_of(workspace, stage)
-    header = _header(stage, workspace, config, {**origin.tags, **(tags or {})})
+    header = _header(stage, workspace, config, {**origin.tags, **_given_tags(), **(tags or {})})
     if resumption is None:
         spool = Spool.create(spool_root(home), header)
     else:
         spool = resumption.open_spool(home, header)
+    with _opened(spool, workspace, config, lambda tracker: _record(origin, tracker, spool)) as run:
+        yield run
+    if resumption is not None:
+        resumption.forget()
+
+
+@contextmanager
+def child_run(
+    name: str, parent_uid: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str]
+) -> Iterator[SpoolTracker]:
+    """Open a run below another one of ours, which says what both come from.
+
+    Parameters
+    ----------
+    name
+        Of the run.
+    parent_uid
+        The other one's tag ``cfmvc.uid``; it need not be in the store yet.
+    workspace, config
+        As for :func:`stage_run`; the run ends as one of those does.
+    tags
+        Of the run.
+    """
+    header = replace(_header(name, workspace, config, tags), given_parent=UID_PREFIX + parent_uid)
+    spool = Spool.create(spool_root(home_of(workspace)), header)
+    with _opened(spool, workspace, config, lambda tracker: None) as tracker:
+        yield tracker
+
+
+@contextmanager
+def _opened(
+    spool: Spool, workspace: Path, config: TrackingConfig, begin: Callable[[SpoolTracker], None]
+) -> Iterator[SpoolTracker]:
+    """Send a spool while the block lasts, and close it as what the block was."""
     shipper = Shipper(spool, workspace)
-    tracker = SpoolTracker(spool, shipper, home)
+    tracker = SpoolTracker(spool, shipper, home_of(workspace))
     status, failure = "FINISHED", dict[str, str]()
     with _heard_once() as sigterm:
         try:
             try:
                 shipper.start()
-                _record(origin, tracker, spool)
+                begin(tracker)
                 yield tracker
             finally:
                 sigterm.is_over = True  # the closing is short, and nothing is to disturb it
@@ -86,8 +124,6 @@ def stage_run(
         finally:
             spool.append({"kind": "end", "status": status, "tags": failure})
             _say_what_is_missing(spool, shipper.close(config.flush_seconds), workspace)
-            if resumption is not None and status == "FINISHED":
-                resumption.forget()
 
 
 def _header(
@@ -109,6 +145,11 @@ def _header(
     )
 
 
+def _given_tags() -> dict[str, str]:
+    """Return the tags that whoever starts stages gives to all of their runs."""
+    return dict(json.loads(os.environ.get(TAGS_VARIABLE) or "{}"))
+
+
 def _record(origin: Origin, tracker: SpoolTracker, spool: Spool) -> None:
     """Keep what the run comes from; of one that goes on, what it goes on with."""
     here = machine()  # only now: the store is being opened meanwhile
@@ -118,6 +159,8 @@ def _record(origin: Origin, tracker: SpoolTracker, spool: Spool) -> None:
 
 
 def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
+    if isinstance(error, StoppedEarly):
+        return "KILLED", {}
     if isinstance(error, KeyboardInterrupt | Terminated | Preempted):
         return "KILLED", {"cfmvc.error": str(error) or "interrupted"}
     if isinstance(error, SystemExit) and error.code in (None, 0):

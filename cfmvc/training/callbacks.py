@@ -1,5 +1,6 @@
 """Those who watch a training: they read its state, and neither change it nor know each other."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +35,13 @@ class TrainingState:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     events: list[TrainingEvent] = field(default_factory=list)
+
+
+Examine = Callable[[int], Mapping[str, float]]
+"""Looks at the model as it is after so many epochs, its averaged weights in place; returns figures.
+
+It may raise, which ends the training; it must leave the model and the random state as they were.
+"""
 
 
 class Callback(Protocol):

@@ -11,7 +11,7 @@ import torch
 from cfmvc.errors import DataError, NonFiniteError
 from cfmvc.shards import current_shard, of_step
 from cfmvc.training.black_box import replayed, write_black_box
-from cfmvc.training.callbacks import Callback, TrainingState
+from cfmvc.training.callbacks import Callback, Examine, TrainingState
 from cfmvc.training.checkpoint import Checkpoint
 from cfmvc.training.checkpoint_file import under
 from cfmvc.training.config import LoopConfig
@@ -28,6 +28,7 @@ from cfmvc.training.objectives import (
     set_buffers,
 )
 from cfmvc.training.randomness import RandomState
+from cfmvc.training.schedule import learning_rate
 from cfmvc.training.sources import CellSource
 from cfmvc.training.step import Moment, Stepper
 from cfmvc.training.termination import Termination
@@ -45,6 +46,7 @@ def train(
     device: torch.device,
     callbacks: Iterable[Callback] = (),
     engine: Engine | None = None,
+    examine: Examine | None = None,
 ) -> History:
     """Minimise ``objective`` on the cells of ``source``; leaves the best weights in its modules.
 
@@ -64,6 +66,8 @@ def train(
         Who is told.
     engine
         How it is computed, and where its checkpoints are.
+    examine
+        Called at each validation; its figures become the epoch's, but choose nothing.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def train(
     with Termination() as termination:
         training = _Training(stage, objective, source, validation, config, device, engine)
         training.callbacks, training.termination = list(callbacks), termination
+        training.examine = examine
         return training.run()
 
 
@@ -105,6 +110,7 @@ class _Training:
 
     callbacks: list[Callback]
     termination: Termination
+    examine: Examine | None = None
 
     def __init__(
         self,
@@ -215,8 +221,9 @@ class _Training:
                 row = sums_of_step(loss, shard.size(len(cells)))
                 sums.add(shard.sum_(row), ["loss", *loss.parts])
                 self.guard.note(loss)
+            examined = {} if self.examine is None else self.examine(self.at.epoch)
         drawn_before.restore(self.device)
-        metrics = sums.means("val")
+        metrics = sums.means("val") | {f"val_{name}": value for name, value in examined.items()}
         self._judge(metrics["val_loss"])
         return metrics
 
@@ -305,14 +312,8 @@ class _Training:
             callback.on_events(self.state, events)
 
     def _rate(self) -> float:
-        """Linear warm-up, then a cosine down to ``lr_end``."""
         n_steps = max(self.source.n_steps * self.config.n_epochs, 1)
-        n_warmup = self.config.lr_warmup * n_steps
-        rate, end = self.config.lr * self.at.lr_factor, self.config.lr_end
-        if self.at.step < n_warmup:
-            return rate * (self.at.step + 1) / (n_warmup + 1)
-        progress = min(1.0, (self.at.step - n_warmup) / max(n_steps - n_warmup, 1))
-        return rate * (end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+        return learning_rate(self.config, self.at.step, n_steps, self.at.lr_factor)
 
     # -- checkpoints --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cfmvc.cli.app import app as root
 from cfmvc.cli.data import app, simulate_command
-from cfmvc.cli.project import with_data_value
+from cfmvc.cli.params_text import with_value
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig
@@ -290,9 +290,8 @@ def test_add_prints_json(project: Path, cells: AnnData) -> None:
 
 @pytest.mark.parametrize("separator", ["", "_", " & ", "#", "|", ": ", "\\", '"', "1", "-", "\t"])
 def test_any_separator_can_be_written(separator: str) -> None:
-    changed = with_data_value(
-        "data:\n  path: a\n  separator: '+'  # joins\n", "separator", separator
-    )
+    before = "data:\n  path: a\n  separator: '+'  # joins\n"
+    changed = with_value(before, "data", "separator", separator)
     assert changed.endswith("  # joins\n")
     assert YAML(typ="safe").load(changed)["data"] == {"path": "a", "separator": separator}
 
@@ -308,12 +307,12 @@ def test_any_separator_can_be_written(separator: str) -> None:
     ],
 )
 def test_one_value_changes_and_all_else_stays(before: str, after: str) -> None:
-    assert with_data_value(before, "path", "n.h5ad") == after
+    assert with_value(before, "data", "path", "n.h5ad") == after
 
 
 def test_a_value_over_several_lines_is_left_alone() -> None:
     with pytest.raises(ConfigError, match=r"set data\.path to n\.h5ad by hand"):
-        with_data_value("data:\n  path: >\n    a.h5ad\n", "path", "n.h5ad")
+        with_value("data:\n  path: >\n    a.h5ad\n", "data", "path", "n.h5ad")
 
 
 def test_simulate_writes_cells_and_truth(tmp_path: Path) -> None:

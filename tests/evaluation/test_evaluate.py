@@ -8,6 +8,7 @@ from cfmvc.errors import DataError
 from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation
 from cfmvc.evaluation.baselines import BASELINES, Control
 from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.reference import Reference
 from tests.evaluation.conftest import assemble, population, screen
 
@@ -39,6 +40,15 @@ def test_the_truth_itself_wins_and_every_score_is_finite(
     assert control["pearson_delta"] == 0.0
     assert control["discrimination"] == 0.5
     assert (result.averages["energy_distance"].drop("model") > model["energy_distance"]).all()
+
+
+def test_the_quick_score_of_a_model_is_that_of_the_whole_evaluation(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    half = held_out(cells)[::2].copy()
+    quick = Exam.of(cells, config, "control", "+").score(half)
+    whole = run(cells, half, config).averages.loc["model"]
+    assert quick == whole.to_dict()
 
 
 def test_generated_controls_and_unasked_conditions_change_nothing(

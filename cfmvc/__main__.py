@@ -1,0 +1,5 @@
+"""``python -m cfmvc``: the command line."""
+
+from cfmvc.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""The work behind ``cfmvc tune``."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cfmvc.cli.promoting import promoted
+from cfmvc.config import override, read_yaml
+from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.tracking.run import TAGS_VARIABLE
+from cfmvc.tuning.results import BEST
+from cfmvc.tuning.tune import TuneResult, tune
+
+
+def tuned(
+    workspace: Path,
+    asked: dict[str, Any],
+    settings: list[str],
+    n_workers: int,
+    with_test: bool,
+) -> TuneResult:
+    """Carry out a study with what the command line changes in ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no ``params.yaml``, or it has no section ``tune``.
+    """
+    params = override(read_yaml(workspace / "params.yaml"), settings)
+    if not isinstance(params.get("tune"), dict):
+        raise ConfigError(f"params.yaml: no section 'tune'; sections: {listed(params)}")
+    given = {key: value for key, value in asked.items() if value is not None}
+    params["tune"] = {**params["tune"], **given}
+    return tune(workspace, params, n_workers, with_test, _say)
+
+
+def study_text(result: TuneResult) -> str:
+    """Return what a study has found, for a terminal."""
+    counts = ", ".join(f"{n} {state}" for state, n in result.n_trials.items() if n)
+    vaes = f"{result.n_vae_trainings} VAE{'s' if result.n_vae_trainings != 1 else ''} trained"
+    lines = [f"study '{result.study}': {counts}; {vaes}", ""]
+    lines += [f"validation ({result.held_out})"]
+    for name, values in result.best["objectives"].items():
+        present = values["present_parameters"]
+        before = "not known" if present is None else f"{present:.4g}"
+        lines.append(
+            f"  {name}: {values['validation']:.4g} with trial {result.best['trial']}, "
+            f"{before} with the present parameters"
+        )
+    if result.confirmations:
+        lines.append("test (conditions that no trial has seen)")
+    for found in result.confirmations:
+        verdict = _verdict(found.best, found.present, found.is_better)
+        lines.append(
+            f"  {found.objective.label}: {found.best:.4g} with trial {result.best['trial']}, "
+            f"{found.present:.4g} with the present parameters: {verdict}"
+        )
+    if result.changes:
+        width = max(map(len, result.changes))
+        lines += ["", f"{BEST}: trial {result.best['trial']}, where it differs from params.yaml"]
+        for name, (before, after) in result.changes.items():
+            lines.append(f"  {name:{width}}  {_short(before)} -> {_short(after)}")
+        lines.append("next: cfmvc tune apply, then dvc repro")
+    else:
+        lines += ["", "the present parameters are the best of these trials"]
+    return "\n".join(lines)
+
+
+def registered_best(
+    workspace: Path, result: TuneResult, settings: list[str], with_gate: bool
+) -> None:
+    """Train the best parameters in full as a DVC experiment, which registers the model.
+
+    Raises
+    ------
+    CfmvcError
+        If DVC fails; it has said why.
+    PromotionRefused
+        If the gate refuses.
+    """
+    changes = [
+        f"{section}.{key}={json.dumps(value)}"
+        for section, values in result.best["params"].items()
+        for key, value in values.items()
+    ]
+    own = [setting for setting in settings if not setting.startswith("tune.")]
+    options = [part for setting in [*own, *changes] for part in ("--set-param", setting)]
+    tags = {"cfmvc.study": result.study, "cfmvc.trial": str(result.best["trial"])}
+    _say(f"training trial {result.best['trial']} in full: dvc exp run register")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options, "register"],
+        cwd=workspace,
+        env={**os.environ, TAGS_VARIABLE: json.dumps(tags)},
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CfmvcError(f"dvc exp run has failed (exit code {done.returncode})")
+    if with_gate:
+        alias = str(read_yaml(workspace / "params.yaml")["register"]["alias"])
+        print(promoted(workspace, alias))
+
+
+def _verdict(best: float, present: float, is_better: bool) -> str:
+    if is_better:
+        return "confirmed"
+    return "the same" if best == present else "NOT confirmed, the present parameters do better"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,176 @@
+"""What predictions are scored against: everything that the real cells alone decide."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cfmvc.errors import DataError
+from cfmvc.evaluation.baselines import Prediction
+from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
+from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.generated import counts_of, generated_rows
+from cfmvc.evaluation.metrics import METRICS
+from cfmvc.evaluation.normalise import log_normalise, median_library
+from cfmvc.evaluation.reference import Reference
+from cfmvc.evaluation.result import MODEL
+from cfmvc.evaluation.scorer import Scorer, Target
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The held-out conditions of a data set, and the space in which they are looked at.
+
+    Parameters
+    ----------
+    cells
+        Prepared cells with their split.
+    control
+        Label of the unperturbed cells.
+    config
+        The ``evaluate`` section.
+    library
+        Median total counts, to which all cells are normalised.
+    reference
+        Cells outside the test split.
+    scorer
+        Scores in their space.
+    asked
+        Held-out conditions that a prediction has to answer.
+    truth
+        Of those that can be scored, the real cells in log space, ``(n_cells, n_genes)``.
+    skipped
+        Those that cannot, and why.
+    """
+
+    cells: ad.AnnData
+    control: str
+    config: EvaluateConfig
+    library: float
+    reference: Reference
+    scorer: Scorer
+    asked: list[Condition]
+    truth: dict[Condition, Array]
+    skipped: pd.DataFrame
+
+    @classmethod
+    def of(cls, cells: ad.AnnData, config: EvaluateConfig, control: str, separator: str) -> "Exam":
+        """Look at the real cells, as :func:`~cfmvc.evaluation.evaluate.evaluate` describes them.
+
+        Raises
+        ------
+        DataError
+            If no condition can be scored, or if counts are negative or not finite.
+        """
+        is_test = (cells.obs["split"].astype(str) == "test").to_numpy()
+        counts = counts_of(cells, "real cells")
+        library = median_library(counts[~is_test])
+        logged = log_normalise(counts, library)
+        reference = Reference(
+            logged, rows_of_conditions(cells.obs, control, ~is_test), control, separator
+        )
+        held_out = {
+            condition: rows
+            for condition, rows in rows_of_conditions(cells.obs, control, is_test).items()
+            if condition.treatment.perturbation != control
+        }
+        # every held-out condition that has controls is asked for, also those too small to be scored
+        asked = [condition for condition in held_out if condition.stratum in reference.strata]
+        scored, skipped = _partition(held_out, reference, config)
+        return cls(
+            cells,
+            control,
+            config,
+            library,
+            reference,
+            Scorer(logged[~is_test], reference, config),
+            asked,
+            {condition: logged[rows].toarray() for condition, rows in scored.items()},
+            skipped,
+        )
+
+    def answer(self, name: str, generated: ad.AnnData) -> "Answer":
+        """Take cells that a method has predicted.
+
+        Raises
+        ------
+        DataError
+            If a held-out condition has none, or counts are negative or not finite.
+        """
+        title = "generated cells" if name == MODEL else f"cells of '{name}'"
+        rows = generated_rows(generated, self.cells, self.asked, self.control, title)
+        return Answer(log_normalise(counts_of(generated, title), self.library), rows)
+
+    @cached_property
+    def means(self) -> dict[Condition, Array]:
+        """Mean of the real cells of every scored condition."""
+        return means_of(self.truth)
+
+    def target(self, condition: Condition, n_draws: int) -> Target:
+        """Return what a condition's prediction is put beside."""
+        return self.scorer.target(condition, self.truth[condition], self.means, n_draws)
+
+    def score(self, generated: ad.AnnData) -> dict[str, float]:
+        """Return the model's average of every metric over the scored conditions, and no more.
+
+        No baseline, no ceiling and no interval: that takes a small part of the time of
+        :func:`~cfmvc.evaluation.evaluate.evaluate`, and gives the same averages. A metric that is
+        defined for no condition is left out.
+        """
+        answer, rows = self.answer(MODEL, generated), []
+        for condition, target in self._targets.items():
+            case = next(self.scorer.cases(MODEL, target, answer.predict(condition).cells))
+            rows.append(self.scorer.scores(MODEL, target, case))
+        averages = pd.DataFrame(rows, columns=list(METRICS)).mean().dropna()
+        return {str(name): float(value) for name, value in averages.items()}
+
+    @cached_property
+    def _targets(self) -> dict[Condition, Target]:
+        return {condition: self.target(condition, n_draws=0) for condition in self.truth}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Cells that were generated elsewhere, asked for like a baseline."""
+
+    logged: sparse.csr_matrix
+    rows: dict[Condition, Rows]
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return a condition's cells."""
+        return Prediction(self.logged[self.rows[condition]].toarray())
+
+
+def means_of(truth: dict[Condition, Array]) -> dict[Condition, Array]:
+    """Return the mean cell of each condition."""
+    return {condition: true.mean(axis=0) for condition, true in truth.items()}
+
+
+def _partition(
+    held_out: dict[Condition, Rows], reference: Reference, config: EvaluateConfig
+) -> tuple[dict[Condition, Rows], pd.DataFrame]:
+    """Tell conditions that can be scored from those that cannot, for whatever method."""
+    scored, skipped = {}, []
+    for condition, rows in held_out.items():
+        if condition.stratum not in reference.strata:
+            reason = "no real control in the stratum"
+        elif len(reference.controls(condition.stratum)) < 2:
+            reason = "1 real control in the stratum; 2 needed"
+        elif len(rows) < config.min_cells:
+            reason = f"{len(rows)} real cells; evaluate.min_cells is {config.min_cells}"
+        else:
+            scored[condition] = rows
+            continue
+        skipped.append({"condition": str(condition), "n_true": len(rows), "reason": reason})
+    if not scored:
+        why = "; ".join(f"{row['condition']}: {row['reason']}" for row in skipped[:12])
+        raise DataError(
+            f"no held-out condition can be scored. {why or 'No test cell is perturbed'}"
+        )
+    return scored, pd.DataFrame(skipped, columns=["condition", "n_true", "reason"])

@@ -1,0 +1,66 @@
+"""The best parameters and the present ones, trained in full and compared on the test conditions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cfmvc.tracking.tracker import NullTracker, Tracker
+from cfmvc.tuning.objectives import Objective
+from cfmvc.tuning.space import Values, merged
+from cfmvc.tuning.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """An objective of the test conditions, which no trial has seen.
+
+    Parameters
+    ----------
+    objective
+        Which one.
+    present, best
+        Its value with the present parameters, and with the study's best.
+    """
+
+    objective: Objective
+    present: float
+    best: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the test says what the validation has said."""
+        return self.objective.is_better(self.best, self.present)
+
+
+def confirm(
+    trainer: Trainer,
+    params: dict[str, Any],
+    best: Values,
+    objectives: list[Objective],
+    tracker: Tracker,
+    say: Callable[[str], None],
+) -> list[Confirmation]:
+    """Train with both sets of parameters on all cells outside the test, and score both on it.
+
+    Parameters
+    ----------
+    trainer
+        Of the pipeline's own split.
+    params, best
+        The present parameters, and what the best trial changes in them.
+    objectives
+        What is compared.
+    tracker
+        Of the study's run.
+    say
+        Told what is being done.
+    """
+    figures = {}
+    for name, values in (("present", Values()), ("best", best)):
+        say(f"test: training with the {name} parameters on all cells outside the test")
+        figures[name] = trainer.run(merged(params, values), NullTracker()).figures
+        tracker.log_metrics({f"test/{name}/{k}": v for k, v in figures[name].items()}, step=0)
+    return [
+        Confirmation(objective, *(objective.value(figures[name]) for name in ("present", "best")))
+        for objective in objectives
+    ]

@@ -1,0 +1,71 @@
+"""Pictures of a study, drawn by Optuna with matplotlib."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import optuna
+from matplotlib.figure import Figure
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from cfmvc.tuning.objectives import Objective
+from cfmvc.tuning.search import finished
+
+_LEAST_FOR_IMPORTANCE = 4  # complete trials; of fewer, a forest says nothing
+_SIZE = (9.0, 5.0)  # inches
+
+
+def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
+    """Return figures by file name; those that the study is too small for are left out.
+
+    ``history`` (values by trial), ``importance`` (fANOVA), ``parallel_coordinate`` (values and
+    parameters), ``intermediate_values`` (looks by trial), and with several objectives
+    ``pareto_front``.
+    """
+    drawn: dict[str, Figure] = {}
+    n_complete = len(finished(study, TrialState.COMPLETE))
+    if n_complete == 0:
+        return drawn
+    draw = optuna.visualization.matplotlib
+    for number, objective in enumerate(objectives):
+        of = _value_of(number) if len(objectives) > 1 else None
+        end = f"_{objective.name}" if len(objectives) > 1 else ""
+        named: dict[str, Any] = {"target": of, "target_name": objective.label}
+        drawn[f"history{end}.png"] = _drawn(draw.plot_optimization_history, study, **named)
+        if n_complete > 1:
+            drawn[f"parallel_coordinate{end}.png"] = _drawn(
+                draw.plot_parallel_coordinate, study, **named
+            )
+        if n_complete >= _LEAST_FOR_IMPORTANCE and _vary(study):
+            drawn[f"importance{end}.png"] = _drawn(draw.plot_param_importances, study, **named)
+    if len(objectives) in (2, 3):
+        names = [objective.label for objective in objectives]
+        drawn["pareto_front.png"] = _drawn(draw.plot_pareto_front, study, target_names=names)
+    if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+        drawn["intermediate_values.png"] = _drawn(draw.plot_intermediate_values, study)
+    return drawn
+
+
+def _value_of(number: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[number])
+
+
+def _vary(study: Study) -> bool:
+    """Return whether any parameter that all complete trials have takes two values."""
+    trials = finished(study, TrialState.COMPLETE)
+    common = set.intersection(*(set(trial.params) for trial in trials))
+    return any(len({trial.params[name] for trial in trials}) > 1 for name in common)
+
+
+def _drawn(draw: Callable[..., Any], study: Study, **named: Any) -> Figure:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental, and told so at every call
+        axes = draw(study, **named)
+    first = axes if hasattr(axes, "figure") else axes.flat[0]
+    figure: Figure = first.figure
+    figure.set_size_inches(*_SIZE)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

@@ -1,0 +1,112 @@
+"""What comes out of a study: a table of its trials, and the best parameters as a file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from ruamel.yaml import YAML
+
+from cfmvc.files import atomic_path
+from cfmvc.tuning.search import RETRY_OF, Search, best_trials, finished
+from cfmvc.tuning.worker import FIGURES, REASON, RUN, VAE, VAE_TRAINED
+
+FOLDER = Path("results/tune")
+BEST, TRIALS = FOLDER / "best_params.yaml", FOLDER / "trials.csv"
+_HEADER = """\
+# Written by `cfmvc tune`; `cfmvc tune apply` puts `params` into params.yaml.
+"""
+_NOTHING = """\
+# No study yet: `cfmvc tune` or `dvc repro tune` makes one.
+"""
+_FIRST = ["trial", "state", "seconds"]
+
+
+def trials_table(study: Study, search: Search) -> pd.DataFrame:
+    """Return one row a trial that has ended: values, parameters, every metric, and its run."""
+    front = {trial.number for trial in best_trials(study)}
+    names = [objective.label for objective in search.objectives]
+    rows = []
+    for trial in finished(study):
+        values = dict(zip(names, trial.values or (), strict=False))
+        seconds = None if trial.duration is None else trial.duration.total_seconds()
+        figures = trial.user_attrs.get(FIGURES, {})
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state.name,
+                "seconds": seconds,
+                "best": trial.number in front,
+                **values,
+                **{name: trial.params.get(name) for name in search.space.entries},
+                **{f"validation.{name}": value for name, value in figures.items()},
+                "vae": trial.user_attrs.get(VAE),
+                "vae_trained": trial.user_attrs.get(VAE_TRAINED),
+                "retry_of": trial.system_attrs.get(RETRY_OF),
+                "run_uid": trial.user_attrs.get(RUN),
+                "reason": trial.user_attrs.get(REASON) or _reason_of_the_dead(trial),
+            }
+        )
+    return pd.DataFrame(rows, columns=None if rows else [*_FIRST, "best", *names])
+
+
+def best_as_dict(study: Study, search: Search) -> dict[str, Any] | None:
+    """Return what ``best_params.yaml`` says; None if no trial is complete."""
+    front = best_trials(study)
+    if not front:
+        return None
+    best = front[0]
+    first = present_trial(study)
+    said: dict[str, Any] = {"study": study.study_name, "trial": best.number}
+    said["objectives"] = {
+        objective.label: {
+            "validation": best.values[n],
+            "present_parameters": None if first is None else first.values[n],
+        }
+        for n, objective in enumerate(search.objectives)
+    }
+    if len(front) > 1:
+        said["pareto_front"] = [trial.number for trial in front]
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in best.params.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    return {**said, "params": sections}
+
+
+def present_trial(study: Study) -> FrozenTrial | None:
+    """Return the complete trial of the present parameters: the first one, or its repetition."""
+    for trial in finished(study, TrialState.COMPLETE):
+        if 0 in (trial.number, trial.system_attrs.get(RETRY_OF)):
+            return trial
+    return None
+
+
+def best_text(said: dict[str, Any] | None) -> str:
+    """Return the text of ``best_params.yaml``."""
+    if said is None:
+        return _NOTHING
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(said, stream)
+    return _HEADER + stream.getvalue()
+
+
+def write_results(workspace: Path, text: str, table: pd.DataFrame) -> None:
+    """Write both files."""
+    for path, content in ((BEST, text), (TRIALS, table.to_csv(index=False))):
+        with atomic_path(workspace / path) as made:
+            made.write_text(content)
+
+
+def write_nothing(workspace: Path) -> None:
+    """Write files that say so, where there are none."""
+    if not (workspace / BEST).is_file() or not (workspace / TRIALS).is_file():
+        write_results(workspace, _NOTHING, pd.DataFrame(columns=_FIRST))
+
+
+def _reason_of_the_dead(trial: FrozenTrial) -> str:
+    return "its worker died" if trial.state == TrialState.FAIL else ""

@@ -1,0 +1,185 @@
+"""The parameters that a study searches: checked before the first trial, suggested in each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal
+
+import optuna
+
+from cfmvc.config import Section, parse_section
+from cfmvc.errors import ConfigError, listed, suggest
+from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
+from cfmvc.tuning.config import Choice, Range, TuneConfig
+
+SECTIONS: dict[str, type[Section]] = {"vae": VaeConfig, "flow": FlowConfig, "joint": JointConfig}
+# The seed is no parameter of a model: the best of several is luck.
+TUNABLE = [
+    f"{section}.{key}"
+    for section, config in SECTIONS.items()
+    for key in config.model_fields
+    if key != "seed"
+]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Parameters
+    ----------
+    entries
+        By name (``vae.beta``), parents of conditions first; each holds the present value.
+    present
+        The present value of every tunable parameter.
+    """
+
+    entries: dict[str, Range | Choice]
+    present: Values
+
+    @classmethod
+    def of(cls, tune: TuneConfig, params: Mapping[str, Any]) -> "Space":
+        """Check a space against the parameters that it changes.
+
+        The present values always belong to it, so that a study can begin with them: bounds and
+        choices that leave one out are extended by it.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown, a value is none that the parameter takes, or conditions refer to
+            each other.
+        """
+        present = {
+            f"{section}.{key}": value
+            for section in SECTIONS
+            for key, value in params.get(section, {}).items()
+        }
+        for name, entry in tune.space.items():
+            _expect_tunable(name, f"tune.space.{name}")
+            _expect_conditions(name, entry)
+        extended = {name: _extended(entry, present[name]) for name, entry in tune.space.items()}
+        space = cls({name: extended[name] for name in _parents_first(extended)}, present)
+        for name, entry in space.entries.items():
+            for value in _ends(entry):
+                space._expect_accepted({name: value}, f"tune.space.{name}")
+        for number, values in enumerate(tune.warm_start):
+            space._expect_inside(values, f"tune.warm_start[{number}]")
+        return space
+
+    def suggest(self, trial: optuna.Trial) -> Values:
+        """Let a trial choose; what its conditions exclude keeps the present value."""
+        chosen = Values()
+        for name, entry in self.entries.items():
+            if self._is_searched(entry, chosen):
+                chosen[name] = _suggested(trial, name, entry)
+        return chosen
+
+    def warm(self, values: Values) -> Values:
+        """Return a whole trial of some values: the rest are the present ones."""
+        chosen = Values()
+        for name, entry in self.entries.items():
+            if self._is_searched(entry, {**self.present, **values, **chosen}):
+                chosen[name] = values.get(name, self.present[name])
+        return chosen
+
+    def changes(self, values: Values) -> dict[str, tuple[Any, Any]]:
+        """Return present and other value of each parameter in which they differ."""
+        return {
+            name: (self.present[name], value)
+            for name, value in values.items()
+            if value != self.present[name]
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, for a fingerprint."""
+        return {name: entry.model_dump() for name, entry in self.entries.items()}
+
+    def _is_searched(self, entry: Range | Choice, chosen: Values) -> bool:
+        at = {**self.present, **chosen}
+        return all(at[name] in wanted for name, wanted in (entry.when or {}).items())
+
+    def _expect_accepted(self, values: Values, where: str) -> None:
+        for name, value in values.items():
+            section, _, key = name.partition(".")
+            own = {k.partition(".")[2]: v for k, v in self.present.items() if k.startswith(section)}
+            try:
+                parse_section(SECTIONS[section], {**own, key: value}, section)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from error
+
+    def _expect_inside(self, values: Values, where: str) -> None:
+        for name, value in values.items():
+            _expect_tunable(name, where)
+            entry = self.entries.get(name)
+            if entry is None:
+                raise ConfigError(f"{where}: '{name}' is not searched; tune.space has no such name")
+            low, high = _ends(entry)[0], _ends(entry)[-1]
+            inside = value in entry.choices if isinstance(entry, Choice) else low <= value <= high
+            if not inside:
+                raise ConfigError(f"{where}: {name}: {value!r} is outside of tune.space")
+
+
+def merged(params: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    """Return parameters in which the values of a trial are set."""
+    changed = {name: dict(v) if isinstance(v, Mapping) else v for name, v in params.items()}
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        changed[section][key] = value
+    return changed
+
+
+def _expect_tunable(name: str, where: str) -> None:
+    if name not in TUNABLE:
+        raise ConfigError(
+            f"{where}: no parameter '{name}'{suggest(name, TUNABLE)}; "
+            f"valid are {listed(TUNABLE, most=len(TUNABLE))}"
+        )
+
+
+def _expect_conditions(name: str, entry: Range | Choice) -> None:
+    for parent in entry.when or {}:
+        _expect_tunable(parent, f"tune.space.{name}.when")
+
+
+def _extended(entry: Range | Choice, present: Any) -> Range | Choice:
+    if isinstance(entry, Choice):
+        more = [] if present in entry.choices else [present]
+        return entry.model_copy(update={"choices": [*entry.choices, *more]})
+    if entry.log and present <= 0:
+        return entry
+    bounds = {"low": min(entry.low, present), "high": max(entry.high, present)}
+    return entry.model_copy(update=bounds)
+
+
+def _parents_first(entries: dict[str, Range | Choice]) -> list[str]:
+    graph = {
+        name: [parent for parent in entry.when or {} if parent in entries]
+        for name, entry in entries.items()
+    }
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = listed(error.args[1])
+        raise ConfigError(f"tune.space: conditions go in a circle: {circle}") from error
+
+
+def _ends(entry: Range | Choice) -> list[Any]:
+    return list(entry.choices) if isinstance(entry, Choice) else [entry.low, entry.high]
+
+
+def kind_of(entry: Range | Choice) -> Literal["int", "float", "choice"]:
+    """Return what an entry is to a sampler."""
+    if isinstance(entry, Choice):
+        return "choice"
+    is_whole = isinstance(entry.low, int) and isinstance(entry.high, int)
+    return "int" if is_whole else "float"
+
+
+def _suggested(trial: optuna.Trial, name: str, entry: Range | Choice) -> Any:
+    if isinstance(entry, Choice):
+        return trial.suggest_categorical(name, entry.choices)
+    if kind_of(entry) == "int":
+        return trial.suggest_int(name, int(entry.low), int(entry.high), log=entry.log)
+    return trial.suggest_float(name, entry.low, entry.high, log=entry.log)

@@ -1,0 +1,106 @@
+"""The database of studies: opened once, and one claim of a trial at a time."""
+
+import logging
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from cfmvc.errors import ConfigError, TrackingError
+from cfmvc.tracking.config import home_of, sqlite_file, without_password
+from cfmvc.tracking.database_lock import database_lock
+
+_BUSY_SECONDS = 120  # how long an SQLite file may be locked by another process
+_MISSED = 3  # signs of life, after which a worker is dead
+_SCHEMA = 0x6366_0002
+
+
+def storage_uri(uri: str | None, workspace: Path) -> str:
+    """Return the absolute address of a study's database.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither SQLite nor PostgreSQL.
+    """
+    home = home_of(workspace)
+    if uri is None:
+        return f"sqlite:///{home / '.cfmvc' / 'tune.db'}"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{home / uri.removeprefix('sqlite:///')}"
+    if uri.startswith("postgresql"):
+        return uri
+    raise ConfigError(
+        f"storage '{without_password(uri)}': a study is kept in sqlite:///FILE.db or in "
+        "postgresql+psycopg://USER@HOST/DATABASE"
+    )
+
+
+def open_storage(
+    uri: str, heartbeat_seconds: float, on_stale: Callable[[Study, FrozenTrial], None]
+) -> RDBStorage:
+    """Open the database, and make its tables where there are none.
+
+    Parameters
+    ----------
+    uri
+        From :func:`storage_uri`.
+    heartbeat_seconds
+        Between a worker's signs of life; it is dead after three missed ones.
+    on_stale
+        Told a dead worker's trial, after it has failed.
+
+    Raises
+    ------
+    TrackingError
+        If it cannot be reached, or was made by another version of Optuna.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    grace = max(1, round(_MISSED * heartbeat_seconds))
+    file = sqlite_file(uri)
+    engine: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        engine = {"connect_args": {"timeout": _BUSY_SECONDS}}
+    try:
+        with _locked(uri, _SCHEMA), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                uri,
+                engine_kwargs=engine,
+                heartbeat_interval=max(1, round(heartbeat_seconds)),
+                grace_period=grace,
+                heartbeat_stale_trial_callback=on_stale,
+            )
+    except (OperationalError, ArgumentError, RuntimeError) as error:
+        reason = without_password(str(error)).strip().splitlines()[0]
+        raise TrackingError(f"the study's storage {without_password(uri)}: {reason}") from error
+
+
+@contextmanager
+def one_at_a_time(uri: str, study: str) -> Iterator[None]:
+    """Let one process after the other claim trials of a study, on whatever machines they are."""
+    with _locked(uri, zlib.crc32(study.encode())):
+        yield
+
+
+@contextmanager
+def _locked(uri: str, key: int) -> Iterator[None]:
+    file = sqlite_file(uri)
+    if file is None:
+        with database_lock(uri, key):
+            yield
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield

@@ -1,0 +1,267 @@
+"""One trial's work: both stages trained with its parameters, looked at, and scored."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfmvc.config import section_of
+from cfmvc.evaluation.config import EvaluateConfig
+from cfmvc.evaluation.exam import Exam
+from cfmvc.models import Bundle
+from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of, plain_engine
+from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.flow import fit_flow, fit_joint
+from cfmvc.stages.held_out import predict_held_out
+from cfmvc.stages.predict import GenerateConfig
+from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.vae import TrainingCells, fit_vae
+from cfmvc.tracking.callback import TrackingCallback
+from cfmvc.tracking.tracker import Tracker
+from cfmvc.training.callbacks import Callback, NoCallback
+from cfmvc.training.config import FlowConfig, JointConfig, LoopConfig, VaeConfig
+from cfmvc.training.history import History
+from cfmvc.training.memory import ExpectedMemory
+from cfmvc.tuning.vae_store import StoredVae, VaeCourse, VaeStore
+from cfmvc.tuning.validation import TuningCells
+
+_GIB = 1024**3
+Report = Callable[[int, Mapping[str, float]], None]
+"""Told the number of a look and its figures; may end the trial."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    Parameters
+    ----------
+    figures
+        Every metric on the validation conditions, and the costs.
+    bundle
+        The model.
+    vae_key
+        Which VAE it rests on.
+    was_vae_trained
+        Whether that was trained for this trial.
+    nan_steps
+        Updates that were vetoed in both trainings.
+    """
+
+    figures: dict[str, float]
+    bundle: Bundle
+    vae_key: str
+    was_vae_trained: bool
+    nan_steps: int
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains and scores models on the same cells, with one set of parameters after the other.
+
+    Parameters
+    ----------
+    data
+        The cells, their split, and their hash.
+    vaes
+        Where VAEs are kept.
+    n_cells
+        Virtual cells of each held-out condition; None: as ``generate`` says.
+    n_looks
+        Looks at each stage on its way.
+    black_boxes
+        Folder in which the first non-finite step of a training is kept; None: nowhere.
+    """
+
+    data: TuningCells
+    vaes: VaeStore
+    n_cells: int | None = None
+    n_looks: int = 0
+    black_boxes: Path | None = None
+
+    @cached_property
+    def cells(self) -> TrainingCells:
+        """Training and validation cells."""
+        return training_cells(self.data.cells)
+
+    def run(
+        self,
+        params: Mapping[str, Any],
+        tracker: Tracker,
+        report: Report = lambda number, figures: None,
+        on_vae: Callable[[StoredVae], None] = lambda vae: None,
+    ) -> Outcome:
+        """Train with some parameters, and score what comes out.
+
+        Raises
+        ------
+        Exception
+            Whatever ``report`` raises, and whatever trainings do.
+        """
+        compute = section_of(params, "compute", ComputeConfig)
+        device = use(compute.device, compute.n_threads)
+        vae = self._vae(params, device, tracker, report)
+        on_vae(vae)
+        started, expected = time.perf_counter(), _Expected()
+        flow = section_of(params, "flow", FlowConfig)
+        joint = section_of(params, "joint", JointConfig)
+        engine = plain_engine(compute, self.black_boxes)
+        watching: list[Callback] = [expected, TrackingCallback(tracker, "flow_")]
+        looks = _Looks(flow, self.n_looks, self.n_looks, report, self._score(params, "flow"))
+        bundle, history = fit_flow(
+            vae.bundle, self.cells, flow, device, watching, engine, looks if self.n_looks else None
+        )
+        if joint.n_epochs:
+            watching = [expected, TrackingCallback(tracker, "joint_")]
+            bundle, after = fit_joint(
+                bundle, self.cells, joint, flow.lambda_dist, device, watching, engine
+            )
+            history = history.followed_by(after)
+        costs = {
+            "train_seconds": vae.course.seconds + time.perf_counter() - started - looks.seconds,
+            "peak_memory_gib": max(vae.course.peak_memory_gib, expected.peak_gib),
+        }
+        figures = self._score(params, "flow")(bundle) | costs
+        nan_steps = vae.course.nan_steps + _nan_steps(history)
+        return Outcome(figures, bundle, vae.key, vae.was_trained, nan_steps)
+
+    def _vae(
+        self, params: Mapping[str, Any], device: torch.device, tracker: Tracker, report: Report
+    ) -> StoredVae:
+        config, compute = section_of(params, "vae", VaeConfig), params["compute"]
+        key = fingerprint_of(
+            [],
+            {
+                "data": self.data.data_md5,
+                "split": self.data.split_sha256,
+                "vae": config.model_dump(),
+                "precision": compute["precision"],
+                "device": device.type,
+                "looks": [self.n_looks, self.n_cells],
+                **{name: params[name] for name in ("generate", "evaluate") if self.n_looks},
+            },
+        )
+        stored = self.vaes.get(
+            key,
+            device,
+            lambda folder: self._train_vae(params, key, device, tracker, report, folder),
+        )
+        if not stored.was_trained:
+            for number, figures in stored.course.looks:
+                report(number, figures)
+        return stored
+
+    def _train_vae(
+        self,
+        params: Mapping[str, Any],
+        key: str,
+        device: torch.device,
+        tracker: Tracker,
+        report: Report,
+        checkpoints: Path,
+    ) -> tuple[Bundle, VaeCourse]:
+        config, started, expected = (
+            section_of(params, "vae", VaeConfig),
+            time.perf_counter(),
+            _Expected(),
+        )
+        engine = engine_of(
+            section_of(params, "compute", ComputeConfig),
+            section_of(params, "checkpoint", CheckpointConfig),
+            checkpoints,
+            key,
+            black_boxes=self.black_boxes,
+        )
+        looks = _Looks(config, self.n_looks, 0, report, self._score(params, "arithmetic"))
+        watching: list[Callback] = [expected, TrackingCallback(tracker, "vae_")]
+        bundle, history = fit_vae(
+            self.cells,
+            config,
+            device,
+            watching,
+            engine=engine,
+            examine=looks if self.n_looks else None,
+        )
+        seconds = time.perf_counter() - started - looks.seconds
+        course = VaeCourse(looks.seen, seconds, expected.peak_gib, _nan_steps(history))
+        return bundle, course
+
+    def _score(self, params: Mapping[str, Any], by: Any) -> Callable[[Bundle], dict[str, float]]:
+        """Return what scores a model; of a VAE alone it is what arithmetic in its latents gives."""
+        generate = section_of(params, "generate", GenerateConfig)
+        if self.n_cells is not None:
+            generate = generate.model_copy(update={"n_cells": self.n_cells})
+
+        def score(bundle: Bundle) -> dict[str, float]:
+            predicted = predict_held_out(bundle, self.data.cells, self.data.control, generate, by)
+            return self._exam(params).score(predicted.cells)
+
+        return score
+
+    def _exam(self, params: Mapping[str, Any]) -> Exam:
+        config = section_of(params, "evaluate", EvaluateConfig)
+        if config not in self._exams:
+            self._exams[config] = Exam.of(
+                self.data.cells, config, self.data.control, self.data.separator
+            )
+        return self._exams[config]
+
+    @cached_property
+    def _exams(self) -> dict[EvaluateConfig, Exam]:
+        return {}
+
+
+@dataclass
+class _Looks:
+    """Looks at a stage a few times on its way, evenly spread over its epochs.
+
+    The last epoch is not among them: what is scored there is the trial's value.
+    """
+
+    config: LoopConfig
+    n_looks: int
+    n_before: int
+    report: Report
+    score: Callable[[Bundle], dict[str, float]]
+    seen: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __call__(self, bundle: Bundle, epoch: int) -> Mapping[str, float]:
+        """Score the model if a look is due."""
+        due = looks_at(self.config, self.n_looks)
+        if epoch not in due:
+            return {}
+        started = time.perf_counter()
+        number, figures = self.n_before + due.index(epoch) + 1, self.score(bundle)
+        self.seen.append((number, figures))
+        self.seconds += time.perf_counter() - started
+        self.report(number, figures)
+        return figures
+
+
+def looks_at(config: LoopConfig, n_looks: int) -> Sequence[int]:
+    """Return the epochs after which a stage is looked at: validations, the last one left out."""
+    every, n_epochs = config.validate_every, config.n_epochs
+    validations = list(range(every, n_epochs, every))
+    wanted = [n_epochs * (look + 1) / (n_looks + 1) for look in range(n_looks)]
+    nearest = [min(validations, key=lambda v: abs(v - epoch)) for epoch in wanted if validations]
+    return sorted(set(nearest))
+
+
+@dataclass
+class _Expected(NoCallback):
+    """Remembers what a stage was expected to need, beside what the process has already."""
+
+    peak_gib: float = 0.0
+
+    def on_memory(self, expected: ExpectedMemory) -> None:
+        """Keep the larger one."""
+        self.peak_gib = max(self.peak_gib, expected.estimate.total / _GIB)
+
+
+def _nan_steps(history: History) -> int:
+    return sum(event.kind == "nan" for event in history.events)

@@ -1,0 +1,215 @@
+"""A worker: it claims one trial after the other, carries it out, and says what came of it."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from cfmvc.errors import CfmvcError, NonFiniteError, Preempted, StoppedEarly
+from cfmvc.tracking import SpoolTracker, TrackingConfig
+from cfmvc.tracking.process import ProcessIdentity
+from cfmvc.tracking.run import Terminated, child_run
+from cfmvc.training.step import is_out_of_memory
+from cfmvc.tuning.search import PARENT, Search, best_trials, finished, is_retry, retry
+from cfmvc.tuning.space import Values, merged
+from cfmvc.tuning.storage import one_at_a_time
+from cfmvc.tuning.trainer import Outcome, Trainer
+from cfmvc.tuning.vae_store import StoredVae
+
+WORKER, RUN, REASON, VAE, VAE_TRAINED = "worker", "run_uid", "reason", "vae", "vae_trained"
+FIGURES = "figures"
+_POLL_SECONDS = 1.0
+
+
+class TrialFailed(Exception):  # noqa: N818 - the study goes on
+    """A trial did not end well; its reason is written down."""
+
+
+@dataclass
+class Worker:
+    """Works on a study until its trials are done.
+
+    Parameters
+    ----------
+    search, study, uri
+        What is searched, and where that is written down.
+    trainer
+        Trains and scores.
+    workspace, tracking
+        Where runs are kept.
+    deadline
+        Moment of the monotonic clock after which no trial is begun; None: never.
+    say
+        Told each trial's end.
+    """
+
+    search: Search
+    study: Study
+    uri: str
+    trainer: Trainer
+    workspace: Path
+    tracking: TrackingConfig
+    deadline: float | None = None
+    say: Callable[[str], None] = lambda words: None
+    _stopped_by: BaseException | None = field(default=None, init=False)
+
+    def work(self) -> None:
+        """Carry out trials until none is left, for this worker or another one.
+
+        Raises
+        ------
+        CfmvcError
+            If too many trials in a row have failed.
+        """
+        while not self._is_late():
+            with ExitStack() as claim:
+                claim.enter_context(one_at_a_time(self.uri, self.study.study_name))
+                self._bury_the_dead()
+                self._expect_hope()
+                if self._may_begin():
+                    self._one_trial(claim)
+                    continue
+            if not finished(self.study, TrialState.RUNNING):
+                return
+            time.sleep(_POLL_SECONDS)  # its worker may die, and the trial be ours to repeat
+
+    def _is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def _may_begin(self) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        n_asked = sum(not is_retry(trial) for trial in trials)
+        is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        return is_waiting or n_asked < self.search.config.n_trials
+
+    def _bury_the_dead(self) -> None:
+        """Fail the trials of dead workers, which queues them once more."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self.study)
+        # Killed between its claim and its first sign of life, a worker leaves no name: claims are
+        # made one at a time, so whoever has no name while we claim is dead.
+        for trial in finished(self.study, TrialState.RUNNING):
+            if WORKER not in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                retry(self.study, self.study.trials[trial.number])
+
+    def _expect_hope(self) -> None:
+        most = self.search.config.max_failures_in_a_row
+        last = sorted(finished(self.study), key=lambda trial: trial.number)[-most:]
+        reasons = [trial.user_attrs.get(REASON) for trial in last if _has_failed(trial)]
+        if len(reasons) == most:
+            raise CfmvcError(
+                f"study '{self.study.study_name}': {most} trials in a row have failed "
+                f"(tune.max_failures_in_a_row); the last one: {reasons[-1]}"
+            )
+
+    def _one_trial(self, claim: ExitStack) -> None:
+        numbers: list[int] = []
+
+        def objective(trial: Trial) -> float | list[float]:
+            numbers.append(trial.number)
+            trial.set_user_attr(WORKER, str(ProcessIdentity.own()))
+            claim.close()
+            return self._carried_out(trial)
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+        except KeyboardInterrupt as stop:
+            retry(self.study, self.study.trials[numbers[0]])
+            raise (self._stopped_by or stop) from None
+        self._tell(numbers[0])
+
+    def _carried_out(self, trial: Trial) -> float | list[float]:
+        """Train and score in a run of its own; a trial that fails does not end the study."""
+        values = self.search.space.suggest(trial)
+        name, parent = f"trial {trial.number}", str(self.study.user_attrs[PARENT])
+        tags = {"cfmvc.study": self.study.study_name, "cfmvc.trial": str(trial.number)}
+        tags["cfmvc.trial_state"] = "RUNNING"
+        try:
+            with child_run(name, parent, self.workspace, self.tracking, tags) as tracker:
+                trial.set_user_attr(RUN, tracker.uid)
+                tracker.log_params(values)
+                return self._told_to_mlflow(trial, values, tracker)
+        except StoppedEarly as stop:
+            trial.set_user_attr(REASON, str(stop))
+            raise optuna.TrialPruned(str(stop)) from stop
+        except (KeyboardInterrupt, Terminated, Preempted) as stop:
+            self._stopped_by = stop
+            trial.set_user_attr(REASON, "interrupted; tried once more")
+            raise KeyboardInterrupt from stop  # the only one that Optuna writes down
+        except Exception as error:
+            trial.set_user_attr(REASON, _reason(error))
+            raise TrialFailed(_reason(error)) from error
+
+    def _told_to_mlflow(
+        self, trial: Trial, values: Values, tracker: SpoolTracker
+    ) -> float | list[float]:
+        try:
+            found = self._outcome(trial, values, tracker)
+        except StoppedEarly as stop:
+            tracker.set_tags({"cfmvc.trial_state": "PRUNED", "cfmvc.reason": str(stop)})
+            raise
+        except BaseException as error:
+            tracker.set_tags({"cfmvc.trial_state": "FAIL", "cfmvc.reason": _reason(error)})
+            raise
+        told = [objective.value(found.figures) for objective in self.search.objectives]
+        trial.set_user_attr(FIGURES, found.figures)
+        tracker.log_metrics({f"validation/{k}": v for k, v in found.figures.items()}, step=0)
+        tracker.log_metrics({"nan_steps": found.nan_steps}, step=0)
+        tracker.set_tags({"cfmvc.trial_state": "COMPLETE"})
+        return told[0] if len(told) == 1 else told
+
+    def _outcome(self, trial: Trial, values: Values, tracker: SpoolTracker) -> Outcome:
+        def report(number: int, figures: Mapping[str, float]) -> None:
+            tracker.log_metrics({f"look/{name}": v for name, v in figures.items()}, step=number)
+            if not self.search.is_pruned:
+                return
+            trial.report(self.search.objectives[0].value(figures), number)
+            if trial.should_prune():
+                raise StoppedEarly(f"pruned at look {number}: others were better there")
+
+        def on_vae(vae: StoredVae) -> None:
+            trial.set_user_attr(VAE, vae.key[:16])
+            trial.set_user_attr(VAE_TRAINED, vae.was_trained)
+            tracker.set_tags({"cfmvc.vae": vae.key[:16]})
+            tracker.log_metrics({"vae_trained": float(vae.was_trained)}, step=0)
+
+        try:
+            return self.trainer.run(merged(self.search.params, values), tracker, report, on_vae)
+        except NonFiniteError as error:
+            raise StoppedEarly(f"not finite: {error}") from error
+
+    def _tell(self, number: int) -> None:
+        trial = self.study.trials[number]
+        seconds = "" if trial.duration is None else f", {trial.duration.total_seconds():.1f} s"
+        if trial.state != TrialState.COMPLETE:
+            reason = trial.user_attrs.get(REASON, "")
+            self.say(f"trial {number}: {trial.state.name.lower()}{seconds}: {reason}")
+            return
+        pairs = zip(self.search.objectives, trial.values, strict=True)
+        values = ", ".join(f"{objective.label} {value:.4g}" for objective, value in pairs)
+        best = best_trials(self.study)[0]
+        word = "the best so far" if best.number == number else f"best: trial {best.number}"
+        self.say(f"trial {number}: {values}{seconds} ({word})")
+
+
+def _has_failed(trial: optuna.trial.FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and REASON in trial.user_attrs
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    name = "" if isinstance(error, CfmvcError) else f"{type(error).__name__}: "
+    if is_out_of_memory(error) or isinstance(error, MemoryError):
+        name = "out of memory: "
+    return f"{name}{text}"[:1000]

@@ -1,0 +1,32 @@
+"""Stage ``tune``: the study of the section ``tune``, gone on with up to its number of trials.
+
+Plain ``dvc repro`` is for the pipeline, and tunes nothing: a study takes as long as twenty
+pipelines. It is carried out where it is asked for by name: ``dvc repro tune``.
+"""
+
+import sys
+from pathlib import Path
+
+from cfmvc.cli.tuning import study_text, tuned
+from cfmvc.errors import CfmvcError
+from cfmvc.tracking.process import dvc_targets
+from cfmvc.tuning.results import write_nothing
+
+_STAGE = "tune"
+
+
+def main() -> None:
+    targets = dvc_targets()
+    if targets is not None and _STAGE not in targets:
+        write_nothing(Path.cwd())
+        print("no study is carried out, for none was asked for: `dvc repro tune`")
+        return
+    try:
+        print(study_text(tuned(Path.cwd(), {}, [], n_workers=1, with_test=True)))
+    except CfmvcError as error:
+        print(f"{_STAGE}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

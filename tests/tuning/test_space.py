@@ -1,0 +1,158 @@
+from typing import Any
+
+import optuna
+import pytest
+
+from cfmvc.errors import ConfigError
+from cfmvc.tuning.config import TuneConfig
+from cfmvc.tuning.search import Search
+from cfmvc.tuning.space import TUNABLE, Space, merged
+from tests.tuning.conftest import with_tune
+
+_CONTROL = {"flow.source": ["control"]}
+
+
+def space_of(params: dict[str, Any], space: dict[str, Any], **tune: Any) -> Space:
+    changed = with_tune(params, space=space, **tune)
+    return Space.of(TuneConfig(**changed["tune"]), changed)
+
+
+def suggested(space: Space, fixed: dict[str, Any] | None = None) -> dict[str, Any]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    if fixed is not None:
+        study.enqueue_trial(fixed)
+    return space.suggest(study.ask())
+
+
+def test_what_the_shipped_space_names_can_all_be_trained_with(params: dict[str, Any]) -> None:
+    search = Search.of(params)
+    changed = merged(search.params, suggested(search.space))
+    assert set(changed) == set(params)
+    shipped = Space.of(TuneConfig(**params["tune"]), params)
+    assert set(suggested(shipped)) <= set(TUNABLE)
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_valid_ones(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        space_of(params, {"vae.betta": {"low": 0.1, "high": 1.0}})
+    assert "tune.space.vae.betta: no parameter 'vae.betta' (did you mean 'vae.beta'?)" in str(
+        error.value
+    )
+    assert all(f"'{name}'" in str(error.value) for name in TUNABLE)
+    with pytest.raises(ConfigError, match="valid are"):
+        space_of(params, {"vae.seed": {"choices": [1, 2]}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"low": 1.0, "high": 0.1}, "low .1.0. must be below high .0.1."),
+        ({"low": 0.0, "high": 1.0, "log": True}, "with log, low .0.0. must be above 0"),
+        ({"low": 0.1, "high": 1.0, "steps": 3}, "steps"),
+        ({"choices": []}, "at least 1 item"),
+    ],
+)
+def test_a_wrong_entry_is_an_error(
+    params: dict[str, Any], entry: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Search.of(with_tune(params, space={"vae.beta": entry}))
+
+
+def test_values_that_the_parameter_does_not_take_are_an_error_before_any_trial(
+    params: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigError, match=r"tune.space.flow.dropout: flow.dropout"):
+        space_of(params, {"flow.dropout": {"low": 0.0, "high": 1.5}})
+    with pytest.raises(ConfigError, match=r"tune.space.flow.source: flow.source"):
+        space_of(params, {"flow.source": {"choices": ["noise", "thin air"]}})
+
+
+def test_the_present_values_belong_to_the_space(params: dict[str, Any]) -> None:
+    params["vae"]["beta"], params["flow"]["hidden_dim"] = 5.0, 48
+    space = space_of(
+        params,
+        {
+            "vae.beta": {"low": 0.1, "high": 1.0, "log": True},
+            "flow.hidden_dim": {"choices": [16, 32]},
+        },
+    )
+    present = {"vae.beta": 5.0, "flow.hidden_dim": 48}
+    assert space.warm({}) == present
+    assert suggested(space, present) == present
+
+
+def test_bounds_decide_the_kind_of_number(params: dict[str, Any]) -> None:
+    space = space_of(
+        params,
+        {
+            "flow.n_basis": {"low": 4, "high": 32, "log": True},
+            "vae.dropout": {"low": 0, "high": 0.5},
+        },
+    )
+    found = suggested(space)
+    assert isinstance(found["flow.n_basis"], int)
+    assert isinstance(found["vae.dropout"], float)
+
+
+def test_a_condition_that_is_not_met_leaves_the_present_value(params: dict[str, Any]) -> None:
+    space = space_of(
+        params,
+        {
+            "flow.coupling": {
+                "choices": ["ot", "independent"],
+                "when": {"flow.source": ["control"]},
+            },
+            "flow.source": {"choices": ["control", "noise"]},
+        },
+    )
+    assert list(space.entries) == ["flow.source", "flow.coupling"], "parents first"
+    assert set(suggested(space, {"flow.source": "noise"})) == {"flow.source"}
+    assert set(suggested(space, {"flow.source": "control"})) == {"flow.source", "flow.coupling"}
+    assert set(space.warm({"flow.source": "noise"})) == {"flow.source"}
+
+
+def test_conditions_in_a_circle_are_an_error(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="conditions go in a circle"):
+        space_of(
+            params,
+            {
+                "flow.coupling": {"choices": ["ot"], "when": {"flow.source": ["control"]}},
+                "flow.source": {"choices": ["control"], "when": {"flow.coupling": ["ot"]}},
+            },
+        )
+
+
+def test_a_warm_start_outside_of_the_space_is_an_error(params: dict[str, Any]) -> None:
+    space = {"vae.beta": {"low": 0.01, "high": 1.0}}
+    with pytest.raises(ConfigError, match=r"tune.warm_start\[0\]: vae.beta: 7 is outside"):
+        space_of(params, space, warm_start=[{"vae.beta": 7}])
+    with pytest.raises(ConfigError, match=r"tune.warm_start\[1\]: 'vae.lr' is not searched"):
+        space_of(params, space, warm_start=[{}, {"vae.lr": 0.1}])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"objectives": ["energy"]}, "no metric 'energy'.*valid are .*'energy_distance'"),
+        ({"objectives": ["mmd2", "mmd2"]}, "each may come once"),
+        ({"sampler": "tpee"}, "no sampler 'tpee' .did you mean 'tpe'"),
+        ({"pruner": "mean"}, "no pruner 'mean'.*valid are"),
+        ({"n_trials": 0}, "tune.n_trials"),
+        ({"n_trails": 3}, "n_trails"),
+    ],
+)
+def test_a_wrong_plan_is_an_error(
+    params: dict[str, Any], values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Search.of(with_tune(params, **values))
+
+
+def test_directions_come_from_the_table_of_metrics(params: dict[str, Any]) -> None:
+    names = ["pearson_delta", "energy_distance", "variance_ratio_top50", "train_seconds"]
+    objectives = Search.of(with_tune(params, objectives=names)).objectives
+    directions = ["maximize", "minimize", "minimize", "minimize"]
+    assert [objective.direction for objective in objectives] == directions
+    assert objectives[2].value({"variance_ratio_top50": 0.75}) == 0.25, "the distance from 1"
+    assert objectives[0].value({"pearson_delta": 0.75}) == 0.75
