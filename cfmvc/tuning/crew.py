@@ -90,7 +90,8 @@ def main() -> None:
 
 
 def _end_with_the_other_side() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin: its lock would outlive this thread
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from cfmvc.tracking.store import Store
 from cfmvc.tuning.search import RETRY_OF
+from cfmvc.tuning.storage import open_storage
 from tests.forked import ForkedModule
 from tests.tuning.conftest import with_tune, write_params
 
@@ -30,19 +31,12 @@ def start(workspace: Path, *options: str) -> ForkedModule:
 def study_in(uri: str) -> optuna.Study:
     """Return the study once a process has made it."""
     deadline = time.monotonic() + 120
-    engine = {"connect_args": {"timeout": 120}} if uri.startswith("sqlite") else {}
+    storage = open_storage(uri, 1, lambda study, trial: None)
     while time.monotonic() < deadline:
-        if is_there(uri):
-            with suppress(KeyError):
-                storage = optuna.storages.RDBStorage(uri, engine_kwargs=engine)
-                return optuna.load_study(study_name="s", storage=storage)
+        with suppress(KeyError):
+            return optuna.load_study(study_name="s", storage=storage)
         time.sleep(0.2)
     raise AssertionError("there is no study")
-
-
-def is_there(uri: str) -> bool:
-    path = uri.removeprefix("sqlite:///")
-    return path == uri or Path(path).exists()
 
 
 def wait_for_trials(study: optuna.Study, n: int) -> None:
