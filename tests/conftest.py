@@ -1,11 +1,14 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import pytest
+from filelock import FileLock
 
 # Small matrices are slower on several threads, and the suite itself runs on both cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +29,22 @@ PUBLISHED = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the slow tests begin first, so that no worker ends with one while the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@contextmanager
+def once_for_all(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """Give a folder that all workers share, and whether one has filled it; the others wait."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / name
+    ready = folder.with_suffix(".ready")
+    with FileLock(folder.with_suffix(".lock")):
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        yield folder, ready.exists()
+        ready.touch()
 
 
 @pytest.fixture(scope="session")

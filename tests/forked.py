@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,19 +40,30 @@ class ForkedModule:
         What follows ``python -m``.
     cwd, environment
         Where it runs, and in what environment.
+    is_split
+        Whether stderr is told apart, instead of being part of stdout.
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
+        self,
+        module: str,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        is_split: bool = False,
     ) -> None:
-        handle, log = tempfile.mkstemp(prefix="forked-")
-        os.close(handle)
-        self._log = Path(log)
-        weakref.finalize(self, self._log.unlink, missing_ok=True)
+        self._logs = [self._new_log() for _ in range(1 + is_split)]
+        logs = (self._logs[0], self._logs[-1])
         self._process = PROCESSES.Process(
-            target=_run, args=(module, list(arguments), cwd, dict(environment), log)
+            target=_run, args=(module, list(arguments), cwd, dict(environment), logs)
         )
         self._process.start()
+
+    def _new_log(self) -> Path:
+        handle, log = tempfile.mkstemp(prefix="forked-")
+        os.close(handle)
+        weakref.finalize(self, Path(log).unlink, missing_ok=True)
+        return Path(log)
 
     @property
     def pid(self) -> int:
@@ -84,19 +96,30 @@ class ForkedModule:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self._process.exitcode
 
-    def communicate(self, timeout: float = 120) -> tuple[str, None]:
-        """Wait for its end, and return what it has printed."""
+    def wait_for(self, words: str, timeout: float = 120) -> None:
+        """Wait until it has printed something."""
+        deadline = time.monotonic() + timeout
+        while words not in self._logs[0].read_text():
+            if self._process.exitcode is not None or time.monotonic() > deadline:
+                raise TimeoutError(self.communicate(0))
+            time.sleep(0.01)
+
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
+        """Wait for its end, and return what it has printed, and on stderr if that is told apart."""
         self.wait(timeout)
-        return self._log.read_text(), None
+        return self._logs[0].read_text(), self._logs[1].read_text() if self._logs[1:] else ""
 
 
 def _run(
-    module: str, arguments: list[str], cwd: Path, environment: dict[str, str], log: str
+    module: str,
+    arguments: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    logs: tuple[Path, Path],
 ) -> None:
     os.setsid()
-    target = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for descriptor in (1, 2):
-        os.dup2(target, descriptor)
+    for descriptor, log in zip((1, 2), logs, strict=True):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

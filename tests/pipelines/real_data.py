@@ -1,6 +1,7 @@
 """The same two commands on any real data set: `cfmvc data add FILE`, `dvc repro`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,23 @@ METRICS = ("pearson_delta", "pearson_delta_top50", "mse_top50", "energy_distance
 HIGHER = ("pearson_delta", "pearson_delta_top50")
 
 
-def repro(folder: Path, file: Path, held_out: list[dict[str, str]] | None) -> dict[str, Any]:
-    """Run the pipeline with the parameters as shipped, print its table, return its averages."""
-    project: Project = new_project(folder, {"split.held_out": held_out})
+def repro(
+    folder: Path, file: Path, template_store: Path, values: dict[str, object]
+) -> dict[str, Any]:
+    """Run the pipeline as shipped but for ``values``, print its table, return its averages."""
+    project: Project = new_project(folder, values, template_store)
     print(project.run("cfmvc", "data", "add", str(file)))
     project.run("dvc", "repro")
     print(project.run("cfmvc", "summary"))
     return json.loads((project.folder / "results" / "evaluate.json").read_text())
 
 
-def expect_ahead(averages: dict[str, Any], *baselines: str) -> None:
+def expect_ahead(
+    averages: dict[str, Any], *baselines: str, metrics: Sequence[str] = METRICS
+) -> None:
     """Expect the model to be ahead of the baselines on every metric."""
     for baseline in baselines:
-        for metric in METRICS:
+        for metric in metrics:
             ours, theirs = averages["model"][metric], averages[baseline][metric]
             is_ahead = ours > theirs if metric in HIGHER else ours < theirs
             assert is_ahead, f"{metric}: model {ours:.3f}, {baseline} {theirs:.3f}"

@@ -8,18 +8,14 @@ import pytest
 from tests.pipelines.conftest import SMALL, Project, new_project
 
 
-def with_data_of_their_own(folder: Path) -> Project:
-    """A project in which a user's file was added."""
-    project = new_project(folder, SMALL)
-    theirs = folder / "theirs.h5ad"
+@pytest.mark.slow
+def test_an_added_file_is_there_for_a_run_with_parameters(
+    tmp_path: Path, template_store: Path
+) -> None:
+    project = new_project(tmp_path, SMALL, template_store)
+    theirs = tmp_path / "theirs.h5ad"
     project.run("cfmvc", "simulate", "--out", str(theirs), "--set", "simulate.seed=7")
     project.run("cfmvc", "data", "add", str(theirs))
-    return project
-
-
-@pytest.mark.slow
-def test_an_added_file_is_there_for_a_run_with_parameters(tmp_path: Path) -> None:
-    project = with_data_of_their_own(tmp_path)
     assert "theirs.h5ad.dvc" in project.run("dvc", "stage", "list", "--all")
     project.run(
         *("mlflow", "run", ".", "-e", "prepare", "-P", "split.seed=3", "--env-manager", "local")

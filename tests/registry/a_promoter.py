@@ -14,19 +14,19 @@ from cfmvc.tracking.store import Store
 NAME = "cfmvc"
 
 
-def registry_at(uri: str, workspace: Path) -> Registry:
-    return Registry(Store.connect(uri, workspace), NAME)
+def registry_at(uri: str, workspace: Path, name: str = NAME) -> Registry:
+    return Registry(Store.connect(uri, workspace), name)
 
 
 def make_version(registry: Registry, quality: float) -> int:
     made = registry.store.client.create_model_version(
-        NAME, source=str(registry.store.home / "model"), tags={"quality": str(quality)}
+        registry.name, source=str(registry.store.home / "model"), tags={"quality": str(quality)}
     )
     return int(made.version)
 
 
 def quality_of(registry: Registry, version: int) -> float:
-    tags = registry.store.client.get_model_version(NAME, str(version)).tags
+    tags = registry.store.client.get_model_version(registry.name, str(version)).tags
     return float(tags["quality"])
 
 
@@ -72,11 +72,14 @@ def promote_and_die(uri: str, workspace: Path, version: int | None, n_calls: int
         promote(registry, version, ByQuality(registry))
 
 
-def race(uri: str, workspace: Path, number: int, rounds: list[list[int]], start: Any) -> list[str]:
-    """Promote one version a round, all promoters at once; return what each was told."""
-    registry = registry_at(uri, workspace)
+def race(
+    uri: str, workspace: Path, number: int, rounds: list[tuple[str, list[int]]], start: Any
+) -> list[str]:
+    """Promote one version of a round's model, all promoters at once; return what each was told."""
+    store = Store.connect(uri, workspace)
     answers = []
-    for versions in rounds:
+    for name, versions in rounds:
+        registry = Registry(store, name)
         start.wait()
         try:
             promote(registry, versions[number], ByQuality(registry, 0.05))

@@ -1,10 +1,9 @@
 """Whatever is tampered with on the way to a version is found, and named first."""
 
 import json
+import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from cfmvc.errors import BrokenChainError, ConfigError
 from cfmvc.registry.proof.link import Chain
 from cfmvc.registry.verify import verify
 from cfmvc.tracking.store import Store
+from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.registry import a_project
 from tests.registry.a_project import EVALUATION, PREPARED, RAW
 from tests.tracking.conftest import runs_of
@@ -426,24 +427,26 @@ def test_the_first_stage_rests_on_no_output(project: Path) -> None:
     assert states(chain)["dvc.lock"] == "not checked"
 
 
-def command(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    code = "from cfmvc.cli import main; main()"
-    line = [sys.executable, "-c", code, "registry", "verify", *words, "--project", str(project)]
-    return subprocess.run(line, capture_output=True, text=True)
+def command(project: Path, *words: str) -> tuple[int | None, str, str]:
+    """Return exit code, stdout and stderr."""
+    words = ("registry", "verify", *words, "--project", str(project))
+    process = ForkedModule("tests.cli.a_command", words, PROJECT, os.environ, is_split=True)
+    said = process.communicate()
+    return (process.returncode, *said)
 
 
 def test_the_command_says_it_in_words_and_with_its_exit_code(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = command(project, "1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("models:/cfmvc/1: the chain holds: 13 links proven\n")
+    code, said, errors = command(project, "1")
+    assert (code, errors) == (0, "")
+    assert said.endswith("models:/cfmvc/1: the chain holds: 13 links proven\n")
     remove_data(project)
-    done = command(project, "candidate", "--json")
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["holds"], report["broken_at"]) == (7, False, "data")
-    done = command(project, "9")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "versions: '1'" in done.stderr
+    code, said, _ = command(project, "candidate", "--json")
+    report = json.loads(said)
+    assert (code, report["holds"], report["broken_at"]) == (7, False, "data")
+    code, said, errors = command(project, "9")
+    assert (code, said) == (2, "")
+    assert "versions: '1'" in errors
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert command(project, "1").returncode == 5
+    assert command(project, "1")[0] == 5

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from cfmvc.tracking import find_run, read_link, stage_run
 from cfmvc.tracking.config import shareable_uri
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.registry.test_register import EVALUATION, REGISTER
 from tests.servers.postgres import PASSWORD, Postgres, name_of
 from tests.tracking.conftest import CONFIG, runs_of
@@ -71,26 +70,22 @@ def test_several_processes_open_one_fresh_database_at_once(
 ) -> None:
     """Also after one was killed amid the making of the tables."""
 
-    def start(name: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.tracking.a_stage", str(workspace), name, "finish"],
-            cwd=PROJECT,
-            env={**os.environ, "MLFLOW_TRACKING_URI": fresh_postgres},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(name: str) -> ForkedModule:
+        words = (str(workspace), name, "finish")
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": fresh_postgres}
+        return ForkedModule("tests.tracking.a_stage", words, PROJECT, environment)
 
     killed = start("killed")
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
     while postgres_server.execute(tables, name_of(fresh_postgres)) == [(0,)]:
         assert killed.poll() is None
-        time.sleep(0.1)
+        time.sleep(0.01)
     killed.kill()
     killed.communicate()
 
     names = ("one", "two")
     for process in [start(name) for name in names]:
-        said = process.communicate()[1]
+        said, _ = process.communicate()
         assert (process.returncode, said) == (0, "")
     runs = runs_of(Store.connect(fresh_postgres, workspace))
     assert {runs[name].info.status for name in names} == {"FINISHED"}

@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import pytest
 
 from cfmvc.tracking import TrackingConfig
 from cfmvc.tracking.store import Store
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, once_for_all
+from tests.forked import ForkedModule
 
 CONFIG = TrackingConfig(uri=None, experiment="cfmvc", flush_seconds=60)
 PARAMS = "tracking:\n  uri: null\n  experiment: cfmvc\n  flush_seconds: 60\n"
@@ -31,8 +29,9 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an SQLite file with MLflow's tables: making one takes seconds, copying none."""
-    folder = tmp_path_factory.mktemp("template")
-    Store.connect(f"sqlite:///{folder / 'mlflow.db'}", folder)
+    with once_for_all(tmp_path_factory, "template") as (folder, is_made):
+        if not is_made:
+            Store.connect(f"sqlite:///{folder / 'mlflow.db'}", folder)
     return folder / "mlflow.db"
 
 
@@ -50,7 +49,7 @@ def store(workspace: Path) -> Store:
     return Store.connect(f"sqlite:///{workspace / 'mlflow.db'}", workspace)
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., ForkedModule]
 
 
 @pytest.fixture
@@ -58,28 +57,17 @@ def start_stage(workspace: Path) -> Iterator[Start]:
     """Return a function that starts ``tests.tracking.a_stage`` as a process of its own."""
     started = []
 
-    def start(stage: str, behaviour: str, **environment: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.tracking.a_stage", str(workspace), stage, behaviour],
-            cwd=PROJECT,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A suite that runs in the background of a script ignores Ctrl-C, and so would this.
-            preexec_fn=_hear_interrupts,
-        )
+    def start(stage: str, behaviour: str, **environment: str) -> ForkedModule:
+        words = (str(workspace), stage, behaviour)
+        environment = {**os.environ, **environment}
+        process = ForkedModule("tests.tracking.a_stage", words, PROJECT, environment, is_split=True)
         started.append(process)
         return process
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
-
-
-def _hear_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+        process.wait()
 
 
 def runs_of(store: Store) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Every way in which a process ends is told apart."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,6 +12,7 @@ from cfmvc.tracking import stage_run
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.store import Store
 from cfmvc.tracking.sweep import sweep
+from tests.conftest import PROJECT
 from tests.tracking.conftest import CONFIG, Start, artifact_text, runs_of, steps_of
 
 
@@ -45,25 +48,36 @@ def test_a_process_that_fails(
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)])
 def test_a_process_that_is_stopped(
-    start_stage: Start, store: Store, sent: signal.Signals, code: int
+    workspace: Path, store: Store, sent: signal.Signals, code: int
 ) -> None:
-    process = start_stage("vae", "wait")
+    """A whole Python: how it ends at Ctrl-C is its own doing."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.tracking.a_stage", str(workspace), "vae", "wait"],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A suite that runs in the background of a script ignores Ctrl-C, and so would this.
+        preexec_fn=_hear_interrupts,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(sent)
-    process.communicate()
+    process.communicate(timeout=120)
     assert process.returncode == code
     run = runs_of(store)["vae"]
     assert run.info.status == "KILLED"
     assert len(steps_of(store, run, "loss")) == 5
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_next_start_ends_what_a_kill_left_running(
     workspace: Path, start_stage: Start, store: Store
 ) -> None:
     process = start_stage("vae", "wait")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    process.wait_for("ready\n")
     process.kill()
     process.wait()
     assert runs_of(store)["vae"].info.status == "RUNNING"

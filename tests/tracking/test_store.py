@@ -1,7 +1,6 @@
 """Addresses, and a fresh store under several processes."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from cfmvc.tracking import TrackingConfig, stage_run
 from cfmvc.tracking.config import absolute_uri, home_of, shareable_uri, tracking_uri
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.tracking.conftest import CONFIG, PARAMS, runs_of
 
 
@@ -63,16 +63,11 @@ def test_several_processes_may_open_one_fresh_store_at_once(tmp_path: Path) -> N
     (tmp_path / "params.yaml").write_text(PARAMS)
     names = ("one", "two", "three")
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.tracking.a_stage", str(tmp_path), name, "finish"],
-            cwd=PROJECT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        ForkedModule("tests.tracking.a_stage", (str(tmp_path), name, "finish"), PROJECT, os.environ)
         for name in names
     ]
     for process in processes:
-        said = process.communicate()[1]
+        said, _ = process.communicate()
         assert (process.returncode, said) == (0, "")
     store = Store.connect(absolute_uri(None, tmp_path), tmp_path)
     runs = runs_of(store)

@@ -47,8 +47,7 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
     params = workspace / "params.yaml"
     params.write_text(params.read_text().replace("uri: null", f"uri: {server.uri}"))
     stage = start_stage("vae", "two_halves")
-    assert stage.stdout is not None
-    assert stage.stdout.readline() == "half\n"
+    stage.wait_for("half\n")
     wait_for_half(server, workspace)
     server.kill()
     (workspace / "go").touch()
@@ -81,8 +80,7 @@ def test_what_a_killed_process_had_not_sent_is_sent(
 ) -> None:
     """Its store was unreachable, and then it was killed: the run ends KILLED, with its figures."""
     stage = start_stage("vae", "two_halves", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert stage.stdout is not None
-    assert stage.stdout.readline() == "half\n"
+    stage.wait_for("half\n")
     code, report = run_sync(workspace)
     assert (code, report["left"]) == (0, [])  # a stage at work is no failure
     assert report["at_work"][0]["reason"].startswith("still running")
@@ -129,8 +127,7 @@ def test_the_next_start_sends_what_is_left(
         left.append({"kind": "metrics", "step": step, "values": {"loss": float(step)}})
     left.append({"kind": "end", "status": "FAILED", "tags": {"cfmvc.error": "E"}})
     stage = start_stage("flow", "wait")
-    assert stage.stdout is not None
-    assert stage.stdout.readline() == "ready\n"
+    stage.wait_for("ready\n")
     while len(spools(workspace)) > 1:
         pass
     run = runs_of(store)["vae"]

@@ -1,4 +1,4 @@
-"""One of several processes that train a VAE and a flow together; the first writes what came out."""
+"""One of several processes that train a VAE and flows together; the first writes what came out."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ from cfmvc.training.config import FlowConfig, VaeConfig
 from tests.training.conftest import training_cells
 
 if __name__ == "__main__":
-    out, vae, flow = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    out, vae, *flows = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
     torch.set_num_threads(1)
     with process_group() as shard:
         # Of 129 training cells the last step has one, for two processes.
         cells, device = training_cells(162, 12), torch.device("cpu")
         bundle, first = fit_vae(cells, VaeConfig(**vae), device)
-        bundle, second = fit_flow(bundle, cells, FlowConfig(**flow), device)
+        trained = [fit_flow(bundle, cells, FlowConfig(**flow), device) for flow in flows]
         if shard.is_first:
-            rows = [history.rows for history in (first, second)]
+            rows = [history.rows for history in (first, *(history for _, history in trained))]
             out.write_text(json.dumps({"n_ranks": shard.n_ranks, "rows": rows}))

@@ -1,6 +1,6 @@
 """Cells and settings small enough to train in a blink."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -83,9 +83,13 @@ def vae_config() -> VaeConfig:
 
 @pytest.fixture(params=["control", "noise"])
 def flow_config(request: pytest.FixtureRequest) -> FlowConfig:
+    return flow_config_from(request.param)
+
+
+def flow_config_from(source: Literal["control", "noise"]) -> FlowConfig:
     return FlowConfig(
         **LOOP,
-        source=request.param,
+        source=source,
         coupling="ot",
         denoise_targets=True,
         recouple_every=1,

@@ -22,14 +22,14 @@ GIB = 1024**3
 LARGE = Case(n_cells=2500, n_genes=5000, cells_per_step=2048, hidden_dim=512)
 CASES = [
     Case(n_cells=2000, n_genes=5000, cells_per_step=512, hidden_dim=512),
-    Case(n_cells=10_000, n_genes=500, cells_per_step=4096, hidden_dim=512),
+    Case(n_cells=5000, n_genes=500, cells_per_step=4096, hidden_dim=512),
     Case("flow", n_cells=2000, n_genes=500, cells_per_step=512, lambda_dist=1.0),
 ]
 SLOW = [
-    Case(n_cells=10_000, n_genes=5000, cells_per_step=4096, hidden_dim=512),
+    Case(n_cells=5000, n_genes=5000, cells_per_step=4096, hidden_dim=512),
     replace(LARGE, n_parts=4),
-    Case("flow", 10_000, 5000, cells_per_step=256),
-    Case("joint", 10_000, 5000, cells_per_step=512, lambda_dist=1.0),
+    Case("flow", 5000, 5000, cells_per_step=256),
+    Case("joint", 4000, 5000, cells_per_step=512, lambda_dist=1.0),
 ]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from cfmvc.shards import Shard, normal_like, of_step, shared_out, uniform_like
-from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.config import VaeConfig
 from tests.conftest import PROJECT
+from tests.training.conftest import flow_config_from
 
 
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 8])
@@ -45,19 +46,22 @@ def test_shares_of_a_draw_are_the_draw_of_one_process(drawn: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(
-    vae_config: VaeConfig, flow_config: FlowConfig, tmp_path: Path
-) -> None:
+def test_two_processes_have_the_loss_curve_of_one(vae_config: VaeConfig, tmp_path: Path) -> None:
+    """Of a VAE, and of a flow from each source."""
     changes = {"dropout": 0.2, "ema_decay": 0.9}
     vae = vae_config.model_copy(update={**changes, "lambda_adv": 0.1}).model_dump_json()
-    flow = flow_config.model_copy(update={**changes, "lambda_dist": 0.0}).model_dump_json()
+    flows = [
+        flow_config_from(source).model_copy(update={**changes, "lambda_dist": 0.0})
+        for source in ("control", "noise")
+    ]
     found = {}
     for n_ranks in (1, 2):
         out = tmp_path / f"{n_ranks}.json"
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*launcher, f"--nproc-per-node={n_ranks}", "-m"]
+        command += ["tests.training.a_shared_training", str(out), vae]
         done = subprocess.run(
-            [*command, "tests.training.a_shared_training", str(out), vae, flow],
+            [*command, *(flow.model_dump_json() for flow in flows)],
             cwd=PROJECT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             text=True,
@@ -67,6 +71,7 @@ def test_two_processes_have_the_loss_curve_of_one(
         assert done.returncode == 0, done.stderr[-3000:]
         found[n_ranks] = json.loads(out.read_text())
         assert found[n_ranks]["n_ranks"] == n_ranks
+    assert len(found[1]["rows"]) == 1 + len(flows)
     for one, two in zip(found[1]["rows"], found[2]["rows"], strict=True):
         for row, other in zip(one, two, strict=True):
             for name, value in row.items():
