@@ -44,6 +44,10 @@ class CheckpointError(CfmvcError):
     exit_code = 6
 
 
+class NotYetError(TrackingError):
+    """What a run hangs on is still to come."""
+
+
 class BrokenChainError(CfmvcError):
     """A link between a registered model and what it came from does not hold."""
 

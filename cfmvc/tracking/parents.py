@@ -7,7 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from cfmvc.errors import TrackingError
+from cfmvc.errors import NotYetError
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.spool import RunHeader
 from cfmvc.tracking.store import Store, is_lost
@@ -57,7 +57,7 @@ def _given_parent(store: Store, header: RunHeader, name: str) -> Any | None:
 
     Raises
     ------
-    TrackingError
+    NotYetError
         If it is one of ours that is still to come: its process sends it at the same time.
     """
     if not name.startswith(UID_PREFIX):
@@ -65,7 +65,7 @@ def _given_parent(store: Store, header: RunHeader, name: str) -> Any | None:
     found = store.find_run(name.removeprefix(UID_PREFIX), store.experiment_ids())
     child = ProcessIdentity.parse(header.process)
     if found is None and child is not None and child.is_here() and child.is_alive():
-        raise TrackingError(f"the parent run {name} is not there yet")
+        raise NotYetError(f"the parent run {name} is not there yet")
     return found
 
 

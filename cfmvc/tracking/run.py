@@ -9,14 +9,12 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from cfmvc.errors import CfmvcError, Preempted, StoppedEarly
 from cfmvc.tracking.config import TrackingConfig, home_of, shareable_uri, tracking_uri
 from cfmvc.tracking.origin import Origin, machine, origin_of
-from cfmvc.tracking.parents import UID_PREFIX
 from cfmvc.tracking.process import ProcessIdentity, dvc_ancestor, experiment_name
 from cfmvc.tracking.resumption import KeptOn
 from cfmvc.tracking.shipper import Shipper
@@ -66,7 +64,7 @@ def stage_run(
         Finds the run that what was killed goes on in.
     """
     home, origin = home_of(workspace), origin_of(workspace, stage)
-    header = _header(stage, workspace, config, {**origin.tags, **_given_tags(), **(tags or {})})
+    header = header_of(stage, workspace, config, {**origin.tags, **_given_tags(), **(tags or {})})
     if resumption is None:
         spool = Spool.create(spool_root(home), header)
     else:
@@ -78,34 +76,26 @@ def stage_run(
 
 
 @contextmanager
-def child_run(
-    name: str, parent_uid: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str]
-) -> Iterator[SpoolTracker]:
-    """Open a run below another one of ours, which says what both come from.
-
-    Parameters
-    ----------
-    name
-        Of the run.
-    parent_uid
-        The other one's tag ``cfmvc.uid``; it need not be in the store yet.
-    workspace, config
-        As for :func:`stage_run`; the run ends as one of those does.
-    tags
-        Of the run.
-    """
-    header = replace(_header(name, workspace, config, tags), given_parent=UID_PREFIX + parent_uid)
-    spool = Spool.create(spool_root(home_of(workspace)), header)
-    with _opened(spool, workspace, config, lambda tracker: None) as tracker:
-        yield tracker
-
-
-@contextmanager
 def _opened(
     spool: Spool, workspace: Path, config: TrackingConfig, begin: Callable[[SpoolTracker], None]
 ) -> Iterator[SpoolTracker]:
-    """Send a spool while the block lasts, and close it as what the block was."""
+    """Send a spool while the block lasts, and wait until it is sent."""
     shipper = Shipper(spool, workspace)
+    try:
+        with recorded(spool, shipper, workspace, begin) as tracker:
+            yield tracker
+    finally:
+        close(spool, shipper, workspace, config)
+
+
+@contextmanager
+def recorded(
+    spool: Spool,
+    shipper: Shipper,
+    workspace: Path,
+    begin: Callable[[SpoolTracker], None] = lambda tracker: None,
+) -> Iterator[SpoolTracker]:
+    """Record in a spool what happens in the block, and how it ends; it is sent meanwhile."""
     tracker = SpoolTracker(spool, shipper, home_of(workspace))
     status, failure = "FINISHED", dict[str, str]()
     with _heard_once() as sigterm:
@@ -123,12 +113,17 @@ def _opened(
             raise
         finally:
             spool.append({"kind": "end", "status": status, "tags": failure})
-            _say_what_is_missing(spool, shipper.close(config.flush_seconds), workspace)
 
 
-def _header(
+def close(spool: Spool, shipper: Shipper, workspace: Path, config: TrackingConfig) -> None:
+    """Wait until a spool is sent, or say what is not."""
+    _say_what_is_missing(spool, shipper.close(config.flush_seconds), workspace)
+
+
+def header_of(
     stage: str, workspace: Path, config: TrackingConfig, tags: Mapping[str, str]
 ) -> RunHeader:
+    """Return what is known of a run when it starts."""
     session = dvc_ancestor()
     given = next((os.environ[name] for name in _PARENT_VARIABLES if os.environ.get(name)), None)
     return RunHeader(

@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from cfmvc.errors import TrackingError
+from cfmvc.errors import NotYetError, TrackingError
 from cfmvc.tracking.access import denial
 from cfmvc.tracking.leftovers import leftovers, send_leftover
 from cfmvc.tracking.shipment import Shipment
@@ -93,6 +93,8 @@ class Shipper:
             try:
                 self._send()
                 pause = 1.0
+            except NotYetError:  # no failure: another thread or process is about to send it
+                self._sleep(_POLL_SECONDS)
             except Exception as error:  # whatever it was, the records are on disk
                 self._report(failure=error)
                 if self._is_closing:

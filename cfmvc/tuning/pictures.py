@@ -14,7 +14,8 @@ from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.search import finished
 
 _LEAST_FOR_IMPORTANCE = 4  # complete trials; of fewer, a forest says nothing
-_SIZE = (9.0, 5.0)  # inches
+_WIDTH, _HEIGHT = 9.0, 5.0  # inches
+_AXIS_WIDTH = 1.3  # of each parallel axis, so that their labels do not meet
 
 
 def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
@@ -35,8 +36,9 @@ def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
         named: dict[str, Any] = {"target": of, "target_name": objective.label}
         drawn[f"history{end}.png"] = _drawn(draw.plot_optimization_history, study, **named)
         if n_complete > 1:
+            n_axes = 1 + len({name for trial in finished(study) for name in trial.params})
             drawn[f"parallel_coordinate{end}.png"] = _drawn(
-                draw.plot_parallel_coordinate, study, **named
+                draw.plot_parallel_coordinate, study, max(_WIDTH, n_axes * _AXIS_WIDTH), **named
             )
         if n_complete >= _LEAST_FOR_IMPORTANCE and _vary(study):
             drawn[f"importance{end}.png"] = _drawn(draw.plot_param_importances, study, **named)
@@ -44,7 +46,12 @@ def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
         names = [objective.label for objective in objectives]
         drawn["pareto_front.png"] = _drawn(draw.plot_pareto_front, study, target_names=names)
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
-        drawn["intermediate_values.png"] = _drawn(draw.plot_intermediate_values, study)
+        looks = _drawn(draw.plot_intermediate_values, study)
+        looks.axes[0].set(xlabel="look", ylabel=objectives[0].label, title="Looks at each trial")
+        if (legend := looks.axes[0].get_legend()) is not None:
+            legend.remove()  # one line a trial would be higher than the picture
+        looks.tight_layout()
+        drawn["intermediate_values.png"] = looks
     return drawn
 
 
@@ -59,13 +66,13 @@ def _vary(study: Study) -> bool:
     return any(len({trial.params[name] for trial in trials}) > 1 for name in common)
 
 
-def _drawn(draw: Callable[..., Any], study: Study, **named: Any) -> Figure:
+def _drawn(draw: Callable[..., Any], study: Study, width: float = _WIDTH, **named: Any) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # experimental, and told so at every call
         axes = draw(study, **named)
     first = axes if hasattr(axes, "figure") else axes.flat[0]
     figure: Figure = first.figure
-    figure.set_size_inches(*_SIZE)
+    figure.set_size_inches(width, _HEIGHT)
     figure.tight_layout()
     plt.close(figure)
     return figure

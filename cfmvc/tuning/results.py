@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from cfmvc.files import atomic_path
 from cfmvc.tuning.search import RETRY_OF, Search, best_trials, finished
-from cfmvc.tuning.worker import FIGURES, REASON, RUN, VAE, VAE_TRAINED
+from cfmvc.tuning.worker import CLAIM, FACTS, REASON, VAE_TRAINED
 
 FOLDER = Path("results/tune")
 BEST, TRIALS = FOLDER / "best_params.yaml", FOLDER / "trials.csv"
@@ -32,7 +32,7 @@ def trials_table(study: Study, search: Search) -> pd.DataFrame:
     for trial in finished(study):
         values = dict(zip(names, trial.values or (), strict=False))
         seconds = None if trial.duration is None else trial.duration.total_seconds()
-        figures = trial.user_attrs.get(FIGURES, {})
+        facts, claim = trial.user_attrs.get(FACTS, {}), trial.user_attrs.get(CLAIM, {})
         rows.append(
             {
                 "trial": trial.number,
@@ -41,11 +41,11 @@ def trials_table(study: Study, search: Search) -> pd.DataFrame:
                 "best": trial.number in front,
                 **values,
                 **{name: trial.params.get(name) for name in search.space.entries},
-                **{f"validation.{name}": value for name, value in figures.items()},
-                "vae": trial.user_attrs.get(VAE),
-                "vae_trained": trial.user_attrs.get(VAE_TRAINED),
+                **{f"validation.{name}": value for name, value in facts.get("figures", {}).items()},
+                "vae": facts.get("vae"),
+                "vae_trained": bool(trial.user_attrs.get(VAE_TRAINED)),
                 "retry_of": trial.system_attrs.get(RETRY_OF),
-                "run_uid": trial.user_attrs.get(RUN),
+                "run_uid": claim.get("run_uid"),
                 "reason": trial.user_attrs.get(REASON) or _reason_of_the_dead(trial),
             }
         )

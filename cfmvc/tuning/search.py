@@ -1,5 +1,6 @@
 """What a study is about: its parameters, checked, and the study in its database."""
 
+import copy
 import hashlib
 import json
 import uuid
@@ -143,6 +144,7 @@ def retry(study: Study, trial: FrozenTrial) -> None:
 
 
 def _retry(study: Study, trial: FrozenTrial, most: int | None) -> None:
+    trial = copy.deepcopy(trial)
     trial.user_attrs = {}  # of the worker that is gone
     optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=most)(study, trial)
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from cfmvc.config import section_of
 from cfmvc.errors import CfmvcError
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
+from cfmvc.tracking.child_runs import ChildRuns
 from cfmvc.tracking.config import home_of, shareable_uri
 from cfmvc.tracking.resumption import SharedRun
 from cfmvc.tuning.confirmation import Confirmation, confirm
@@ -142,8 +143,7 @@ class StudyAtHand:
             self.study,
             self.uri,
             self.trainer,
-            self.workspace,
-            self.tracking,
+            ChildRuns(str(self.study.user_attrs[PARENT]), self.workspace, self.tracking),
             deadline,
             say,
         )

@@ -1,30 +1,31 @@
 """A worker: it claims one trial after the other, carries it out, and says what came of it."""
 
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cfmvc.errors import CfmvcError, NonFiniteError, Preempted, StoppedEarly
-from cfmvc.tracking import SpoolTracker, TrackingConfig
+from cfmvc.tracking import SpoolTracker
+from cfmvc.tracking.child_runs import ChildRuns
 from cfmvc.tracking.process import ProcessIdentity
-from cfmvc.tracking.run import Terminated, child_run
+from cfmvc.tracking.run import Terminated
 from cfmvc.training.step import is_out_of_memory
-from cfmvc.tuning.search import PARENT, Search, best_trials, finished, is_retry, retry
+from cfmvc.tuning.search import Search, best_trials, is_retry, retry
 from cfmvc.tuning.space import Values, merged
 from cfmvc.tuning.storage import one_at_a_time
 from cfmvc.tuning.trainer import Outcome, Trainer
 from cfmvc.tuning.vae_store import StoredVae
 
-WORKER, RUN, REASON, VAE, VAE_TRAINED = "worker", "run_uid", "reason", "vae", "vae_trained"
-FIGURES = "figures"
+# Attributes of a trial; each is a transaction of the database, so that they are few.
+CLAIM, REASON, VAE_TRAINED, FACTS = "claim", "reason", "vae_trained", "facts"
 _POLL_SECONDS = 1.0
 
 
@@ -42,8 +43,8 @@ class Worker:
         What is searched, and where that is written down.
     trainer
         Trains and scores.
-    workspace, tracking
-        Where runs are kept.
+    runs
+        Of the trials.
     deadline
         Moment of the monotonic clock after which no trial is begun; None: never.
     say
@@ -54,8 +55,7 @@ class Worker:
     study: Study
     uri: str
     trainer: Trainer
-    workspace: Path
-    tracking: TrackingConfig
+    runs: ChildRuns
     deadline: float | None = None
     say: Callable[[str], None] = lambda words: None
     _stopped_by: BaseException | None = field(default=None, init=False)
@@ -68,42 +68,50 @@ class Worker:
         CfmvcError
             If too many trials in a row have failed.
         """
-        while not self._is_late():
-            with ExitStack() as claim:
-                claim.enter_context(one_at_a_time(self.uri, self.study.study_name))
-                self._bury_the_dead()
-                self._expect_hope()
-                if self._may_begin():
-                    self._one_trial(claim)
-                    continue
-            if not finished(self.study, TrialState.RUNNING):
-                return
-            time.sleep(_POLL_SECONDS)  # its worker may die, and the trial be ours to repeat
+        try:
+            while not self._is_late() and self._has_done_something():
+                pass
+        finally:
+            self.runs.settle()
+
+    def _has_done_something(self) -> bool:
+        """Carry out a trial, or wait for those of others; False if there is nothing to do."""
+        with ExitStack() as claim:
+            claim.enter_context(one_at_a_time(self.uri, self.study.study_name))
+            trials = self.study.get_trials(deepcopy=False)
+            self._expect_hope(trials)
+            if self._may_begin(trials):
+                self._one_trial(claim)
+                return True
+            if all(trial.state != TrialState.RUNNING for trial in trials):
+                return False
+            self._bury_the_dead(trials)
+        time.sleep(_POLL_SECONDS)  # the worker of a trial may die, and it be ours to repeat
+        return True
 
     def _is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def _may_begin(self) -> bool:
-        trials = self.study.get_trials(deepcopy=False)
+    def _may_begin(self, trials: list[FrozenTrial]) -> bool:
         n_asked = sum(not is_retry(trial) for trial in trials)
         is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
         return is_waiting or n_asked < self.search.config.n_trials
 
-    def _bury_the_dead(self) -> None:
+    def _bury_the_dead(self, trials: list[FrozenTrial]) -> None:
         """Fail the trials of dead workers, which queues them once more."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
         # Killed between its claim and its first sign of life, a worker leaves no name: claims are
         # made one at a time, so whoever has no name while we claim is dead.
-        for trial in finished(self.study, TrialState.RUNNING):
-            if WORKER not in trial.user_attrs:
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and CLAIM not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
-                retry(self.study, self.study.trials[trial.number])
+                retry(self.study, self._trial(trial.number))
 
-    def _expect_hope(self) -> None:
+    def _expect_hope(self, trials: list[FrozenTrial]) -> None:
         most = self.search.config.max_failures_in_a_row
-        last = sorted(finished(self.study), key=lambda trial: trial.number)[-most:]
+        last = [trial for trial in trials if trial.state.is_finished()][-most:]
         reasons = [trial.user_attrs.get(REASON) for trial in last if _has_failed(trial)]
         if len(reasons) == most:
             raise CfmvcError(
@@ -116,28 +124,28 @@ class Worker:
 
         def objective(trial: Trial) -> float | list[float]:
             numbers.append(trial.number)
-            trial.set_user_attr(WORKER, str(ProcessIdentity.own()))
+            run_uid = uuid.uuid4().hex
+            worker = str(ProcessIdentity.own())
+            trial.set_user_attr(CLAIM, {"worker": worker, "run_uid": run_uid})
             claim.close()
-            return self._carried_out(trial)
+            return self._carried_out(trial, run_uid)
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
         except KeyboardInterrupt as stop:
-            retry(self.study, self.study.trials[numbers[0]])
+            retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
         self._tell(numbers[0])
 
-    def _carried_out(self, trial: Trial) -> float | list[float]:
+    def _carried_out(self, trial: Trial, run_uid: str) -> float | list[float]:
         """Train and score in a run of its own; a trial that fails does not end the study."""
         values = self.search.space.suggest(trial)
-        name, parent = f"trial {trial.number}", str(self.study.user_attrs[PARENT])
         tags = {"cfmvc.study": self.study.study_name, "cfmvc.trial": str(trial.number)}
         tags["cfmvc.trial_state"] = "RUNNING"
         try:
-            with child_run(name, parent, self.workspace, self.tracking, tags) as tracker:
-                trial.set_user_attr(RUN, tracker.uid)
+            with self.runs.open(f"trial {trial.number}", run_uid, tags) as tracker:
                 tracker.log_params(values)
                 return self._told_to_mlflow(trial, values, tracker)
         except StoppedEarly as stop:
@@ -163,7 +171,7 @@ class Worker:
             tracker.set_tags({"cfmvc.trial_state": "FAIL", "cfmvc.reason": _reason(error)})
             raise
         told = [objective.value(found.figures) for objective in self.search.objectives]
-        trial.set_user_attr(FIGURES, found.figures)
+        trial.set_user_attr(FACTS, {"figures": found.figures, "vae": found.vae_key[:16]})
         tracker.log_metrics({f"validation/{k}": v for k, v in found.figures.items()}, step=0)
         tracker.log_metrics({"nan_steps": found.nan_steps}, step=0)
         tracker.set_tags({"cfmvc.trial_state": "COMPLETE"})
@@ -179,8 +187,8 @@ class Worker:
                 raise StoppedEarly(f"pruned at look {number}: others were better there")
 
         def on_vae(vae: StoredVae) -> None:
-            trial.set_user_attr(VAE, vae.key[:16])
-            trial.set_user_attr(VAE_TRAINED, vae.was_trained)
+            if vae.was_trained:
+                trial.set_user_attr(VAE_TRAINED, True)
             tracker.set_tags({"cfmvc.vae": vae.key[:16]})
             tracker.log_metrics({"vae_trained": float(vae.was_trained)}, step=0)
 
@@ -189,8 +197,11 @@ class Worker:
         except NonFiniteError as error:
             raise StoppedEarly(f"not finite: {error}") from error
 
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
     def _tell(self, number: int) -> None:
-        trial = self.study.trials[number]
+        trial = self._trial(number)
         seconds = "" if trial.duration is None else f", {trial.duration.total_seconds():.1f} s"
         if trial.state != TrialState.COMPLETE:
             reason = trial.user_attrs.get(REASON, "")
@@ -203,7 +214,7 @@ class Worker:
         self.say(f"trial {number}: {values}{seconds} ({word})")
 
 
-def _has_failed(trial: optuna.trial.FrozenTrial) -> bool:
+def _has_failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and REASON in trial.user_attrs
 
 

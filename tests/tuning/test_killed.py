@@ -70,7 +70,7 @@ def expect_whole(study: optuna.Study, store: Store, n_killed: int) -> None:
     assert len(parents) == 1
     children = {run.data.tags["cfmvc.uid"]: run for run in runs if run is not parents[0]}
     for trial in trials:
-        run = children.get(trial.user_attrs.get("run_uid"))
+        run = children.get(trial.user_attrs.get("claim", {}).get("run_uid"))
         if trial.state == TrialState.COMPLETE:
             assert run is not None
             assert run.info.status == "FINISHED"
