@@ -9,7 +9,12 @@ import typer
 from cfmvc.cli.importing import uncollected
 
 app = typer.Typer(
-    help="Search for better parameters of both stages.",
+    help="Search for better parameters of both stages.\n\n"
+    "Trials are scored on conditions held out of the training cells; the section `tune` of "
+    "params.yaml says what is searched. A study that was stopped goes on where it was; the same "
+    "command on several machines, with one --storage, shares it. Writes "
+    "results/tune/best_params.yaml and trials.csv.\n\n"
+    "Example: cfmvc tune --n-trials 30 --workers 2",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -52,13 +57,7 @@ def tune_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Search for better parameters, on conditions held out of the training cells.
-
-    The section `tune` of params.yaml says what is searched. A study that was stopped goes on where
-    it was; run the same command on several machines, with one --storage, and they share it.
-
-    Example: cfmvc tune --n-trials 30 --workers 2
-    """
+    """Carry out a study, unless a command under `tune` was called."""
     if context.invoked_subcommand is not None:
         return
     with uncollected():  # torch comes along

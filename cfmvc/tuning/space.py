@@ -114,7 +114,7 @@ class Space:
             _expect_tunable(name, where)
             entry = self.entries.get(name)
             if entry is None:
-                raise ConfigError(f"{where}: '{name}' is not searched; tune.space has no such name")
+                continue  # not searched in this study: the present value stands
             low, high = _ends(entry)[0], _ends(entry)[-1]
             inside = value in entry.choices if isinstance(entry, Choice) else low <= value <= high
             if not inside:

@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "n_looks": 1,
         "n_startup_trials": 2,
         "heartbeat_seconds": 1,
+        "warm_start": [],
         "space": {"flow.lr": {"low": 1e-4, "high": 1e-2, "log": True}},
     },
 }

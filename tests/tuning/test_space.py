@@ -127,8 +127,14 @@ def test_a_warm_start_outside_of_the_space_is_an_error(params: dict[str, Any]) -
     space = {"vae.beta": {"low": 0.01, "high": 1.0}}
     with pytest.raises(ConfigError, match=r"tune.warm_start\[0\]: vae.beta: 7 is outside"):
         space_of(params, space, warm_start=[{"vae.beta": 7}])
-    with pytest.raises(ConfigError, match=r"tune.warm_start\[1\]: 'vae.lr' is not searched"):
-        space_of(params, space, warm_start=[{}, {"vae.lr": 0.1}])
+    with pytest.raises(ConfigError, match=r"tune.warm_start\[1\]: no parameter 'vae.rate'"):
+        space_of(params, space, warm_start=[{}, {"vae.rate": 0.1}])
+
+
+def test_of_a_warm_start_what_is_not_searched_is_passed_over(params: dict[str, Any]) -> None:
+    space = {"vae.beta": {"low": 0.01, "high": 1.0}}
+    warm = [{"vae.beta": 0.5, "flow.lr": 0.1}]
+    assert space_of(params, space, warm_start=warm).warm(warm[0]) == {"vae.beta": 0.5}
 
 
 @pytest.mark.parametrize(
