@@ -1,16 +1,16 @@
 """Stage ``tune``: the study of the section ``tune``, gone on with up to its number of trials.
 
 Plain ``dvc repro`` is for the pipeline, and tunes nothing: a study takes as long as twenty
-pipelines. It is carried out where it is asked for by name: ``dvc repro tune``.
+pipelines. It is carried out where it is asked for by name: ``dvc repro tune``. DVC runs both alike,
+so that the command line has to be asked, and what is not asked for has to be quick.
 """
 
 import sys
 from pathlib import Path
 
-from cfmvc.cli.tuning import study_text, tuned
 from cfmvc.errors import CfmvcError
 from cfmvc.tracking.process import dvc_targets
-from cfmvc.tuning.results import write_nothing
+from cfmvc.tuning.files import write_nothing
 
 _STAGE = "tune"
 
@@ -21,6 +21,8 @@ def main() -> None:
         write_nothing(Path.cwd())
         print("no study is carried out, for none was asked for: `dvc repro tune`")
         return
+    from cfmvc.cli.tuning import study_text, tuned  # torch, MLflow and Optuna come along
+
     try:
         print(study_text(tuned(Path.cwd(), {}, [], n_workers=1, with_test=True)))
     except CfmvcError as error:

@@ -6,7 +6,7 @@ from cfmvc.cli.params_text import with_value
 from cfmvc.config import read_yaml
 from cfmvc.errors import ConfigError
 from cfmvc.files import atomic_path
-from cfmvc.tuning.results import BEST
+from cfmvc.tuning.files import BEST
 
 
 def applied(workspace: Path) -> list[str]:

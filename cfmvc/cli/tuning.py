@@ -11,7 +11,7 @@ from cfmvc.cli.promoting import promoted
 from cfmvc.config import override, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, listed
 from cfmvc.tracking.run import TAGS_VARIABLE
-from cfmvc.tuning.results import BEST
+from cfmvc.tuning.files import BEST
 from cfmvc.tuning.tune import TuneResult, tune
 
 

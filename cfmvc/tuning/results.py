@@ -1,7 +1,6 @@
 """What comes out of a study: a table of its trials, and the best parameters as a file."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,19 +8,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
-from cfmvc.files import atomic_path
+from cfmvc.tuning.files import FIRST_COLUMNS, NOTHING
 from cfmvc.tuning.search import RETRY_OF, Search, best_trials, finished
 from cfmvc.tuning.worker import CLAIM, FACTS, REASON, VAE_TRAINED
 
-FOLDER = Path("results/tune")
-BEST, TRIALS = FOLDER / "best_params.yaml", FOLDER / "trials.csv"
 _HEADER = """\
 # Written by `cfmvc tune`; `cfmvc tune apply` puts `params` into params.yaml.
 """
-_NOTHING = """\
-# No study yet: `cfmvc tune` or `dvc repro tune` makes one.
-"""
-_FIRST = ["trial", "state", "seconds"]
 
 
 def trials_table(study: Study, search: Search) -> pd.DataFrame:
@@ -49,7 +42,7 @@ def trials_table(study: Study, search: Search) -> pd.DataFrame:
                 "reason": trial.user_attrs.get(REASON) or _reason_of_the_dead(trial),
             }
         )
-    return pd.DataFrame(rows, columns=None if rows else [*_FIRST, "best", *names])
+    return pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, "best", *names])
 
 
 def best_as_dict(study: Study, search: Search) -> dict[str, Any] | None:
@@ -87,25 +80,12 @@ def present_trial(study: Study) -> FrozenTrial | None:
 def best_text(said: dict[str, Any] | None) -> str:
     """Return the text of ``best_params.yaml``."""
     if said is None:
-        return _NOTHING
+        return NOTHING
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.dump(said, stream)
     return _HEADER + stream.getvalue()
-
-
-def write_results(workspace: Path, text: str, table: pd.DataFrame) -> None:
-    """Write both files."""
-    for path, content in ((BEST, text), (TRIALS, table.to_csv(index=False))):
-        with atomic_path(workspace / path) as made:
-            made.write_text(content)
-
-
-def write_nothing(workspace: Path) -> None:
-    """Write files that say so, where there are none."""
-    if not (workspace / BEST).is_file() or not (workspace / TRIALS).is_file():
-        write_results(workspace, _NOTHING, pd.DataFrame(columns=_FIRST))
 
 
 def _reason_of_the_dead(trial: FrozenTrial) -> str:

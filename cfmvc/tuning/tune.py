@@ -19,15 +19,9 @@ from cfmvc.tracking.config import home_of, shareable_uri
 from cfmvc.tracking.resumption import SharedRun
 from cfmvc.tuning.confirmation import Confirmation, confirm
 from cfmvc.tuning.crew import Crew
+from cfmvc.tuning.files import BEST, TRIALS, write_results
 from cfmvc.tuning.pictures import pictures
-from cfmvc.tuning.results import (
-    BEST,
-    best_as_dict,
-    best_text,
-    present_trial,
-    trials_table,
-    write_results,
-)
+from cfmvc.tuning.results import best_as_dict, best_text, present_trial, trials_table
 from cfmvc.tuning.search import PARENT, PARENT_BEGUN, Search, best_trials, finished
 from cfmvc.tuning.storage import storage_uri
 from cfmvc.tuning.trainer import Trainer
@@ -240,10 +234,11 @@ def _owned(at_hand: StudyAtHand) -> Iterator[SpoolTracker | None]:
 def _publish(at_hand: StudyAtHand, tracker: SpoolTracker) -> None:
     """Write the results as files, and log them with the pictures."""
     study, search = at_hand.study, at_hand.search
-    table, text = trials_table(study, search), best_text(best_as_dict(study, search))
+    text = best_text(best_as_dict(study, search))
+    table = trials_table(study, search).to_csv(index=False)
     write_results(at_hand.workspace, text, table)
     tracker.log_text(text, BEST.name)
-    tracker.log_text(table.to_csv(index=False), "trials.csv")
+    tracker.log_text(table, TRIALS.name)
     for name, figure in pictures(study, search.objectives).items():
         tracker.log_figure(figure, f"pictures/{name}")
     figures = {f"n_{state}": float(n) for state, n in _by_state(study).items()}

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from cfmvc.cli.applying import applied
 from cfmvc.errors import CfmvcError, ConfigError, DataError
 from cfmvc.tracking.store import Store
-from cfmvc.tuning.results import BEST, TRIALS
+from cfmvc.tuning.files import BEST, TRIALS
 from cfmvc.tuning.tune import PREPARED, tune
 from tests.tuning.conftest import with_tune, write_params
 
