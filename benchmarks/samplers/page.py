@@ -38,7 +38,8 @@ _PRUNERS = """\
 ## Pruners
 
 Shown the courses of the real trials in {n_orders} random orders; and those of the better half
-alone, which is nearer to what a sampler draws that has learnt what is bad.
+alone, which is nearer to what a sampler draws that has learnt what is bad. `look 2 on` is no choice
+of `tune`: it was tried after the others were seen, on the same trials.
 `compute saved` of the time without pruning; `best trial lost`: share of orders in which it was
 ended early; `best value worse by`: mean over the orders; `at equal compute`: if the time saved goes
 into further trials (below 0: better). Real studies have more good trials at their end than at their
