@@ -1,0 +1,1 @@
+"""Which sampler and pruner `cfmvc tune` should have, measured on our own problem."""
