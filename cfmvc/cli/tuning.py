@@ -81,23 +81,24 @@ def registered_best(
     PromotionRefused
         If the gate refuses.
     """
-    changes = [
-        f"{section}.{key}={json.dumps(value)}"
-        for section, values in result.best["params"].items()
-        for key, value in values.items()
-    ]
-    own = [setting for setting in settings if not setting.startswith("tune.")]
-    options = [part for setting in [*own, *changes] for part in ("--set-param", setting)]
+    changes = [f"{name}={json.dumps(after)}" for name, (_, after) in result.changes.items()]
+    changes += [setting for setting in settings if not setting.startswith("tune.")]
+    options = [part for setting in changes for part in ("--set-param", setting)]
+    commands = [["exp", "run", "--temp", *options, "register"]]
+    if not changes:  # the pipeline as it stands; its version is given the name of the study
+        commands = [["repro", "register"], ["repro", "--force", "--single-item", "register"]]
     tags = {"cfmvc.study": result.study, "cfmvc.trial": str(result.best["trial"])}
-    _say(f"training trial {result.best['trial']} in full: dvc exp run register")
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options, "register"],
-        cwd=workspace,
-        env={**os.environ, TAGS_VARIABLE: json.dumps(tags)},
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CfmvcError(f"dvc exp run has failed (exit code {done.returncode})")
+    _say(f"training trial {result.best['trial']} in full")
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *command],
+            cwd=workspace,
+            env={**os.environ, TAGS_VARIABLE: json.dumps(tags)},
+            check=False,
+        )
+        if done.returncode != 0:
+            words = " ".join(command[:2])
+            raise CfmvcError(f"dvc {words} has failed (exit code {done.returncode})")
     if with_gate:
         alias = str(read_yaml(workspace / "params.yaml")["register"]["alias"])
         print(promoted(workspace, alias))
