@@ -110,7 +110,7 @@ class _Training:
 
     callbacks: list[Callback]
     termination: Termination
-    examine: Examine | None = None
+    examine: Examine | None
 
     def __init__(
         self,
@@ -177,9 +177,7 @@ class _Training:
                 if self._look():
                     return self._train_epoch()
                 self._save()
-        if self._look():
-            return self._train_epoch()
-        return None
+        return self._train_epoch() if self._look() else None
 
     def _close_epoch(self) -> None:
         figures = {

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.store import Store
 from cfmvc.tuning.search import RETRY_OF
 from cfmvc.tuning.storage import open_storage
@@ -45,6 +46,11 @@ def wait_for_trials(study: optuna.Study, n: int) -> None:
     while sum(trial.state in BEGUN for trial in study.trials) < n:
         assert time.monotonic() < deadline, f"{n} trials did not begin"
         time.sleep(0.05)
+
+
+def is_alive(worker: str) -> bool:
+    process = ProcessIdentity.parse(worker)
+    return process is not None and process.is_alive()
 
 
 def expect_whole(study: optuna.Study, store: Store, n_killed: int) -> None:
@@ -120,7 +126,8 @@ def test_a_study_goes_on_after_the_death_of_the_parent_and_its_crew(
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 60
-    while any(t.state == TrialState.RUNNING for t in study.trials):
+    workers = {trial.user_attrs["claim"]["worker"] for trial in study.trials if trial.user_attrs}
+    while any(is_alive(worker) for worker in workers):
         assert time.monotonic() < deadline, "its workers have not noticed"
         time.sleep(0.2)
     n_begun = len(study.trials)
