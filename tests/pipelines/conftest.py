@@ -151,6 +151,14 @@ def copy_of(project: Project, folder: Path) -> Project:
     return Project(folder / "project", folder / "home")
 
 
+def stages_run(output: str) -> list[str]:
+    """Return the stages of the pipeline that ``dvc repro`` has run.
+
+    ``tune`` is none of them: it looks each time whether it was asked for.
+    """
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return new_project(tmp_path, SMALL)
