@@ -62,9 +62,8 @@ class Crew:
 
     def _start(self) -> subprocess.Popen[bytes]:
         seconds = None if self.deadline is None else self.deadline - time.monotonic()
-        tune = {**self.params["tune"], "study": self.study, "timeout": seconds}
-        if seconds is not None and seconds <= 0:
-            tune["timeout"] = 1e-3
+        timeout = None if seconds is None else max(seconds, 1e-3)  # 0 is no time to set
+        tune = {**self.params["tune"], "study": self.study, "timeout": timeout}
         order = {"workspace": str(self.workspace), "params": {**self.params, "tune": tune}}
         worker = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE)
         assert worker.stdin is not None

@@ -1,5 +1,6 @@
 """A worker: it claims one trial after the other, carries it out, and says what came of it."""
 
+import math
 import time
 import uuid
 import warnings
@@ -18,6 +19,7 @@ from cfmvc.tracking.child_runs import ChildRuns
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.run import Terminated
 from cfmvc.training.step import is_out_of_memory
+from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.search import Search, best_trials, is_retry, retry
 from cfmvc.tuning.space import Values, merged
 from cfmvc.tuning.storage import one_at_a_time
@@ -164,18 +166,28 @@ class Worker:
     ) -> float | list[float]:
         try:
             found = self._outcome(trial, values, tracker)
+            told = [self._value(objective, found) for objective in self.search.objectives]
         except StoppedEarly as stop:
             tracker.set_tags({"cfmvc.trial_state": "PRUNED", "cfmvc.reason": str(stop)})
             raise
         except BaseException as error:
             tracker.set_tags({"cfmvc.trial_state": "FAIL", "cfmvc.reason": _reason(error)})
             raise
-        told = [objective.value(found.figures) for objective in self.search.objectives]
         trial.set_user_attr(FACTS, {"figures": found.figures, "vae": found.vae_key[:16]})
         tracker.log_metrics({f"validation/{k}": v for k, v in found.figures.items()}, step=0)
         tracker.log_metrics({"nan_steps": found.nan_steps}, step=0)
         tracker.set_tags({"cfmvc.trial_state": "COMPLETE"})
         return told[0] if len(told) == 1 else told
+
+    @staticmethod
+    def _value(objective: Objective, found: Outcome) -> float:
+        value = objective.value(found.figures)
+        if not math.isfinite(value):  # Optuna would call the trial failed, and nobody say why
+            raise CfmvcError(
+                f"'{objective.label}' is not defined on the validation conditions; take another "
+                "objective, or hold out more (tune.validation_fraction)"
+            )
+        return value
 
     def _outcome(self, trial: Trial, values: Values, tracker: SpoolTracker) -> Outcome:
         def report(number: int, figures: Mapping[str, float]) -> None:

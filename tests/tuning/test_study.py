@@ -167,6 +167,17 @@ def test_a_study_in_which_all_fails_ends_with_the_reason(
     assert set(states(store).values()) == {("FAILED", "FAIL")}
 
 
+def test_an_objective_that_is_not_defined_is_said_and_not_called_complete(
+    workspace: Path, store: Store, params: dict[str, Any]
+) -> None:
+    """Discrimination needs a second perturbation in the stratum; one condition is held out."""
+    planned = with_tune(params, objectives=["discrimination"], n_trials=2, max_failures_in_a_row=1)
+    planned["tune"]["validation_fraction"] = 0.01
+    with pytest.raises(CfmvcError, match="'discrimination' is not defined on the validation"):
+        tune(workspace, planned, with_test=False)
+    assert states(store) == {"trial 0": ("FAILED", "FAIL")}
+
+
 def test_several_objectives_give_a_front(
     workspace: Path, store: Store, params: dict[str, Any]
 ) -> None:
