@@ -12,9 +12,9 @@ from benchmarks.samplers.trials import SECONDS, VALUE
 from cfmvc.tuning.search import Search
 
 _HEAD = """\
-# Samplers and pruners of `cfmvc tune`: {name}
+# {what} of `cfmvc tune`: {name}
 
-Written by `python -m benchmarks.samplers --compare`; do not edit.
+Written by `python -m benchmarks.samplers {option}`; do not edit.
 
 {n} real trials at random points of the space of params.yaml (the first one: the present parameters)
 are in `{file}`, with the value at each look; {n_without} without a value; {seconds:.0f} s each.
@@ -23,8 +23,6 @@ smaller is better; {low:.3g} to {high:.3g}, median {middle:.3g}; of the present 
 {present:.3g}.
 """
 _SAMPLERS = """\
-## Samplers
-
 Not run on real trials, which would take hours, but on surrogates: models of the logarithm of the
 value, to which the errors that they make on trials alike that they have not seen are added as
 noise. R2 is of such predictions: the lower it is, the more of what a sampler could learn is missing
@@ -35,11 +33,10 @@ by seed, without noise, not corrected for the number of comparisons. Slow sample
 `own seconds`: the sampler's, for a whole study, on a busy machine.
 """
 _PRUNERS = """\
-## Pruners
-
 Shown the courses of the real trials in {n_orders} random orders; and those of the better half
-alone, which is nearer to what a sampler draws that has learnt what is bad. `look 2 on` is no choice
-of `tune`: it was tried after the others were seen, on the same trials.
+alone, which is nearer to what a sampler draws that has learnt what is bad. `median` and `quarter`
+begin at the second look, which was chosen after both were seen `from the first look`, on the same
+trials; the latter are no choice of `tune`.
 `compute saved` of the time without pruning; `best trial lost`: share of orders in which it was
 ended early; `best value worse by`: mean over the orders; `at equal compute`: if the time saved goes
 into further trials (below 0: better). Real studies have more good trials at their end than at their
@@ -79,10 +76,10 @@ class Page:
         path.write_text("\n".join(self.lines).rstrip("\n") + "\n")
 
 
-def report(file: Path, search: Search, extent: Extent) -> Page:
-    """Compare samplers and pruners on a file of trials."""
+def samplers_page(file: Path, search: Search, extent: Extent) -> Page:
+    """Compare samplers on surrogates of a file of trials."""
     page, config, table = Page(), search.config, pd.read_csv(file)
-    page.say(_head(file, table, search.objectives[0].label))
+    page.say(_head("Samplers", "--compare", file, table, search.objectives[0].label))
     page.say(_SAMPLERS.format(n_trials=extent.n_trials))
     for name, kind in KINDS.items():
         surrogate = Surrogate.of(kind, search.space, table)
@@ -91,6 +88,13 @@ def report(file: Path, search: Search, extent: Extent) -> Page:
         seeds = (extent.n_seeds, extent.n_slow)
         made = compare.compare(surrogate, *seeds, extent.n_trials, config.n_startup_trials)
         page.say(made.to_markdown())
+    return page
+
+
+def pruners_page(file: Path, search: Search, extent: Extent) -> Page:
+    """Compare pruners on a file of trials."""
+    page, config, table = Page(), search.config, pd.read_csv(file)
+    page.say(_head("Pruners", "--prune", file, table, search.objectives[0].label))
     page.say(_PRUNERS.format(n_orders=extent.n_orders))
     for words, trials in (("All trials", table), ("The better half", _better_half(table))):
         n_trials = min(extent.n_trials, 2 * len(trials) // 3)  # some must be left to go on with
@@ -105,10 +109,12 @@ def _better_half(table: pd.DataFrame) -> pd.DataFrame:
     return table[table[VALUE] <= table[VALUE].median()]
 
 
-def _head(file: Path, table: pd.DataFrame, objective: str) -> str:
+def _head(what: str, option: str, file: Path, table: pd.DataFrame, objective: str) -> str:
     low, middle, high = table[VALUE].quantile([0.0, 0.5, 1.0])
     epochs = [f"{name}.{key} {v}" for name, of in FEWER.items() for key, v in of.items()]
     return _HEAD.format(
+        what=what,
+        option=option,
         name=file.stem.partition("-")[2],
         n=len(table),
         file=file.name,
