@@ -6,7 +6,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from cfmvc.data.prepared import load_prepared
+from cfmvc.data.prepared import control_of, load_prepared, separator_of
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.figures import methods_by_condition, populations, shifts
@@ -27,13 +27,12 @@ def main() -> None:
     with stage("evaluate") as run:
         config = run.section("evaluate", EvaluateConfig)
         cells, generated = load_prepared(PREPARED), load_prepared(GENERATED)
-        names = cells.uns["cfmvc"]
         evaluation = evaluate(
             cells,
             generated,
             config,
-            str(names["control"]),
-            str(names["separator"]),
+            control_of(cells),
+            separator_of(cells),
             {"latent_arithmetic": load_prepared(ARITHMETIC)},
         )
         averages = to_metrics(evaluation)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from cfmvc.data.canonical import write_canonical
-from cfmvc.data.prepared import load_prepared
+from cfmvc.data.prepared import control_of, load_prepared
 from cfmvc.models import load_bundle
 from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import ComputeConfig, use
@@ -20,7 +20,7 @@ def main() -> None:
         device = use(compute.device, compute.n_threads)
         config = run.section("generate", GenerateConfig)
         cells = load_prepared(PREPARED, compute.max_counts_gib)
-        control = str(cells.uns["cfmvc"]["control"])
+        control = control_of(cells)
         generate = partial(predict_held_out, load_bundle(FLOW, device), cells, control, config)
         with CellProgress("generate") as progress:
             prediction = generate(progress=progress)

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 from cfmvc.errors import CfmvcError
-from cfmvc.tracking.process import dvc_targets
+from cfmvc.tracking.process import dvc_command
 from cfmvc.tuning.files import write_nothing
 
 _STAGE = "tune"
 
 
 def main() -> None:
-    targets = dvc_targets()
-    if targets is not None and _STAGE not in targets:
+    command = dvc_command()
+    if command is not None and _STAGE not in command:
         write_nothing(Path.cwd())
         print("no study is carried out, for none was asked for: `dvc repro tune`")
         return

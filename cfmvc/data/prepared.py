@@ -29,6 +29,16 @@ def load_prepared(path: Path, most_gib: float = math.inf) -> AnnData:
     return cells
 
 
+def control_of(cells: AnnData) -> str:
+    """Return the label of the unperturbed cells."""
+    return str(cells.uns["cfmvc"]["control"])
+
+
+def separator_of(cells: AnnData) -> str:
+    """Return what joins the parts of a combination."""
+    return str(cells.uns["cfmvc"]["separator"])
+
+
 def held_out_conditions(obs: pd.DataFrame, control: str) -> pd.DataFrame:
     """Return the conditions of the test cells that can be asked for, one row each, sorted.
 

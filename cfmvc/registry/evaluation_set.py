@@ -58,16 +58,6 @@ class EvaluationSet:
             raise DataError(f"{path}: made by an older cfmvc, without '{CELL_ID}'; `dvc repro`")
         return cls(cells, md5)
 
-    @property
-    def control(self) -> str:
-        """Label of the unperturbed cells."""
-        return str(self.cells.uns["cfmvc"]["control"])
-
-    @property
-    def separator(self) -> str:
-        """What joins the parts of a combination."""
-        return str(self.cells.uns["cfmvc"]["separator"])
-
     def n_seen(self, bundle: Bundle) -> int:
         """Return how many test cells a model was trained on.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from anndata import AnnData
 
 from cfmvc.config import SectionT, section_of
+from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.errors import CfmvcError
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
@@ -109,7 +110,8 @@ class GateJudge:
             rivals[CHAMPION_NAME] = self._generated(frozen, bundles[champion], champion)
         self.say("scoring")
         config = self._section("evaluate", EvaluateConfig)
-        found = evaluate(frozen.cells, generated, config, frozen.control, frozen.separator, rivals)
+        names = control_of(frozen.cells), separator_of(frozen.cells)
+        found = evaluate(frozen.cells, generated, config, *names, rivals)
         return found, seconds
 
     def _generated(
@@ -122,7 +124,8 @@ class GateJudge:
         self.say(f"version {version}: generating cells by {by}")
         config = self._section("generate", GenerateConfig)
         try:
-            return predict_held_out(bundle, frozen.cells, frozen.control, config, by).cells
+            control = control_of(frozen.cells)
+            return predict_held_out(bundle, frozen.cells, control, config, by).cells
         except CfmvcError as error:
             raise type(error)(
                 f"version {version} cannot predict the held-out conditions of this project: {error}"

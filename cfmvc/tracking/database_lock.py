@@ -1,12 +1,38 @@
-"""One at a time in a PostgreSQL database, on whatever machines they are."""
+"""One at a time in a database: on whatever machines they are if it is PostgreSQL."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from filelock import FileLock
+
 from cfmvc.errors import TrackingError
+from cfmvc.tracking.config import sqlite_file
 
 OPENING = 0x6366_0001  # any number, as long as nobody else locks the same in this database
 _CONNECT_SECONDS = 2  # MLflow would try for a minute and a half
+
+
+@contextmanager
+def one_at_a_time(uri: str, key: int = OPENING) -> Iterator[None]:
+    """Hold the lock of a database, of whatever kind it is: of a server nobody needs one.
+
+    Parameters
+    ----------
+    uri
+        Absolute address of an SQLite file, of a PostgreSQL database, or of a server.
+    key
+        What is locked; an SQLite file has one lock for everything.
+    """
+    file = sqlite_file(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield
+    elif uri.startswith("postgresql"):
+        with database_lock(uri, key):
+            yield
+    else:
+        yield
 
 
 @contextmanager

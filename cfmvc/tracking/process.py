@@ -83,7 +83,7 @@ def dvc_ancestor() -> ProcessIdentity | None:
     return found
 
 
-def dvc_targets() -> list[str] | None:
+def dvc_command() -> list[str] | None:
     """Return the words of the DVC command that this process is a stage of; None: of none."""
     for process in _ancestors():
         try:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cfmvc.errors import TrackingError
 from cfmvc.files import atomic_path
 from cfmvc.tracking.access import denial
 from cfmvc.tracking.config import URI_VARIABLE, home_of, sqlite_file, without_password
-from cfmvc.tracking.database_lock import database_lock
+from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tracking.reach import expect_reachable
 
 # A dead server must be noticed quickly: who sends a spool tries again by itself.
@@ -86,7 +84,7 @@ class Store:
             on_answer()
             from mlflow import MlflowClient
 
-            with _alone(uri):
+            with one_at_a_time(uri):  # two that migrate a fresh one would collide
                 _make_whole(uri)
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 client.search_experiments(max_results=1)
@@ -227,21 +225,6 @@ def first_line(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     text = without_password(str(error)).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Hold the lock of a database: two processes that migrate a fresh one would collide."""
-    file = sqlite_file(uri)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            yield
-    elif uri.startswith("postgresql"):
-        with database_lock(uri):
-            yield
-    else:
-        yield
 
 
 def _make_whole(uri: str) -> None:

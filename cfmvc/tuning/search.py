@@ -13,11 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cfmvc.config import section_of
 from cfmvc.errors import ConfigError
+from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tuning.config import TuneConfig
 from cfmvc.tuning.objectives import Objective, objectives_of
 from cfmvc.tuning.samplers import SeededByTrial, pruner_of
 from cfmvc.tuning.space import SECTIONS, Space
-from cfmvc.tuning.storage import one_at_a_time, open_storage
+from cfmvc.tuning.storage import key_of, open_storage
 from cfmvc.tuning.validation import TuningCells
 
 FINGERPRINT, PARENT, PARENT_BEGUN = "cfmvc.fingerprint", "cfmvc.parent_uid", "cfmvc.parent_begun"
@@ -100,7 +101,7 @@ class Search:
             If the database cannot be reached.
         """
         storage = open_storage(uri, self.config.heartbeat_seconds, retry_once)
-        with one_at_a_time(uri, name):
+        with one_at_a_time(uri, key_of(name)):
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 
@@ -169,17 +169,9 @@ def _ends(entry: Range | Choice) -> list[Any]:
     return list(entry.choices) if isinstance(entry, Choice) else [entry.low, entry.high]
 
 
-def kind_of(entry: Range | Choice) -> Literal["int", "float", "choice"]:
-    """Return what an entry is to a sampler."""
-    if isinstance(entry, Choice):
-        return "choice"
-    is_whole = isinstance(entry.low, int) and isinstance(entry.high, int)
-    return "int" if is_whole else "float"
-
-
 def _suggested(trial: optuna.Trial, name: str, entry: Range | Choice) -> Any:
     if isinstance(entry, Choice):
         return trial.suggest_categorical(name, entry.choices)
-    if kind_of(entry) == "int":
-        return trial.suggest_int(name, int(entry.low), int(entry.high), log=entry.log)
+    if isinstance(entry.low, int) and isinstance(entry.high, int):
+        return trial.suggest_int(name, entry.low, entry.high, log=entry.log)
     return trial.suggest_float(name, entry.low, entry.high, log=entry.log)

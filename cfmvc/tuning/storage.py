@@ -1,15 +1,13 @@
-"""The database of studies: opened once, and one claim of a trial at a time."""
+"""The database of studies."""
 
 import logging
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -17,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 
 from cfmvc.errors import ConfigError, TrackingError
 from cfmvc.tracking.config import home_of, sqlite_file, without_password
-from cfmvc.tracking.database_lock import database_lock
+from cfmvc.tracking.database_lock import one_at_a_time
 
 _BUSY_SECONDS = 120  # how long an SQLite file may be locked by another process
 _MISSED = 3  # signs of life, after which a worker is dead
@@ -73,7 +71,7 @@ def open_storage(
         file.parent.mkdir(parents=True, exist_ok=True)
         engine = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
-        with _locked(uri, _SCHEMA), warnings.catch_warnings():
+        with one_at_a_time(uri, _SCHEMA), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(
                 uri,
@@ -87,20 +85,6 @@ def open_storage(
         raise TrackingError(f"the study's storage {without_password(uri)}: {reason}") from error
 
 
-@contextmanager
-def one_at_a_time(uri: str, study: str) -> Iterator[None]:
-    """Let one process after the other claim trials of a study, on whatever machines they are."""
-    with _locked(uri, zlib.crc32(study.encode())):
-        yield
-
-
-@contextmanager
-def _locked(uri: str, key: int) -> Iterator[None]:
-    file = sqlite_file(uri)
-    if file is None:
-        with database_lock(uri, key):
-            yield
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            yield
+def key_of(study: str) -> int:
+    """Return what is locked while a trial of a study is claimed."""
+    return zlib.crc32(study.encode())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cfmvc.config import section_of
+from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
 from cfmvc.models import Bundle
@@ -42,20 +43,14 @@ class Outcome:
     ----------
     figures
         Every metric on the validation conditions, and the costs.
-    bundle
-        The model.
     vae_key
         Which VAE it rests on.
-    was_vae_trained
-        Whether that was trained for this trial.
     nan_steps
         Updates that were vetoed in both trainings.
     """
 
     figures: dict[str, float]
-    bundle: Bundle
     vae_key: str
-    was_vae_trained: bool
     nan_steps: int
 
 
@@ -111,7 +106,8 @@ class Trainer:
         joint = section_of(params, "joint", JointConfig)
         engine = plain_engine(compute, self.black_boxes)
         watching: list[Callback] = [expected, TrackingCallback(tracker, "flow_")]
-        looks = _Looks(flow, self.n_looks, self.n_looks, report, self._score(params, "flow"))
+        score = self._score(params, "flow")
+        looks = _Looks(flow, self.n_looks, self.n_looks, report, score)
         bundle, history = fit_flow(
             vae.bundle, self.cells, flow, device, watching, engine, looks if self.n_looks else None
         )
@@ -125,9 +121,9 @@ class Trainer:
             "train_seconds": vae.course.seconds + time.perf_counter() - started - looks.seconds,
             "peak_memory_gib": max(vae.course.peak_memory_gib, expected.peak_gib),
         }
-        figures = self._score(params, "flow")(bundle) | costs
+        figures = score(bundle) | costs
         nan_steps = vae.course.nan_steps + _nan_steps(history)
-        return Outcome(figures, bundle, vae.key, vae.was_trained, nan_steps)
+        return Outcome(figures, vae.key, nan_steps)
 
     def _vae(
         self, params: Mapping[str, Any], device: torch.device, tracker: Tracker, report: Report
@@ -164,11 +160,8 @@ class Trainer:
         report: Report,
         checkpoints: Path,
     ) -> tuple[Bundle, VaeCourse]:
-        config, started, expected = (
-            section_of(params, "vae", VaeConfig),
-            time.perf_counter(),
-            _Expected(),
-        )
+        started, expected = time.perf_counter(), _Expected()
+        config = section_of(params, "vae", VaeConfig)
         engine = engine_of(
             section_of(params, "compute", ComputeConfig),
             section_of(params, "checkpoint", CheckpointConfig),
@@ -197,7 +190,8 @@ class Trainer:
             generate = generate.model_copy(update={"n_cells": self.n_cells})
 
         def score(bundle: Bundle) -> dict[str, float]:
-            predicted = predict_held_out(bundle, self.data.cells, self.data.control, generate, by)
+            cells = self.data.cells
+            predicted = predict_held_out(bundle, cells, control_of(cells), generate, by)
             return self._exam(params).score(predicted.cells)
 
         return score
@@ -205,9 +199,8 @@ class Trainer:
     def _exam(self, params: Mapping[str, Any]) -> Exam:
         config = section_of(params, "evaluate", EvaluateConfig)
         if config not in self._exams:
-            self._exams[config] = Exam.of(
-                self.data.cells, config, self.data.control, self.data.separator
-            )
+            cells = self.data.cells
+            self._exams[config] = Exam.of(cells, config, control_of(cells), separator_of(cells))
         return self._exams[config]
 
     @cached_property

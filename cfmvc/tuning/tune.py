@@ -52,8 +52,6 @@ class TuneResult:
         The validation conditions in words.
     confirmations
         The objectives on the test conditions, where they were asked for.
-    has_written
-        Whether this process wrote the results, or leaves that to another one.
     """
 
     study: str
@@ -63,7 +61,6 @@ class TuneResult:
     changes: dict[str, tuple[Any, Any]]
     held_out: str
     confirmations: list[Confirmation]
-    has_written: bool
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -203,7 +200,6 @@ def tune(
         search.space.changes(best_trials(study)[0].params),
         at_hand.trainer.data.held_out,
         confirmations,
-        tracker is not None,
     )
 
 

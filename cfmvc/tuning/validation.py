@@ -9,7 +9,7 @@ from anndata import AnnData
 
 from cfmvc.config import section_of
 from cfmvc.data.config import SplitConfig
-from cfmvc.data.prepared import load_prepared
+from cfmvc.data.prepared import control_of, load_prepared, separator_of
 from cfmvc.data.splits import Split, assign_split
 from cfmvc.errors import DataError
 from cfmvc.files import md5_of_file, read_json
@@ -36,16 +36,6 @@ class TuningCells:
     split_sha256: str
     held_out: str
 
-    @property
-    def control(self) -> str:
-        """Label of the unperturbed cells."""
-        return str(self.cells.uns["cfmvc"]["control"])
-
-    @property
-    def separator(self) -> str:
-        """What joins the parts of a combination."""
-        return str(self.cells.uns["cfmvc"]["separator"])
-
 
 def validation_of(
     prepared: Path, split_file: Path, params: dict[str, Any], fraction: float
@@ -71,8 +61,7 @@ def validation_of(
             raise DataError(f"{path}: no such file; `dvc repro prepare` makes it")
     cells = load_prepared(prepared)
     rest = cells[(cells.obs["split"] != "test").to_numpy()].copy()
-    settings = rest.uns["cfmvc"]
-    split = _inner_split(rest, str(read_json(split_file)["kind"]), params, fraction, settings)
+    split = _inner_split(rest, str(read_json(split_file)["kind"]), params, fraction)
     rest.obs["split"] = pd.Categorical(split.labels)
     held_out = "; ".join(" ".join(entry.values()) for entry in split.held_out)
     words = held_out or f"{fraction:.0%} of each condition's cells"
@@ -88,12 +77,10 @@ def outer_split_of(prepared: Path, split_file: Path) -> TuningCells:
     )
 
 
-def _inner_split(
-    rest: AnnData, kind: str, params: dict[str, Any], fraction: float, settings: dict[str, Any]
-) -> Split:
+def _inner_split(rest: AnnData, kind: str, params: dict[str, Any], fraction: float) -> Split:
     outer = section_of(params, "split", SplitConfig)
     inner = {"kind": kind, "held_out": None, "test_fraction": fraction}
-    names = (str(settings["separator"]), str(settings["control"]))
+    names = separator_of(rest), control_of(rest)
     try:
         return assign_split(rest.obs, outer.model_copy(update=inner), *names)
     except DataError as error:

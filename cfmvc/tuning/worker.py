@@ -16,13 +16,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cfmvc.errors import CfmvcError, NonFiniteError, Preempted, StoppedEarly
 from cfmvc.tracking import SpoolTracker
 from cfmvc.tracking.child_runs import ChildRuns
+from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.run import Terminated
 from cfmvc.training.step import is_out_of_memory
 from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.search import Search, best_trials, is_retry, retry
 from cfmvc.tuning.space import Values, merged
-from cfmvc.tuning.storage import one_at_a_time
+from cfmvc.tuning.storage import key_of
 from cfmvc.tuning.trainer import Outcome, Trainer
 from cfmvc.tuning.vae_store import StoredVae
 
@@ -79,7 +80,7 @@ class Worker:
     def _has_done_something(self) -> bool:
         """Carry out a trial, or wait for those of others; False if there is nothing to do."""
         with ExitStack() as claim:
-            claim.enter_context(one_at_a_time(self.uri, self.study.study_name))
+            claim.enter_context(one_at_a_time(self.uri, key_of(self.study.study_name)))
             trials = self.study.get_trials(deepcopy=False)
             self._expect_hope(trials)
             if self._may_begin(trials):
