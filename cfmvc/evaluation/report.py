@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cfmvc.evaluation.figures import GENES, POPULATIONS, colour_of
-from cfmvc.evaluation.metrics import METRICS, heading
+from cfmvc.evaluation.metrics import METRICS, heading, shown
 from cfmvc.evaluation.report_bars import tracks
 from cfmvc.evaluation.report_pictures import pictures
 from cfmvc.evaluation.report_tables import averages, every_score, hardness, lead, worst_first
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation
-from cfmvc.evaluation.table import notes, shown, verdict
+from cfmvc.evaluation.table import notes, verdict
 
 MOST_BARS = 60
 MOST_PICTURES = 12

@@ -42,7 +42,7 @@ class Crew:
         Raises
         ------
         CfmvcError
-            If the last one to end has failed too.
+            If all of them have failed.
         """
         workers = [self._start() for _ in range(self.n_workers)]
         try:

@@ -62,6 +62,7 @@ class Worker:
     deadline: float | None = None
     say: Callable[[str], None] = lambda words: None
     _stopped_by: BaseException | None = field(default=None, init=False)
+    _failures: list[str] = field(default_factory=list, init=False)  # in a row, of this worker
 
     def work(self) -> None:
         """Carry out trials until none is left, for this worker or another one.
@@ -82,7 +83,6 @@ class Worker:
         with ExitStack() as claim:
             claim.enter_context(one_at_a_time(self.uri, key_of(self.study.study_name)))
             trials = self.study.get_trials(deepcopy=False)
-            self._expect_hope(trials)
             if self._may_begin(trials):
                 self._one_trial(claim)
                 return True
@@ -112,16 +112,6 @@ class Worker:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 retry(self.study, self._trial(trial.number))
 
-    def _expect_hope(self, trials: list[FrozenTrial]) -> None:
-        most = self.search.config.max_failures_in_a_row
-        last = [trial for trial in trials if trial.state.is_finished()][-most:]
-        reasons = [trial.user_attrs.get(REASON) for trial in last if _has_failed(trial)]
-        if len(reasons) == most:
-            raise CfmvcError(
-                f"study '{self.study.study_name}': {most} trials in a row have failed "
-                f"(tune.max_failures_in_a_row); the last one: {reasons[-1]}"
-            )
-
     def _one_trial(self, claim: ExitStack) -> None:
         numbers: list[int] = []
 
@@ -140,7 +130,9 @@ class Worker:
         except KeyboardInterrupt as stop:
             retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
-        self._tell(numbers[0])
+        trial = self._trial(numbers[0])
+        self._tell(trial)
+        self._expect_hope(trial)
 
     def _carried_out(self, trial: Trial, run_uid: str) -> float | list[float]:
         """Train and score in a run of its own; a trial that fails does not end the study."""
@@ -156,7 +148,7 @@ class Worker:
             raise optuna.TrialPruned(str(stop)) from stop
         except (KeyboardInterrupt, Terminated, Preempted) as stop:
             self._stopped_by = stop
-            trial.set_user_attr(REASON, "interrupted; tried once more")
+            trial.set_user_attr(REASON, "interrupted, and tried once more")
             raise KeyboardInterrupt from stop  # the only one that Optuna writes down
         except Exception as error:
             trial.set_user_attr(REASON, _reason(error))
@@ -213,8 +205,20 @@ class Worker:
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
 
-    def _tell(self, number: int) -> None:
-        trial = self._trial(number)
+    def _expect_hope(self, trial: FrozenTrial) -> None:
+        """End the work if trial after trial fails; what failed before we began does not count."""
+        if trial.state != TrialState.FAIL:
+            self._failures.clear()
+            return
+        self._failures.append(str(trial.user_attrs.get(REASON)))
+        if len(self._failures) >= self.search.config.max_failures_in_a_row:
+            raise CfmvcError(
+                f"study '{self.study.study_name}': {len(self._failures)} trials in a row have "
+                "failed (tune.max_failures_in_a_row); the last one: " + self._failures[-1]
+            )
+
+    def _tell(self, trial: FrozenTrial) -> None:
+        number = trial.number
         seconds = "" if trial.duration is None else f", {trial.duration.total_seconds():.1f} s"
         if trial.state != TrialState.COMPLETE:
             reason = trial.user_attrs.get(REASON, "")
@@ -225,10 +229,6 @@ class Worker:
         best = best_trials(self.study)[0]
         word = "the best so far" if best.number == number else f"best: trial {best.number}"
         self.say(f"trial {number}: {values}{seconds} ({word})")
-
-
-def _has_failed(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and REASON in trial.user_attrs
 
 
 def _reason(error: BaseException) -> str:

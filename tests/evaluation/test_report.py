@@ -15,9 +15,10 @@ import pytest
 
 from cfmvc.evaluation import METRICS, Evaluation
 from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.metrics import heading, shown
 from cfmvc.evaluation.report import MOST_BARS, MOST_PICTURES, to_html
 from cfmvc.evaluation.result import CEILING, MODEL
-from cfmvc.evaluation.table import heading, shown, verdict
+from cfmvc.evaluation.table import verdict
 from tests.conftest import PROJECT
 from tests.evaluation.conftest import CONFIG, screen
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipelines.real_data import expect_ahead, repro
 
-# A quarter of the epochs as shipped (80 each). The model is ahead of the mean of the perturbed in
+# Fewer epochs than shipped (80 each). The model is ahead of the mean of the perturbed in
 # the correlations as well, but after so few by less than another processor's rounding is worth.
 VALUES = {"split.held_out": None, "vae.n_epochs": 20, "flow.n_epochs": 30}
 FAR_AHEAD = ("mse_top50", "energy_distance")
