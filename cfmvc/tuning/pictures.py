@@ -67,8 +67,9 @@ def _vary(study: Study) -> bool:
 
 
 def _drawn(draw: Callable[..., Any], study: Study, width: float = _WIDTH, **named: Any) -> Figure:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental, and told so at every call
+    # Optuna says at every call that it is experimental, and sets a style for the whole process.
+    with warnings.catch_warnings(), plt.rc_context():
+        warnings.simplefilter("ignore")
         axes = draw(study, **named)
     first = axes if hasattr(axes, "figure") else axes.flat[0]
     figure: Figure = first.figure

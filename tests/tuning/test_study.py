@@ -12,6 +12,8 @@ from cfmvc.cli.applying import applied
 from cfmvc.errors import CfmvcError, ConfigError, DataError
 from cfmvc.tracking.store import Store
 from cfmvc.tuning.files import BEST, TRIALS
+from cfmvc.tuning.objectives import objectives_of
+from cfmvc.tuning.pictures import pictures
 from cfmvc.tuning.tune import PREPARED, tune
 from tests.tuning.conftest import with_tune, write_params
 
@@ -87,6 +89,16 @@ def test_a_study_is_one_run_with_a_child_for_each_trial(
     (confirmation,) = result.confirmations
     assert confirmation.best == parent.data.metrics["test/best/energy_distance"]
     assert confirmation.present == parent.data.metrics["test/present/energy_distance"]
+
+
+def test_pictures_of_a_study_leave_those_of_others_as_they_were() -> None:
+    import matplotlib as mpl
+
+    study = optuna.create_study()
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5)
+    before = dict(mpl.rcParams)
+    assert "history.png" in pictures(study, objectives_of(["energy_distance"]))
+    assert dict(mpl.rcParams) == before
 
 
 def test_a_study_goes_on_and_is_what_it_would_have_been(
