@@ -5,14 +5,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
+from cfmvc.stages.response import fit_response
 from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
@@ -86,7 +89,8 @@ def fit_flow(
             engine,
             None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
-    return _replaced(bundle, model, settings), history
+    response = _response(bundle, cells) if flow.mean_response > 0 else None
+    return replace(_replaced(bundle, model, settings), response=response), history
 
 
 def fit_joint(
@@ -135,6 +139,11 @@ def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     model.encoder.load_state_dict(trained.encoder.state_dict())
     model.decoder.load_state_dict(trained.decoder.state_dict())
     return model
+
+
+def _response(bundle: Bundle, cells: TrainingCells) -> MeanResponse | None:
+    no_embedding = np.zeros((len(bundle.vocabulary.perturbations), 0))
+    return fit_response([cells.train, cells.val], bundle.median_library, no_embedding)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

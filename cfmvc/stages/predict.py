@@ -1,7 +1,7 @@
 """Virtual cells of the conditions asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from cfmvc.config import Section
 from cfmvc.errors import DataError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
+from cfmvc.models.calibration import Virtual, scaled
 from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_sample
 from cfmvc.models.encoder import draw
 from cfmvc.models.likelihoods import nb_sample
@@ -28,6 +29,7 @@ from cfmvc.stages.background import (
 )
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.conditions import LABELS, check_conditions, labels_of
+from cfmvc.stages.expectation import Asked, factors_of_conditions
 
 _CHUNK = 4096  # cells generated at a time
 _ROWS = 256  # cells made sparse at a time
@@ -162,6 +164,10 @@ class _Wanted:
     def __len__(self) -> int:
         return len(self.row)
 
+    def conditions(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return vectors, batches and cell types of some rows of the table."""
+        return self.p[rows], self.batch[rows], self.cell_type[rows]
+
     def drawn_from(self, pool: ReferenceCells, unperturbed: bool = False) -> torch.Tensor:
         """Draw a cell of ``pool`` for each cell: of its condition, or a control of its stratum."""
         p = torch.zeros_like(self.p) if unperturbed else self.p
@@ -186,14 +192,17 @@ class _Generator:
         # For all cells at once, so that each control serves about equally often.
         origins = self._origins(wanted)
         library = self._libraries(wanted, origins)
+        factors = self._factors(wanted)
         parts = []
         means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
         for start in range(0, len(wanted), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             row, start_from = wanted.row[chunk], None if origins is None else origins[chunk]
-            conditions = (wanted.p[row], wanted.batch[row], wanted.cell_type[row])
-            expected = torch.from_numpy(means[chunk])
-            parts.append(self._generate(conditions, library[chunk], start_from, expected))
+            events: list[NonFiniteVelocity] = []
+            cells = self._carried(wanted.conditions(row), library[chunk], start_from, events)
+            if factors is not None:
+                cells = replace(cells, after=scaled(cells.after, factors[row]))
+            parts.append((_sampled(cells, torch.from_numpy(means[chunk])), events))
             progress(start + len(row), len(wanted))
         return parts, means
 
@@ -203,15 +212,30 @@ class _Generator:
             return None
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
-    def _generate(
+    def _factors(self, wanted: _Wanted) -> torch.Tensor | None:
+        """Return the logarithms of the factors that bring each condition to its mean response."""
+        if self.arithmetic is not None:
+            return None
+
+        def carried(rows: torch.Tensor, controls: torch.Tensor | None) -> Virtual:
+            library = torch.full_like(rows, self.bundle.median_library, dtype=torch.float32)
+            if controls is not None and self.background is not None:
+                library = self.background.cells.library[controls]
+            # What is not finite is told of when the cells themselves are carried.
+            return self._carried(wanted.conditions(rows), library, controls, [])
+
+        asked = Asked(wanted.p, wanted.batch, wanted.cell_type)
+        return factors_of_conditions(self.bundle, self.background, asked, carried)
+
+    def _carried(
         self,
         conditions: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         library: torch.Tensor,
         origins: torch.Tensor | None,
-        expected: torch.Tensor,
-    ) -> Part:
-        """Return counts and events of some cells; write their expectation, on the host."""
-        model, events = self.bundle.model, list[NonFiniteVelocity]()
+        events: list[NonFiniteVelocity],
+    ) -> Virtual:
+        """Carry some cells, and decode them before and after."""
+        model = self.bundle.model
         z_0, spatial, counts = None, None, None
         z_tech = draw(*model.encoder.tech_prior(conditions[1]))
         if self.background is not None and origins is not None:
@@ -227,17 +251,10 @@ class _Generator:
             z_1 = model.sample_z1_from_flow(
                 *conditions, spatial, self.n_steps, z_0=z_0, method=self.method, events=events
             )
-        theta, is_on_host = model.decoder.theta, z_1.device.type == "cpu"
+        after, theta = model.decoder.means(z_1, z_tech, library), model.decoder.theta
         if counts is None or z_0 is None:
-            mean = model.decoder.means(z_1, z_tech, library, out=expected if is_on_host else None)
-            if not is_on_host:
-                expected.copy_(mean)
-            return _sparse(nb_sample(mean, theta).cpu().numpy()), events
-        mean = model.decoder.means(z_1, z_tech, library)
-        before = model.decoder.means(z_0, z_tech, counts.sum(1))
-        expected.copy_(counterfactual_mean(counts, before, mean, theta))
-        changed = counterfactual_sample(counts, before, mean, theta)
-        return _sparse(changed.cpu().numpy()), events
+            return Virtual(None, None, after, theta)
+        return Virtual(counts, model.decoder.means(z_0, z_tech, counts.sum(1)), after, theta)
 
     def _libraries(self, wanted: _Wanted, origins: torch.Tensor | None) -> torch.Tensor:
         """Return total counts: of the condition's training cells, or else of the control cell.
@@ -259,6 +276,16 @@ class _Generator:
                 ranks = (library[mine].argsort().argsort() + 0.5) / len(mine)
                 library[mine] = torch.quantile(pool.library[trained], ranks)
         return library
+
+
+def _sampled(cells: Virtual, expected: torch.Tensor) -> csr_matrix:
+    """Return counts of virtual cells; write their expectation, on the host."""
+    if cells.counts is None or cells.before is None:
+        expected.copy_(cells.after)
+        return _sparse(nb_sample(cells.after, cells.theta).cpu().numpy())
+    known = (cells.counts, cells.before, cells.after, cells.theta)
+    expected.copy_(counterfactual_mean(*known))
+    return _sparse(counterfactual_sample(*known).cpu().numpy())
 
 
 def _sparse(counts: np.ndarray) -> csr_matrix:
