@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
@@ -63,6 +65,8 @@ def fit_flow(
         latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
         model.fit_standardisation(latents[0])
         model.context.calibrate(latents[0].vectors, latents[0].spatial)
+        if cells.embeddings is not None:
+            model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
         target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
         settings = {**bundle.settings, "flow": flow.model_dump()}
@@ -89,6 +93,7 @@ def fit_flow(
             engine,
             None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
+    bundle = replace(bundle, model=model)
     response = _response(bundle, cells) if flow.mean_response > 0 else None
     return replace(_replaced(bundle, model, settings), response=response), history
 
@@ -141,9 +146,15 @@ def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     return model
 
 
+def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return a vector a column; 0 for the control."""
+    ordered = embeddings.reindex(vocabulary.perturbations[1:]).to_numpy()
+    return torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered]))
+
+
 def _response(bundle: Bundle, cells: TrainingCells) -> MeanResponse | None:
-    no_embedding = np.zeros((len(bundle.vocabulary.perturbations), 0))
-    return fit_response([cells.train, cells.val], bundle.median_library, no_embedding)
+    embedding = bundle.model.context.embedding.double().cpu().numpy()
+    return fit_response([cells.train, cells.val], bundle.median_library, embedding)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:
