@@ -65,7 +65,7 @@ class ShiftProcess:
         some = _foremost(conditions, _MOST_TO_LEARN)
         parts, variances = _learnt(conditions.rows(some), shift[some], groups)
         kernels = conditions.kernels(conditions)[parts]
-        noise = _noise(conditions)
+        noise = NOISE_WEIGHT * _noise(conditions)
         weights = np.empty(shift.shape, np.float32)  # of which a model keeps a copy on disk
         group = np.empty(shift.shape[1], np.int64)
         for number, genes in enumerate(groups):
@@ -92,7 +92,7 @@ class ShiftProcess:
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
         before = np.stack([one.kernels(one)[self.parts, 0, 0] for one in own], axis=1)
         known = self.conditions.kernels(self.conditions)[self.parts]
-        noise = _noise(self.conditions)
+        noise = _noise(self.conditions)  # all of it: what was measured is no surer than that
         found = np.empty((len(asked), len(self.group)))
         for number, variances in enumerate(self.variances):
             factor = np.linalg.cholesky(np.tensordot(variances, known, 1) + noise)
@@ -103,8 +103,7 @@ class ShiftProcess:
 
 
 def _noise(conditions: Conditions) -> np.ndarray:
-    of_cells = np.diag(1.0 / conditions.n_cells)
-    return NOISE_WEIGHT * (of_cells + conditions.noise_of_controls(conditions))
+    return np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
 
 
 def _groups(conditions: Conditions, shift: np.ndarray) -> list[np.ndarray]:
@@ -122,7 +121,7 @@ def _learnt(
     kernels = conditions.kernels(conditions)
     parts = distinct(kernels)
     kernels = kernels[parts]
-    noise = np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
+    noise = _noise(conditions)
     strongest = likeliest(kernels, noise, shift[:, groups[-1]], _PRIOR_WEIGHT)
     whole = np.tensordot(strongest, kernels, 1)[None]
     sizes = [likeliest(whole, noise, shift[:, genes], 0.0)[0] for genes in groups[:-1]]

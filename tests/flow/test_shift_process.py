@@ -43,17 +43,17 @@ def test_is_the_posterior_of_the_textbook() -> None:
     asked, known = conditions.rows(np.arange(3)), conditions.rows(np.arange(3, 48))
     process = ShiftProcess.fit(known, shift[3:])
     both = conditions.kernels(conditions)[process.parts]
-    noise = NOISE_WEIGHT * (np.diag(1.0 / known.n_cells) + known.noise_of_controls(known))
+    noise = np.diag(1.0 / known.n_cells) + known.noise_of_controls(known)
     crossing = NOISE_WEIGHT * asked.noise_of_controls(known)
     for gene in (0, 31, 199):
         prior = np.tensordot(process.variances[process.group[gene]], both, 1)
-        joint = prior + block_diag(np.zeros((3, 3)), noise)
+        joint = prior + block_diag(np.zeros((3, 3)), NOISE_WEIGHT * noise)
         joint[:3, 3:] += crossing
         gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])
         np.testing.assert_allclose(
             process.expected(asked)[:, gene], gain @ shift[3:, gene], rtol=1e-4, atol=1e-6
         )
-        told = prior[:3, 3:] @ np.linalg.inv(joint[3:, 3:]) @ prior[3:, :3]
+        told = prior[:3, 3:] @ np.linalg.inv(prior[3:, 3:] + noise) @ prior[3:, :3]
         np.testing.assert_allclose(
             process.spread(asked)[:, gene] ** 2, np.diag(prior[:3, :3] - told), rtol=1e-5, atol=1e-9
         )
