@@ -89,7 +89,7 @@ def predict_cells(
         If genes differ, or a stratum has no controls to start from.
     """
     if by == "flow":
-        _expect_flow(bundle)
+        expect_flow(bundle)
     asked = check_conditions(conditions)
     wanted = _Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
@@ -148,7 +148,7 @@ def carry_controls(
     DataError
         If the model has no flow.
     """
-    _expect_flow(bundle)
+    expect_flow(bundle)
     asked = check_conditions(conditions)
     wanted = _Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
@@ -158,7 +158,8 @@ def carry_controls(
     return assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
 
 
-def _expect_flow(bundle: Bundle) -> None:
+def expect_flow(bundle: Bundle) -> None:
+    """Raise a ``DataError`` if the model's flow was never trained."""
     if "flow" not in bundle.settings:
         raise DataError("this model has no trained flow; give the folder that train_flow has made")
 
