@@ -87,8 +87,8 @@ def perturb_region_command(
         print(json.dumps(result, indent=2))
         return
     print(
-        f"{out}: {result['n_changed']:,} of {result['n_cells']:,} cells changed by "
-        f"{perturbation} in {region}, {result['n_in_region']:,} are there"
+        f"{out}: {perturbation} in {region}, on {result['n_changed']:,} control cells of "
+        f"{result['n_in_region']:,} there and {result['n_cells']:,} in all"
     )
     changes = ", ".join(f"{gene} {change:+.3f}" for gene, change in result["genes"].items())
     print(f"mean change (log space): {changes}")
