@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
-from scipy.sparse import csr_matrix
 
+from cfmvc.data.reading import to_csr
 from cfmvc.data.regions import Box, Circle, Polygon, Region, parse_region
 from cfmvc.evaluation.normalise import log_normalise
 from cfmvc.files import atomic_path
@@ -148,7 +148,7 @@ def _expression(
     columns = change.cells.var_names[known].get_indexer(genes)
     library = float(change.cells.uns["perturb_region"]["library"])
     before, after = (
-        log_normalise(csr_matrix(counts)[:, known], library)[:, columns].toarray()
+        log_normalise(to_csr(counts)[:, known], library)[:, columns].toarray()
         for counts in (tissue.layers["counts"], change.cells.layers["counts"])
     )
     return before, after
