@@ -42,7 +42,7 @@ def predict_file(
     if embeddings is not None:
         bundle = with_embeddings(bundle, read_embeddings(embeddings))
     asked = _read_conditions(conditions)
-    given = None if controls is None else _read_controls(controls, bundle, mapping, control)
+    given = None if controls is None else read_controls(controls, bundle, mapping, control)
     with CellProgress("generate") as progress:
         prediction = predict_cells(
             bundle,
@@ -90,7 +90,8 @@ def _read_conditions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: not a CSV table: {error}") from error
 
 
-def _read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
+def read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
+    """Read cells, controls among them, with the model's label of the control."""
     data = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
     known = bundle.vocabulary.control
     names = mapped(data, mapping, control or known)

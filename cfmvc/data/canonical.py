@@ -114,7 +114,9 @@ def write_canonical(adata: AnnData, path: Path) -> None:
 
 
 def _compact(layer: Any) -> Any:
-    if is_sparse(layer) and layer.dtype.kind == "f" and (np.floor(layer.data) == layer.data).all():
+    # one without entries may be of anything
+    is_float = is_sparse(layer) and layer.dtype.kind == "f" and layer.nnz > 0
+    if is_float and (np.floor(layer.data) == layer.data).all():
         return layer.astype(np.int32)
     return layer
 
