@@ -1,6 +1,7 @@
 """``cfmvc predict``: virtual cells of the conditions asked for."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,8 @@ def predict_command(
         device,
         embeddings,
     )
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         print(json.dumps(result, indent=2))
         return

@@ -62,6 +62,7 @@ def predict_file(
         "n_conditions": len(prediction.cells.obs.drop_duplicates()),
         "n_genes": prediction.cells.n_vars,
         "n_velocity_events": len(prediction.events),
+        "warnings": prediction.warnings,
     }
 
 

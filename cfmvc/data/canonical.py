@@ -104,6 +104,7 @@ def write_canonical(adata: AnnData, path: Path) -> None:
         obs=adata.obs,
         var=adata.var,
         obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
         layers={n: _compact(layer) for n, layer in adata.layers.items() if n not in on_disk},
         uns=_sorted(adata.uns),  # the order of keys shows in the bytes
     )

@@ -87,6 +87,11 @@ def log_factors(
     return found
 
 
+def mean_of(cells: Virtual, log_factors: torch.Tensor, library: float) -> torch.Tensor:
+    """Return the mean log expression of cells whose means are scaled, ``(G,)``."""
+    return _expectation(cells, scaled(cells.after, log_factors), library)[0]
+
+
 def _expectation(
     cells: Virtual, after: torch.Tensor, library: float
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from cfmvc.models.reference import ReferenceCells
@@ -44,7 +45,7 @@ def beyond_training(
             yield f"{label}: never seen together; what they do beyond their sum is not known"
 
 
-def unlike_training(scores: torch.Tensor, labels: list[str]) -> Iterator[str]:
+def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[str]:
     """Yield a warning for each condition whose controls are unlike those of the training.
 
     Parameters
@@ -55,7 +56,7 @@ def unlike_training(scores: torch.Tensor, labels: list[str]) -> Iterator[str]:
         Names of the conditions.
     """
     for row, label in zip(scores, labels, strict=True):
-        farthest = float(row.abs().max()) if len(row) else 0.0
+        farthest = float(np.abs(row).max(initial=0.0))
         if farthest > _FAR:
             yield (
                 f"{label}: the controls are {farthest:.1f} times as far from the average control "

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cfmvc.models.bundle import Bundle
-from cfmvc.models.calibration import Virtual, log_factors
+from cfmvc.models.calibration import Virtual, log_factors, mean_of
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.background import Background
 from cfmvc.stages.response import log_normalised
@@ -28,46 +28,66 @@ class Asked:
     cell_type: torch.Tensor
 
 
-def factors_of_conditions(
-    bundle: Bundle, background: Background | None, asked: Asked, carried: Carried
-) -> torch.Tensor | None:
-    """Return the logarithms of the factors of each condition, ``(n, G)``; None for the flow alone.
+@dataclass(frozen=True)
+class Expectation:
+    """What is expected of conditions, in log-normalised expression; NaN where nothing is.
 
-    They do not hang on how many cells are asked for. No perturbation has factors 1.
+    Parameters
+    ----------
+    log_factors
+        Logarithms of the factors on the means of their virtual cells, ``(n, G)``.
+    shift
+        Mean shift of the virtual cells from the controls, ``(n, G)``.
+    spread
+        Standard deviation of the true shift around what related conditions let expect, ``(n, G)``.
+    state
+        Scores of the controls, ``(n, S)``; the largest of the training is 1.
+    """
+
+    log_factors: torch.Tensor
+    shift: np.ndarray
+    spread: np.ndarray
+    state: np.ndarray
+
+
+def expectation_of(
+    bundle: Bundle, background: Background | None, asked: Asked, carried: Carried
+) -> Expectation | None:
+    """Return what is expected of conditions; None for the flow alone.
+
+    Nothing hangs on how many cells are asked for. No perturbation has factors 1 and shift 0.
     """
     share = float(bundle.settings.get("flow", {}).get("mean_response", 0.0))
-    if bundle.response is None or share == 0.0:
+    response, library = bundle.response, bundle.median_library
+    if response is None or share == 0.0:
         return None
-    found = torch.zeros(len(asked.p), len(bundle.gene_names), device=bundle.device)
-    for row in asked.p.any(1).nonzero().reshape(-1).tolist():
-        stratum = int(asked.batch[row]), int(asked.cell_type[row])
+    size = (len(asked.p), len(bundle.gene_names))
+    factors = torch.zeros(size, device=bundle.device)
+    shift, spread = np.full(size, np.nan, np.float32), np.full(size, np.nan, np.float32)
+    state = np.full((len(asked.p), len(response.basis.axes)), np.nan)
+    p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
+    for row in range(len(asked.p)):
+        stratum = int(batch[row]), int(cell_type[row])
         controls = _controls(background, *stratum)
-        known = _mean_control(bundle.response, background, controls, stratum, bundle.median_library)
+        known = _mean_control(response, background, controls, stratum, library)
         if known is None:
             continue  # without controls nobody knows what the shift is taken from
+        one = slice(row, row + 1)
+        condition = (p[one], batch[one], cell_type[one], known[0][None], np.asarray([known[1]]))
+        state[one] = response.basis.scores(known[0][None])
+        spread[one] = response.uncertainty(*condition)
+        if not p[row].any():
+            shift[row] = 0.0
+            continue
         n_new = _NEW_CELLS if controls is None else len(controls)
-        rows = torch.full((n_new,), row, device=bundle.device)
-        shift = _shift(bundle.response, asked, row, *known)
-        cells = carried(rows, controls)
+        cells = carried(torch.full((n_new,), row, device=bundle.device), controls)
         start = torch.from_numpy(known[0]).to(cells.after)
         if cells.counts is not None:  # of these very cells, so that nothing hangs on the choice
-            start = _log_normalised(cells.counts, bundle.median_library).mean(0)
-        goal = start + torch.from_numpy(shift).to(start)
-        found[row] = log_factors(cells, goal, bundle.median_library, share)
-    return found
-
-
-def _shift(
-    response: MeanResponse, asked: Asked, row: int, mean: np.ndarray, n_controls: int
-) -> np.ndarray:
-    one = slice(row, row + 1)
-    return response.expected(
-        asked.p[one].cpu().numpy(),
-        asked.batch[one].cpu().numpy(),
-        asked.cell_type[one].cpu().numpy(),
-        mean[None],
-        np.asarray([n_controls]),
-    )[0]
+            start = _log_normalised(cells.counts, library).mean(0)
+        goal = start + torch.from_numpy(response.expected(*condition)[0]).to(start)
+        factors[row] = log_factors(cells, goal, library, share)
+        shift[row] = (mean_of(cells, factors[row], library) - start).cpu().numpy()
+    return Expectation(factors, shift, spread, state)
 
 
 def _controls(background: Background | None, batch: int, cell_type: int) -> torch.Tensor | None:

@@ -29,8 +29,8 @@ from cfmvc.stages.background import (
 )
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.conditions import check_conditions
-from cfmvc.stages.expectation import Asked, factors_of_conditions
-from cfmvc.stages.prediction import Part, Prediction, assembled, sparse_counts
+from cfmvc.stages.expectation import Asked, Expectation, expectation_of
+from cfmvc.stages.prediction import Part, Prediction, assembled, sparse_counts, with_expectation
 
 _CHUNK = 4096  # cells generated at a time
 
@@ -101,7 +101,8 @@ def predict_cells(
             expect_controls(background, asked, wanted.batch, wanted.cell_type)
         generator = _Generator(bundle, background, n_steps, method, arithmetic)
         parts, means = generator.generate(wanted, progress)
-    return assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+    made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+    return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
 def carry_controls(
@@ -155,7 +156,8 @@ def carry_controls(
         generator = _Generator(bundle, background, n_steps, method, None, is_paired=True)
         library = background.cells.library[origins]
         parts, means = generator.carry(wanted, origins, library, progress)
-    return assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+    made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+    return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
 def expect_flow(bundle: Bundle) -> None:
@@ -224,6 +226,7 @@ class _Generator:
     method: str
     arithmetic: LatentArithmetic | None
     is_paired: bool = False  # a noise source moves given cells, too, instead of drawing new ones
+    expectation: Expectation | None = None  # of the conditions that were asked for last
 
     def generate(
         self, wanted: _Wanted, progress: Callable[[int, int], None]
@@ -241,7 +244,7 @@ class _Generator:
         progress: Callable[[int, int], None],
     ) -> tuple[list[Part], np.ndarray]:
         """As :meth:`generate`, from given origins and with given total counts."""
-        factors = self._factors(wanted)
+        self.expectation = self._expectation(wanted)
         parts = []
         means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
         for start in range(0, len(wanted), _CHUNK):
@@ -249,8 +252,9 @@ class _Generator:
             row, start_from = wanted.row[chunk], None if origins is None else origins[chunk]
             events: list[NonFiniteVelocity] = []
             cells = self._carried(wanted.conditions(row), library[chunk], start_from, events)
-            if factors is not None:
-                cells = replace(cells, after=scaled(cells.after, factors[row]))
+            if self.expectation is not None:
+                factors = self.expectation.log_factors[row]
+                cells = replace(cells, after=scaled(cells.after, factors))
             parts.append((_sampled(cells, torch.from_numpy(means[chunk])), events))
             progress(start + len(row), len(wanted))
         return parts, means
@@ -261,8 +265,8 @@ class _Generator:
             return None
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
-    def _factors(self, wanted: _Wanted) -> torch.Tensor | None:
-        """Return the logarithms of the factors that bring each condition to its mean response."""
+    def _expectation(self, wanted: _Wanted) -> Expectation | None:
+        """Return what is expected of each condition."""
         if self.arithmetic is not None:
             return None
 
@@ -274,7 +278,7 @@ class _Generator:
             return self._carried(wanted.conditions(rows), library, controls, [])
 
         asked = Asked(wanted.p, wanted.batch, wanted.cell_type)
-        return factors_of_conditions(self.bundle, self.background, asked, carried)
+        return expectation_of(self.bundle, self.background, asked, carried)
 
     def _carried(
         self,

@@ -10,9 +10,13 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
 from cfmvc.flow.solvers import NonFiniteVelocity
+from cfmvc.models.bundle import Bundle
+from cfmvc.stages.beyond import beyond_training, unlike_training
 from cfmvc.stages.conditions import LABELS, labels_of
+from cfmvc.stages.expectation import Expectation
 
 _ROWS = 256  # cells made sparse at a time
+_MOST_CONDITIONS = 1000
 
 Part = tuple[csr_matrix, list[NonFiniteVelocity]]
 
@@ -26,12 +30,19 @@ class Prediction:
     cells
         ``layers["counts"]`` (sampled, int32 CSR), ``layers["mean"]`` (expectation, float32),
         ``obs`` as asked, one row a cell.
+        Where the model has a mean response (and there are not more than 1,000 conditions)
+        ``varm["shift"]`` and ``varm["shift_sd"]``, genes x ``uns["shift_conditions"]``: the
+        expected shift of log-normalised expression from the controls, and the standard deviation
+        of the true one around what related conditions let expect.
     events
         Non-finite velocities, with the condition's label.
+    warnings
+        What was asked for beyond the training, a line each.
     """
 
     cells: AnnData
     events: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def assembled(
@@ -64,6 +75,28 @@ def assembled(
         start += counts.shape[0]
     counts = vstack([counts for counts, _ in parts], format="csr")
     return Prediction(_cells(gene_names, asked, row.numpy(), counts, means), events)
+
+
+def with_expectation(
+    made: Prediction,
+    bundle: Bundle,
+    asked: pd.DataFrame,
+    p: torch.Tensor,
+    expectation: Expectation | None,
+) -> Prediction:
+    """Say what is expected of each condition, how surely, and what is beyond the training."""
+    labels = labels_of(asked)
+    if bundle.model.reference is not None:
+        names = bundle.vocabulary.perturbations
+        made.warnings += beyond_training(bundle.model.reference, names, p, labels)
+    if expectation is None:
+        return made
+    made.warnings += unlike_training(expectation.state, labels)
+    if len(labels) <= _MOST_CONDITIONS:
+        made.cells.varm["shift"] = np.ascontiguousarray(expectation.shift.T)
+        made.cells.varm["shift_sd"] = np.ascontiguousarray(expectation.spread.T)
+        made.cells.uns["shift_conditions"] = np.asarray(labels)
+    return made
 
 
 def sparse_counts(counts: np.ndarray) -> csr_matrix:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
+from cfmvc.data.canonical import write_canonical
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
@@ -127,3 +128,23 @@ def test_neither_the_number_of_cells_nor_a_file_changes_what_is_expected(
     mean = many[many.obs["perturbation"] == "P1"].layers["mean"]
     # One cell is a cell of that population, not its mean.
     assert (few.cells.layers["mean"][0] <= mean.max(axis=0) * 3 + 5).all()
+
+
+def test_the_shift_and_its_uncertainty_come_with_the_cells(
+    bundle: Bundle, cells: AnnData, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = predict_cells(weighed(bundle, 1.0), CONDITIONS, cells, seed=0, n_steps=4).cells
+    path = tmp_path_factory.mktemp("predicted") / "cells.h5ad"
+    write_canonical(made, path)
+    again = read_h5ad(path)
+    shift, spread = again.varm["shift"], again.varm["shift_sd"]
+    assert list(again.uns["shift_conditions"]) == [
+        "P1 | batch_1 | type_1",
+        "P2 | batch_1 | type_2",
+        "control | batch_1 | type_1",
+    ]
+    assert (shift[:, 2] == 0).all()
+    assert (spread[:, 2] == 0).all()
+    assert (spread[:, :2] > 0).all()
+    if bundle.model.source == "control":
+        np.testing.assert_allclose(shift[:, 0], expected_of(bundle, 0), atol=0.05)

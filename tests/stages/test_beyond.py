@@ -1,0 +1,48 @@
+"""What is beyond the training is said, and what is within it is not."""
+
+import numpy as np
+import torch
+
+from cfmvc.models.reference import ReferenceCells
+from cfmvc.stages.beyond import beyond_training, unlike_training
+
+NAMES = ("control", "A", "B", "C", "new")
+
+
+def reference() -> ReferenceCells:
+    """A at doses up to 2, B and C alone, A with B; nothing of the last column."""
+    vectors = torch.tensor(
+        [[0, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 1, 1, 0, 0.0]]
+    )
+    n = len(vectors)
+    zero, latent = torch.zeros(n, dtype=torch.int64), torch.zeros(n, 2)
+    return ReferenceCells(
+        vectors, torch.arange(n), zero, zero, torch.ones(n), latent, latent, latent, latent
+    )
+
+
+def said(*vectors: list[float]) -> list[str]:
+    labels = [f"condition {number}" for number in range(len(vectors))]
+    return list(beyond_training(reference(), NAMES, torch.tensor(vectors), labels))
+
+
+def test_within_the_training_nothing_is_said() -> None:
+    assert said([0, 0, 0, 0, 0.0], [0, 0.1, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 1.0, 1.0, 0, 0]) == []
+
+
+def test_each_way_out_is_named() -> None:
+    assert said([0, 3.0, 0, 0, 0]) == [
+        "condition 0: dose 3 of 'A' is beyond the largest of the training, 2"
+    ]
+    assert said([0, 0, 0, 0, 1.0]) == [
+        "condition 0: no training cell was given 'new'; its embedding alone tells of it"
+    ]
+    (together,) = said([0, 1.0, 0, 1.0, 0])
+    assert together.startswith("condition 0: never seen together")
+
+
+def test_controls_unlike_any_of_the_training() -> None:
+    scores = np.asarray([[0.9, -1.0], [0.0, -2.5], [np.nan, np.nan]])
+    (only,) = unlike_training(scores, ["usual", "odd", "unknown"])
+    assert only.startswith("odd: the controls are 2.5 times as far")
+    assert list(unlike_training(np.zeros((1, 0)), ["single stratum"])) == []
