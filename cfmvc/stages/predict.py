@@ -122,7 +122,8 @@ def carry_controls(
     the condition's training cells: of a few cells in one place the ranks say little. No
     perturbation leaves every count as it is, whatever the flow's source. Where that is noise, a
     cell's latent moves by the difference between where the same noise ends with the perturbation
-    and without.
+    and without. The flow alone decides: a mean response is that of a whole stratum, and would be
+    spread over the places where nothing happens.
 
     Parameters
     ----------
@@ -266,8 +267,8 @@ class _Generator:
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
     def _expectation(self, wanted: _Wanted) -> Expectation | None:
-        """Return what is expected of each condition."""
-        if self.arithmetic is not None:
+        """Return what is expected of each condition, of whole strata: not of cells in a region."""
+        if self.arithmetic is not None or self.is_paired:
             return None
 
         def carried(rows: torch.Tensor, controls: torch.Tensor | None) -> Virtual:
