@@ -21,3 +21,6 @@ class BenchmarkConfig(Section):
     doses: list[float] = Field(
         min_length=2, description="held_out_dose: of the simulation, where `simulate` names none"
     )
+    embedding_dim: int = Field(
+        ge=1, description="unseen_perturbation: of the simulation, where `simulate` has none"
+    )

@@ -1,15 +1,11 @@
 """Folds that hold out what was done to the cells: a combination, a dose, a perturbation."""
 
-from collections.abc import Mapping
-
 import numpy as np
-import pandas as pd
 
 from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.benchmark.folds import Design, Fold, NotAllowed
+from cfmvc.data.embeddings import EMBEDDINGS, find_embeddings
 from cfmvc.errors import listed
-
-EMBEDDINGS = "perturbation_embeddings"
 
 
 def combination_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
@@ -50,11 +46,11 @@ def dose_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
 
 def unseen_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
     """Hold out each perturbation in turn, in combinations too."""
-    known = embedded_labels(design.cells.uns.get(EMBEDDINGS))
-    if not known:
+    embeddings = find_embeddings(design.cells, EMBEDDINGS, "perturbation")
+    if embeddings is None:
         raise NotAllowed(f"the cells have no embeddings of perturbations (uns['{EMBEDDINGS}'])")
     singles = sorted({part for parts in design.parts.values() for part in parts})
-    if missing := [name for name in singles if name not in known]:
+    if missing := [name for name in singles if name not in embeddings.index]:
         raise NotAllowed(f"uns['{EMBEDDINGS}']: no vector of {listed(missing)}")
     measured = set(design.labels["perturbation"][design.is_measured])
     folds = []
@@ -67,10 +63,3 @@ def unseen_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
     if not folds:
         raise NotAllowed("there is only one perturbation, and none left to learn from")
     return folds
-
-
-def embedded_labels(embeddings: object) -> set[str]:
-    """Return the perturbations that have a vector: of a mapping, or of a table by its index."""
-    if isinstance(embeddings, pd.DataFrame):
-        return {str(label) for label in embeddings.index}
-    return {str(label) for label in embeddings} if isinstance(embeddings, Mapping) else set()

@@ -57,7 +57,11 @@ TASKS: dict[str, Task] = {
         lambda section, config: {} if len(section["doses"]) > 1 else {"doses": config.doses},
     ),
     "unseen_perturbation": Task(
-        "each perturbation in turn, of which only an embedding is known", unseen_folds
+        "each perturbation in turn, of which only an embedding is known",
+        unseen_folds,
+        lambda section, config: (
+            {} if section["embedding_dim"] else {"embedding_dim": config.embedding_dim}
+        ),
     ),
     "spatial_region": Task(
         "each region of the tissue in turn, where only controls are seen",

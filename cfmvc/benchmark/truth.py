@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cfmvc.benchmark.folds import Fold
 from cfmvc.config import parse_section
 from cfmvc.data.simulate import SEPARATOR, SimulateConfig, truth_of
+from cfmvc.errors import ConfigError
 from cfmvc.evaluation.baselines import BASELINES
 from cfmvc.evaluation.conditions import Condition, Stratum, rows_of_conditions
 from cfmvc.evaluation.exam import Exam
@@ -53,11 +54,17 @@ class Truth:
 
     @classmethod
     def of(cls, cells: AnnData, fold: Fold) -> "Truth | None":
-        """Return the truth about some cells; None if they are not simulated, or lack genes."""
+        """Return the truth about some cells; None if it is not known.
+
+        They are not simulated, or by another version of the simulation, or lack genes.
+        """
         values = cells.uns.get("cfmvc", {}).get("simulate")
         if values is None:
             return None
-        config = parse_section(SimulateConfig, json.loads(values), "uns['cfmvc']['simulate']")
+        try:
+            config = parse_section(SimulateConfig, json.loads(values), "simulate")
+        except ConfigError:
+            return None
         return cls(config, fold) if cells.n_vars == config.n_genes else None
 
     @cached_property

@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from cfmvc import __version__
-from cfmvc.cli import benchmark, data, fit, predict, registry, replay, summary, sync, tune
+from cfmvc.cli import (
+    benchmark,
+    data,
+    fit,
+    perturb_region,
+    predict,
+    registry,
+    replay,
+    summary,
+    sync,
+    tune,
+)
 from cfmvc.errors import CfmvcError
 
 # Packages of the extra `pipeline`, which a light installation does without.
@@ -29,6 +40,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command("simulate")(data.simulate_command)
 app.command("fit")(fit.fit_command)
 app.command("predict")(predict.predict_command)
+app.command("perturb-region")(perturb_region.perturb_region_command)
 app.command("replay-nan")(replay.replay_command)
 app.command("summary")(summary.summary_command)
 app.command("sync")(sync.sync_command)

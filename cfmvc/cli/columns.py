@@ -3,7 +3,7 @@
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, listed, suggest
 
-MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "counts_layer")
+MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "embeddings", "counts_layer")
 
 
 def mapped(

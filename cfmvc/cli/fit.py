@@ -21,6 +21,13 @@ def fit_command(
         typer.Option("--map", help="A column of yours, e.g. perturbation=guide_identity."),
     ] = None,
     control: Annotated[str | None, typer.Option(help="Label of the unperturbed cells.")] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV: a row a perturbation, its label and its vector (a gene's embedding, a "
+            "drug's fingerprint), seen or not [default: uns or obsm['perturbation_embeddings']]."
+        ),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="Parameter file [default: the one shipped with cfmvc].")
     ] = None,
@@ -49,7 +56,9 @@ def fit_command(
     with uncollected():  # torch comes along
         from cfmvc.cli.fitting import fit_file
 
-    result = fit_file(train, out, settings or [], mapping or [], control, params, track, resume)
+    result = fit_file(
+        train, out, settings or [], mapping or [], control, params, track, resume, embeddings
+    )
     if as_json:
         print(json.dumps(result, indent=2))
         return

@@ -15,6 +15,7 @@ from cfmvc.cli.unfinished import Unfinished
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
+from cfmvc.data.embeddings import EMBEDDINGS, read_embeddings
 from cfmvc.data.splits import validation_cells
 from cfmvc.errors import ConfigError, listed
 from cfmvc.files import md5_of_file
@@ -44,13 +45,13 @@ class _Settings:
     joint: JointConfig
     checkpoint: CheckpointConfig
 
-    def fingerprint(self, train: Path) -> str:
+    def fingerprint(self, files: list[Path]) -> str:
         """Hash the data and every section that the weights depend on."""
         values = {
             name: getattr(self, name).model_dump()
             for name in ("data", "split", "compute", "vae", "flow", "joint")
         }
-        return fingerprint_of([train], values)
+        return fingerprint_of(files, values)
 
     def as_params(self) -> dict[str, Any]:
         """Return ``{"vae.lr": 0.001, ...}``."""
@@ -71,6 +72,7 @@ def fit_file(
     params_file: Path | None,
     track: bool,
     resume: bool = False,
+    embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Validate a file, train all stages on it, write the bundle, and return what was made."""
     file = params_file or default_params_file()
@@ -86,10 +88,12 @@ def fit_file(
     )
     device = use(chosen.compute.device, chosen.compute.n_threads)
     adata = load_cells(train, chosen.data, chosen.compute.max_counts_gib * 2**30)
+    if embeddings is not None:
+        adata.uns[EMBEDDINGS] = read_embeddings(embeddings)
     adata.obs["split"] = pd.Categorical(
         ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]
     )
-    fingerprint = chosen.fingerprint(train)
+    fingerprint = chosen.fingerprint([train, *([embeddings] if embeddings else [])])
     with (
         Unfinished.beside(out, fingerprint, resume, track) as left,
         _tracking(track, params, left) as tracker,

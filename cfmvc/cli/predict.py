@@ -25,6 +25,13 @@ def predict_command(
             "[default: the training controls that the model keeps]."
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV: label and vector of perturbations that the training did not know, in the "
+            "units of its embeddings."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     n_steps: Annotated[int, typer.Option(help="Steps of the integration.", min=1)] = 20,
     method: Annotated[str, typer.Option(help="euler, midpoint, rk4 or dopri5.")] = "euler",
@@ -48,12 +55,23 @@ def predict_command(
     """
     from cfmvc.cli.targets import check_target_file
 
-    check_target_file(out, [conditions, *([] if controls is None else [controls])], force)
+    read = [file for file in (conditions, controls, embeddings) if file is not None]
+    check_target_file(out, read, force)
     with uncollected():
         from cfmvc.cli.predicting import predict_file
 
     result = predict_file(
-        model, conditions, out, controls, seed, n_steps, method, mapping or [], control, device
+        model,
+        conditions,
+        out,
+        controls,
+        seed,
+        n_steps,
+        method,
+        mapping or [],
+        control,
+        device,
+        embeddings,
     )
     if as_json:
         print(json.dumps(result, indent=2))

@@ -12,8 +12,10 @@ from cfmvc.cli.columns import mapped
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import load_controls, rename_control, write_canonical
 from cfmvc.data.config import DataConfig
+from cfmvc.data.embeddings import read_embeddings
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
+from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import Device, use
 from cfmvc.stages.predict import predict_cells
@@ -30,14 +32,17 @@ def predict_file(
     mapping: list[str],
     control: str | None,
     device: str,
+    embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Read model, conditions and controls; write the virtual cells; return what was made."""
     if device not in get_args(Device):
         raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
     where = use(device, n_threads=0)  # type: ignore[arg-type]
     bundle = load_bundle(bundle_folder(model), where)
+    if embeddings is not None:
+        bundle = with_embeddings(bundle, read_embeddings(embeddings))
     asked = _read_conditions(conditions)
-    given = None if controls is None else _read_controls(controls, bundle, mapping, control)
+    given = None if controls is None else read_controls(controls, bundle, mapping, control)
     with CellProgress("generate") as progress:
         prediction = predict_cells(
             bundle,
@@ -85,7 +90,8 @@ def _read_conditions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: not a CSV table: {error}") from error
 
 
-def _read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
+def read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:
+    """Read cells, controls among them, with the model's label of the control."""
     data = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
     known = bundle.vocabulary.control
     names = mapped(data, mapping, control or known)

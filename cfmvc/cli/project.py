@@ -24,6 +24,7 @@ _CANONICAL = {
     "cell_type": "cell_type",
     "dose": "dose",
     "spatial": "spatial",
+    "embeddings": "perturbation_embeddings",
     "control": "control",
 }
 

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.data.checks import check_cells, check_contents, read_dose
 from cfmvc.data.config import DataConfig
+from cfmvc.data.embeddings import EMBEDDINGS, find_embeddings
 from cfmvc.data.faults import Fault, raise_errors
 from cfmvc.data.labels import COLUMNS, canonical_labels, read_labels
 from cfmvc.data.reading import (
@@ -113,7 +114,9 @@ def write_canonical(adata: AnnData, path: Path) -> None:
 
 
 def _compact(layer: Any) -> Any:
-    if is_sparse(layer) and layer.dtype.kind == "f" and (np.floor(layer.data) == layer.data).all():
+    # one without entries may be of anything
+    is_float = is_sparse(layer) and layer.dtype.kind == "f" and layer.nnz > 0
+    if is_float and (np.floor(layer.data) == layer.data).all():
         return layer.astype(np.int32)
     return layer
 
@@ -142,6 +145,9 @@ def _in_canonical_form(adata: AnnData, config: DataConfig) -> AnnData:
         places = np.asarray(raw.toarray() if is_sparse(raw) else raw, dtype=np.float32)
         canonical.obsm["spatial"] = places
     canonical.uns = {key: value for key, value in adata.uns.items() if _is_plain(value)}
+    embeddings = find_embeddings(adata, config.embeddings, config.perturbation)
+    if embeddings is not None:
+        canonical.uns[EMBEDDINGS] = embeddings
     before = adata.uns.get("cfmvc", {})
     canonical.uns["cfmvc"] = {
         **(before if isinstance(before, dict) else {}),
@@ -155,7 +161,11 @@ def _left_out(adata: AnnData, config: DataConfig) -> list[str]:
     """Name what the canonical form has no place for, as a user would write it."""
     names = ["X"] if adata.X is not None and config.counts_layer != "X" else []
     names += ["raw"] if adata.raw is not None else []
-    kept = {"layers": {config.counts_layer}, "obsm": {config.spatial}, "uns": {"cfmvc"}}
+    kept = {
+        "layers": {config.counts_layer},
+        "obsm": {config.spatial, config.embeddings},
+        "uns": {"cfmvc", config.embeddings},
+    }
     for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
         held = getattr(adata, slot)
         names += [

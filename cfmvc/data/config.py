@@ -20,6 +20,9 @@ class DataConfig(Section):
     cell_type: str = Field(description="obs column of the cell type or state")
     dose: str = Field(description="obs column of the dose; used where it exists")
     spatial: str = Field(description="obsm key of the coordinates; used where it exists")
+    embeddings: str = Field(
+        description="uns or obsm key of the perturbations' embeddings; used where it exists"
+    )
     control: Label = Field(description="label of the unperturbed cells")
     separator: str = Field(description="joins the parts of a combination; empty: never split")
     min_cells_per_stratum: int = Field(ge=1, description="fewer cells raise a warning")

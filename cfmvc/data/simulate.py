@@ -16,6 +16,7 @@ e_{pkg}`: the direction :math:`a_p` is shared, its strength can be read from the
 and :math:`e_{pk}` is the part of a cell type that nothing foretells. A combination adds its parts'
 responses; an interactive one adds a direction of its own as well. A dose multiplies the response.
 Coordinates :math:`x_c` are uniform on the unit square; the first has a gradient :math:`\xi`.
+With embeddings :math:`v_p`, a part of :math:`a_p` is linear in them, the same for all.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from scipy.sparse import csr_matrix, vstack
 from scipy.special import expit, softmax
 
 from cfmvc.config import Section
+from cfmvc.data.embeddings import EMBEDDINGS
 
 CONTROL = "control"
 SEPARATOR = "+"
@@ -48,6 +50,9 @@ class SimulateConfig(Section):
     n_interactive: int = Field(ge=0, description="combinations that are more than their parts")
     doses: list[float] = Field(description="doses of the perturbed cells; empty: no dose column")
     spatial: bool = Field(description="give coordinates, and genes that follow the first")
+    embedding_dim: int = Field(
+        ge=0, description="width of embeddings that the perturbations' responses follow; 0: none"
+    )
     control_fraction: float = Field(gt=0, lt=1, description="share of control cells")
     median_library: float = Field(gt=0, description="counts of a median cell")
     library_spread: float = Field(ge=0, description="standard deviation of log library size")
@@ -92,6 +97,7 @@ class Biology:
     receptor: np.ndarray
     pairs: tuple[tuple[int, int], ...]
     interaction: np.ndarray
+    embedding: np.ndarray
 
     @classmethod
     def draw(cls, config: SimulateConfig) -> "Biology":
@@ -108,6 +114,7 @@ class Biology:
         chosen = rng.permutation(len(all_pairs))[: config.n_combinations]
         hit = config.perturbed_fraction
         receptor = rng.normal(size=(n_perts, n_programmes))
+        embedding, shared = _embedded(config)
         return cls(
             base=rng.normal(0.0, 1.0, n_genes),
             batch=rng.normal(0.0, config.batch_effect, (config.n_batches, n_genes)),
@@ -116,13 +123,14 @@ class Biology:
             type_state=rng.normal(0.0, 1.0, (n_types, n_programmes)),
             gradient=sparse_effect((), 0.1 if config.spatial else 0.0, 1.0),
             theta=config.inverse_dispersion * np.exp(rng.normal(0.0, 0.5, n_genes)),
-            shared=sparse_effect((n_perts,), hit, config.perturbation_effect),
+            shared=sparse_effect((n_perts,), hit, config.perturbation_effect) + shared,
             specific=sparse_effect((n_perts, n_types), hit / 2, config.specific_effect),
             receptor=receptor / np.linalg.norm(receptor, axis=1, keepdims=True),
             pairs=tuple(sorted(all_pairs[i] for i in chosen)),
             interaction=sparse_effect(
                 (config.n_interactive,), config.perturbed_fraction, config.interaction_effect
             ),
+            embedding=embedding,
         )
 
     @property
@@ -175,6 +183,16 @@ class Biology:
             return ()
         single = label - 1
         return (single,) if single < len(self.shared) else self.pairs[single - len(self.shared)]
+
+
+def _embedded(config: SimulateConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings, and the part of the shared responses that is linear in them."""
+    rng = np.random.default_rng((config.seed, 3))
+    shape = (config.embedding_dim, config.n_genes)
+    embedding = rng.normal(size=(config.n_perturbations, config.embedding_dim))
+    is_hit = rng.random(shape) < config.perturbed_fraction
+    loadings = np.where(is_hit, rng.normal(0.0, config.perturbation_effect, shape), 0.0)
+    return embedding, np.einsum("pe,eg->pg", embedding, loadings)
 
 
 def simulate(config: SimulateConfig) -> tuple[AnnData, AnnData]:
@@ -259,6 +277,10 @@ def _draw_cells(config: SimulateConfig, biology: Biology) -> AnnData:
         "source_file": "simulated",
         "simulate": config.model_dump_json(),
     }
+    if config.embedding_dim:
+        singles = biology.labels[1 : 1 + config.n_perturbations]
+        columns = [str(number) for number in range(config.embedding_dim)]
+        cells.uns[EMBEDDINGS] = pd.DataFrame(biology.embedding, index=singles, columns=columns)
     return cells
 
 

@@ -45,11 +45,15 @@ class Vocabulary:
         cell_types: Iterable[str],
         control: str,
         separator: str = "+",
+        embedded: Iterable[str] = (),
     ) -> "Vocabulary":
-        """Collect the sorted labels of a data set (combinations are taken apart)."""
+        """Collect the sorted labels of a data set (combinations are taken apart).
+
+        ``embedded`` are perturbations that are known by their embeddings, seen or not.
+        """
         parts = {
             part for label in set(perturbations) for part in split_label(str(label), separator)
-        }
+        } | set(embedded)
         return cls(
             (control, *sorted(parts - {control})),
             tuple(sorted({str(label) for label in batches})),

@@ -14,12 +14,13 @@ from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import CfmvcError, listed
 from cfmvc.files import atomic_path, read_json, write_json
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells
 
-FORMAT = 3
+FORMAT = 4
 _VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
-SEEN = "seen_cells.npy"
+RESPONSE, SEEN = "response.safetensors", "seen_cells.npy"
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Bundle:
     seen
         Hashes of the cells that it was trained and validated on, sorted, uint64 (see
         :mod:`cfmvc.data.cell_ids`); None where the data had none.
+    response
+        The mean response that conditions are expected to have; None where the flow is alone.
     """
 
     model: CFMVCModel
@@ -49,6 +52,7 @@ class Bundle:
     median_library: float
     settings: dict[str, Any] = field(default_factory=dict)
     seen: NDArray[np.uint64] | None = None
+    response: MeanResponse | None = None
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +69,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         if bundle.model.reference is not None:
             reference = bundle.model.reference.to(torch.device("cpu"))
             (made / REFERENCE).write_bytes(save(reference.as_tensors()))
+        if bundle.response is not None:
+            (made / RESPONSE).write_bytes(save(bundle.response.as_tensors()))
         if bundle.seen is not None:
             np.save(made / SEEN, bundle.seen)
         write_json(
@@ -137,4 +143,10 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         description["median_library"],
         description["settings"],
         np.load(folder / SEEN, allow_pickle=False) if (folder / SEEN).is_file() else None,
+        _response(folder),
     )
+
+
+def _response(folder: Path) -> MeanResponse | None:
+    path = folder / RESPONSE
+    return MeanResponse.from_tensors(load_file(path)) if path.is_file() else None

@@ -52,6 +52,8 @@ class CFMVCModel(nn.Module):
         How training times are drawn: ``uniform`` or ``logit_normal``.
     dropout_vae, dropout_flow, label_dropout
         Shares dropped in training.
+    embedding_dim
+        Width of the perturbations' embeddings, or None where they are told apart by label alone.
     """
 
     latent_mean: torch.Tensor
@@ -77,6 +79,7 @@ class CFMVCModel(nn.Module):
         dropout_vae: float = 0.0,
         dropout_flow: float = 0.0,
         label_dropout: float = 0.0,
+        embedding_dim: int | None = None,
     ) -> None:
         _check_choices(source, divergence, times)
         super().__init__()
@@ -89,7 +92,7 @@ class CFMVCModel(nn.Module):
         )
         self.decoder = DecoderVAE(n_genes, dim_int, dim_tech, hidden_vae, dropout_vae)
         self.context = ContextEncoder(
-            n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout
+            n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout, embedding_dim
         )
         self.field = FlowField(
             dim_int,

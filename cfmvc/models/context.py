@@ -1,5 +1,7 @@
 """What the velocity field is told besides the state: covariates, place, and perturbation."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -31,8 +33,14 @@ class ContextEncoder(nn.Module):
         Width of ``context`` and of ``pert_alpha``.
     label_dropout
         Share of cells whose covariate labels are hidden in training.
+    embedding_dim
+        Width of the perturbations' embeddings, which then stand for the labels: what was never seen
+        is told by the same numbers as what was.
     """
 
+    embedding: torch.Tensor
+    embedding_centre: torch.Tensor
+    embedding_extent: torch.Tensor
     largest_dose: torch.Tensor
     centre: torch.Tensor
     extent: torch.Tensor
@@ -45,6 +53,7 @@ class ContextEncoder(nn.Module):
         spatial_dim: int | None = None,
         hidden_dim: int = 64,
         label_dropout: float = 0.0,
+        embedding_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.context_dim = self.alpha_dim = hidden_dim
@@ -61,7 +70,12 @@ class ContextEncoder(nn.Module):
         self.register_buffer("centre", torch.zeros(spatial_dim or 0))
         self.register_buffer("extent", torch.ones(spatial_dim or 0))
         self.context = nn.Linear(n_covariates, hidden_dim)
-        self.perturbation = nn.Linear(p_dim, hidden_dim, bias=False)
+        self.has_embedding = embedding_dim is not None
+        n_embedding = embedding_dim or 0
+        self.register_buffer("embedding", torch.zeros(p_dim, n_embedding))
+        self.register_buffer("embedding_centre", torch.zeros(n_embedding))
+        self.register_buffer("embedding_extent", torch.ones(()))
+        self.perturbation = nn.Linear(embedding_dim or p_dim, hidden_dim, bias=False)
         self.interaction = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.gate = nn.Sequential(
             nn.Linear(2 * hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim)
@@ -83,6 +97,24 @@ class ContextEncoder(nn.Module):
         if spatial is not None and len(spatial):
             self.centre.copy_(spatial.mean(0))
             self.extent.copy_((spatial - self.centre).abs().max().clamp_min(1e-6))
+
+    @torch.no_grad()
+    def embed(self, vectors: torch.Tensor) -> None:
+        """Take the perturbations' embeddings, and centre and extent of them for later ones.
+
+        Parameters
+        ----------
+        vectors
+            In the user's units, ``(p_dim, embedding_dim)``; the control's (the first) is ignored.
+        """
+        self.embedding_centre.copy_(vectors[1:].mean(0))
+        norms = (vectors[1:] - self.embedding_centre).norm(dim=1)
+        self.embedding_extent.copy_(norms.max().clamp_min(1e-12))
+        self.embedding[1:] = self.in_own_units(vectors[1:])
+
+    def in_own_units(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return embeddings relative to those of the training, ``(n, embedding_dim)``."""
+        return (vectors.to(self.embedding) - self.embedding_centre) / self.embedding_extent
 
     def forward(
         self,
@@ -115,7 +147,13 @@ class ContextEncoder(nn.Module):
 
     def _alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         weight = self.perturbation.weight
-        effect = nn.functional.linear(p[:, 1:].to(weight.dtype) / self.largest_dose, weight[:, 1:])
+        dose = p[:, 1:].to(weight.dtype) / self.largest_dose
+        if self.has_embedding:
+            # Their largest norm is 1, and a network wants entries of about that size.
+            entries = self.embedding[1:] * math.sqrt(self.embedding.shape[1])
+            effect = nn.functional.linear(dose @ entries, weight)
+        else:
+            effect = nn.functional.linear(dose, weight[:, 1:])
         # SiLU(0) = 0: combinations may depart from the sum of their parts, zero stays zero.
         effect = effect + nn.functional.silu(self.interaction(effect))
         return effect * (1.0 + self.gate(torch.cat([effect, context], dim=1)))

@@ -9,10 +9,12 @@ from typing import Any
 _OWNERS = {
     "GenerateConfig": "cfmvc.stages.predict",
     "Prediction": "cfmvc.stages.predict",
+    "RegionChange": "cfmvc.stages.region",
     "TrainingCells": "cfmvc.stages.vae",
     "fit_flow": "cfmvc.stages.flow",
     "fit_joint": "cfmvc.stages.flow",
     "fit_vae": "cfmvc.stages.vae",
+    "perturb_region": "cfmvc.stages.region",
     "predict_cells": "cfmvc.stages.predict",
 }
 

@@ -5,14 +5,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
+from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
+from cfmvc.stages.response import fit_response
 from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
@@ -60,6 +65,8 @@ def fit_flow(
         latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
         model.fit_standardisation(latents[0])
         model.context.calibrate(latents[0].vectors, latents[0].spatial)
+        if cells.embeddings is not None:
+            model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
         target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
         settings = {**bundle.settings, "flow": flow.model_dump()}
@@ -86,7 +93,9 @@ def fit_flow(
             engine,
             None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
-    return _replaced(bundle, model, settings), history
+    bundle = replace(bundle, model=model)
+    response = _response(bundle, cells) if flow.mean_response > 0 else None
+    return replace(_replaced(bundle, model, settings), response=response), history
 
 
 def fit_joint(
@@ -135,6 +144,17 @@ def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     model.encoder.load_state_dict(trained.encoder.state_dict())
     model.decoder.load_state_dict(trained.decoder.state_dict())
     return model
+
+
+def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return a vector a column; 0 for the control."""
+    ordered = embeddings.reindex(vocabulary.perturbations[1:]).to_numpy()
+    return torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered]))
+
+
+def _response(bundle: Bundle, cells: TrainingCells) -> MeanResponse | None:
+    embedding = bundle.model.context.embedding.double().cpu().numpy()
+    return fit_response([cells.train, cells.val], bundle.median_library, embedding)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.mean_shifts import MeanShifts, expected_shifts
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
@@ -84,15 +85,18 @@ class _Means:
     def shifts(self, rows: list[int]) -> MeanShifts:
         controls = [self.controls[self.keys[row][1:]] for row in rows]
         scaled = self.means / self.spread
-        return MeanShifts(
-            scaled[rows] - scaled[controls],
-            self.vectors[rows],
+        strata = sorted(set(controls))
+        p = self.vectors[rows]
+        conditions = Conditions(
+            p,
             np.asarray([self.keys[row][1] for row in rows]),
             np.asarray([self.keys[row][2] for row in rows]),
             self.n_cells[rows],
             self.n_cells[controls],
-            scaled[controls],
+            StateBasis.of(scaled[strata]).scores(scaled[controls]),
+            np.zeros((len(rows), 0)),
         )
+        return MeanShifts(scaled[rows] - scaled[controls], conditions)
 
 
 def _conditions(cells: ReferenceCells) -> list[tuple[torch.Tensor, Key]]:

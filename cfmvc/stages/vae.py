@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -35,7 +36,8 @@ Look = Callable[[Bundle, int], Mapping[str, float]]
 class TrainingCells:
     """Cells of the training and of its validation, with what their columns mean.
 
-    ``ids`` are the hashes of them all, sorted, where the data have them.
+    ``ids`` are the hashes of them all, sorted, where the data have them; ``embeddings`` those of
+    the perturbations, a row a label, as :mod:`cfmvc.data.embeddings` reads them.
     """
 
     train: CellTable
@@ -43,6 +45,7 @@ class TrainingCells:
     vocabulary: Vocabulary
     gene_names: list[str]
     ids: NDArray[np.uint64] | None = None
+    embeddings: pd.DataFrame | None = None
 
 
 def fit_vae(
@@ -146,6 +149,7 @@ def model_sizes(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -
         "dim_tech": vae.dim_tech,
         "hidden_vae": vae.hidden_dim,
         "spatial_dim": None if spatial is None else spatial.shape[1],
+        "embedding_dim": None if cells.embeddings is None else cells.embeddings.shape[1],
         "dropout_vae": vae.dropout,
         **({} if flow is None else flow_shape(flow)),
     }

@@ -81,11 +81,13 @@ def _opened(
 ) -> Iterator[SpoolTracker]:
     """Send a spool while the block lasts, and wait until it is sent."""
     shipper = Shipper(spool, workspace)
-    try:
-        with recorded(spool, shipper, workspace, begin) as tracker:
-            yield tracker
-    finally:
-        close(spool, shipper, workspace, config)
+    with _heard_once() as sigterm:  # also after the block, while the end is sent
+        try:
+            with recorded(spool, shipper, workspace, begin) as tracker:
+                yield tracker
+        finally:
+            sigterm.is_over = True
+            close(spool, shipper, workspace, config)
 
 
 @contextmanager

@@ -55,6 +55,12 @@ class FlowConfig(LoopConfig):
     denoise_targets: bool = Field(
         description="move each training condition to the mean that related conditions let expect"
     )
+    mean_response: float = Field(
+        ge=0,
+        le=1,
+        description="how far the mean of virtual cells is brought from where the flow carries them "
+        "to where related conditions let it be expected; 0: the flow alone",
+    )
     recouple_every: int = Field(ge=1, description="epochs between new couplings")
     hidden_dim: int = Field(ge=1, description="width of the velocity field's trunk")
     hidden_ctx: int = Field(ge=1, description="width of the context encoder")

@@ -69,6 +69,13 @@ def simulated(**values: Any) -> AnnData:
     return cells
 
 
+def plain(**values: Any) -> AnnData:
+    """Return small simulated cells that two tasks alone are made for."""
+    cells = simulated(doses=[], spatial=False, n_combinations=0, n_interactive=0, **values)
+    del cells.uns["perturbation_embeddings"]
+    return cells
+
+
 def folds(cells: AnnData, task: str, min_cells: int = 8, **values: Any) -> list[Fold]:
     """Return a task's folds with the shipped section ``benchmark``, or another one."""
     section = read_yaml(default_params_file())["benchmark"] | values

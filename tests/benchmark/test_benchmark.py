@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 
 from cfmvc.benchmark.scores import FoldScores
-from cfmvc.benchmark.work import score_store
 from cfmvc.cli.benchmarking import Order, benchmarked, benchmarks_text, collected, described
 from cfmvc.data.canonical import write_canonical
-from cfmvc.errors import ConfigError, DataError, UnknownLabelError
+from cfmvc.errors import ConfigError, DataError
 from cfmvc.tracking.store import Store
-from tests.benchmark.conftest import simulated
+from tests.benchmark.conftest import plain
 from tests.forked import ForkedModule
 
 BASELINES = {"control", "perturbed_mean", "additive", "ridge", "nearest_perturbation"}
@@ -139,7 +138,7 @@ def test_every_task_that_the_data_allow_is_carried_out(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace)
-    cells = simulated(doses=[], spatial=False, n_combinations=0, n_interactive=0, n_cells=600)
+    cells = plain(n_cells=600)
     write_canonical(cells, Path("some.h5ad"))
     listed = {entry["task"]: entry for entry in described(workspace, Path("some.h5ad"), [])}
     asked = order(data=Path("some.h5ad"), task=None, out=Path("out"))
@@ -162,7 +161,7 @@ def test_errors_say_what_is_valid(workspace: Path) -> None:
         benchmarked(workspace, order(seeds=2, seed=[1]))
     with pytest.raises(DataError, match=r"nowhere\.h5ad: no such file"):
         benchmarked(workspace, order(data=Path("nowhere.h5ad")))
-    cells = simulated(doses=[], spatial=False, n_combinations=0, n_interactive=0, n_cells=600)
+    cells = plain(n_cells=600)
     is_one = (cells.obs["cell_type"] == "type_1") & (cells.obs["batch"] == "batch_1")
     write_canonical(cells[is_one.to_numpy()].copy(), workspace / "one.h5ad")
     alone = order(data=workspace / "one.h5ad", task=None)
@@ -172,21 +171,15 @@ def test_errors_say_what_is_valid(workspace: Path) -> None:
         benchmarked(workspace, order(data=workspace / "one.h5ad", task="held_out_batch"))
 
 
-@pytest.mark.xfail(raises=UnknownLabelError, strict=True, reason="waits on embeddings in the model")
 def test_a_perturbation_never_seen_is_predicted_by_its_embedding(
-    workspace: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cfmvc.benchmark.cells import BenchmarkCells
-    from cfmvc.benchmark.plan import Plan
-    from cfmvc.benchmark.work import Work
-    from tests.benchmark.conftest import folds
-
-    cells = simulated(doses=[], spatial=False, n_cells=600)
-    first = folds(cells, "unseen_perturbation")[0]
-    data = BenchmarkCells(cells, "cells", "")
-    plan = Plan("unseen_perturbation", data, params, [(1, first)], [0], [])
-    Work(plan, workspace, None).do(print)
-    assert score_store(workspace).has(plan.jobs[0].key)
+    monkeypatch.chdir(workspace)
+    result = benchmarked(workspace, order(task="unseen_perturbation", folds=["P1"]))
+    scores = next(iter(result.summaries.values())).scores[0].per_condition
+    assert set(scores["perturbation"]) == {"P1", "P1+P2"}
+    is_additive = (scores["method"] == "additive") & (scores["perturbation"] == "P1")
+    assert set(scores.loc[is_additive, "note"]) == {"'P1' not seen; control"}
 
 
 def test_the_command_prints_json_and_tells_what_is_wrong(workspace: Path) -> None:

@@ -15,7 +15,7 @@ from cfmvc.benchmark.tasks import TASKS, chosen
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.config import SplitConfig
 from cfmvc.errors import ConfigError
-from tests.benchmark.conftest import folds, simulated
+from tests.benchmark.conftest import folds, plain, simulated
 
 SPLIT = SplitConfig(kind="auto", held_out=None, test_fraction=0.2, val_fraction=0.1, seed=0)
 
@@ -93,10 +93,8 @@ def test_a_fold_of_which_nothing_can_be_scored_is_none(cells: AnnData) -> None:
     ],
 )
 def test_data_that_do_not_allow_a_task_are_told_why(task: str, reason: str) -> None:
-    plain = simulated(doses=[], spatial=False, n_combinations=0, n_interactive=0)
-    del plain.uns["perturbation_embeddings"]
     with pytest.raises(NotAllowed, match=reason):
-        folds(plain, task)
+        folds(plain(), task)
 
 
 def test_a_perturbation_without_an_embedding_is_named(cells: AnnData) -> None:

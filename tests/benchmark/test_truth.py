@@ -49,6 +49,8 @@ def test_other_cells_have_no_known_truth(tmp_path: Path) -> None:
     cells = simulated()
     fold = folds(cells, "held_out_cell_type")[0]
     assert Truth.of(cells[:, :20].copy(), fold) is None
+    cells.uns["cfmvc"]["simulate"] = '{"n_cells": 1500}'
+    assert Truth.of(cells, fold) is None, "of another version"
     del cells.uns["cfmvc"]["simulate"]
     assert Truth.of(cells, fold) is None
 

@@ -35,6 +35,7 @@ def test_help_and_version_import_the_command_line_alone(words: tuple[str, ...]) 
         ("data",),
         ("data", "check"),
         ("fit",),
+        ("perturb-region",),
         ("predict",),
         ("summary",),
         ("sync",),

@@ -42,6 +42,7 @@ def config() -> DataConfig:
         cell_type="cell_type",
         dose="dose",
         spatial="spatial",
+        embeddings="perturbation_embeddings",
         control="control",
         separator="+",
         min_cells_per_stratum=5,

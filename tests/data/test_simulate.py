@@ -23,6 +23,7 @@ SMALL = {
     "n_interactive": 1,
     "doses": [],
     "spatial": False,
+    "embedding_dim": 0,
     "control_fraction": 0.3,
     "median_library": 1000,
     "library_spread": 0.3,

@@ -6,7 +6,9 @@ from scipy.optimize import check_grad
 from scipy.stats import multivariate_normal
 
 from cfmvc.flow import mean_shifts
+from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.mean_shifts import MeanShifts, expected_shifts
+from cfmvc.flow.variances import cost
 
 N_DIMS, N_PERTURBATIONS, N_STRATA = 16, 10, 4
 
@@ -22,7 +24,9 @@ def screen(effect: float, n_cells: int, seed: int = 0) -> tuple[MeanShifts, np.n
     p[np.arange(n), 1 + np.repeat(np.arange(N_PERTURBATIONS), N_STRATA)] = 1.0
     measured = truth + rng.normal(0, 1 / np.sqrt(n_cells), truth.shape)
     sizes = (np.full(n, n_cells), np.full(n, 10_000))
-    return MeanShifts(measured, p, strata % 2, strata // 2, *sizes, controls[strata]), truth
+    state = StateBasis.of(controls).scores(controls[strata])
+    conditions = Conditions(p, strata % 2, strata // 2, *sizes, state, np.zeros((n, 0)))
+    return MeanShifts(measured, conditions), truth
 
 
 def error(found: np.ndarray, truth: np.ndarray) -> float:
@@ -49,15 +53,16 @@ def test_a_response_of_one_stratum_alone_is_kept_where_it_is_beyond_doubt() -> N
     measured, truth = screen(0.5, n_cells=400)
     odd = np.array(measured.shift)
     odd[0] += 4.0
-    found = expected_shifts(MeanShifts(**{**vars(measured), "shift": odd}))
+    found = expected_shifts(MeanShifts(odd, measured.conditions))
     assert np.abs(found[0] - truth[0] - 4.0).mean() < 0.4
 
 
 def test_cost_is_the_likelihood_and_its_gradient() -> None:
     measured, _ = screen(0.3, n_cells=20)
     some = measured.rows(np.arange(12))
-    kernels = mean_shifts._kernels(some)
-    noise = np.diag(1.0 / some.n_cells)
+    kernels = some.conditions.kernels(some.conditions)
+    noise = np.diag(1.0 / some.conditions.n_cells)
+    products, n_draws, weight = some.shift @ some.shift.T, some.shift.shape[1], 0.1
     rng = np.random.default_rng(0)
     points = rng.normal(-2, 1, (2, len(kernels)))
 
@@ -65,19 +70,14 @@ def test_cost_is_the_likelihood_and_its_gradient() -> None:
         covariance = np.tensordot(np.exp(log_variances), kernels, 1) + noise
         return multivariate_normal(np.zeros(12), covariance).logpdf(some.shift.T).sum()
 
-    def prior(x: np.ndarray) -> float:
-        return 0.05 * ((x + 3.0) ** 2).sum()
+    def cost_at(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return cost(x, kernels, noise, products, n_draws, weight)
 
-    costs = [mean_shifts._cost(x, kernels, noise, some.shift)[0] - prior(x) for x in points]
+    costs = [cost_at(x)[0] - 0.5 * weight * ((x + 3.0) ** 2).sum() for x in points]
     expected = likelihood(points[1]) - likelihood(points[0])
     assert costs[0] - costs[1] == pytest.approx(expected, rel=1e-8)
     for x in points:
-        gap = check_grad(
-            lambda y: mean_shifts._cost(y, kernels, noise, some.shift)[0],
-            lambda y: mean_shifts._cost(y, kernels, noise, some.shift)[1],
-            x,
-        )
-        assert gap < 1e-3
+        assert check_grad(lambda y: cost_at(y)[0], lambda y: cost_at(y)[1], x) < 1e-3
 
 
 def test_blocks_keep_perturbations_together_and_lose_no_row(
@@ -85,14 +85,14 @@ def test_blocks_keep_perturbations_together_and_lose_no_row(
 ) -> None:
     measured, truth = screen(0.1, n_cells=20)
     monkeypatch.setattr(mean_shifts, "_MOST_CONDITIONS", 10)
-    blocks = mean_shifts._blocks(measured.p)
+    blocks = mean_shifts._blocks(measured.conditions.p)
     assert sorted(np.concatenate(blocks)) == list(range(len(measured)))
     assert max(map(len, blocks)) <= 10
     for block in blocks:
-        assert len(block) == N_STRATA * len(np.unique(measured.p[block], axis=0))
+        assert len(block) == N_STRATA * len(np.unique(measured.conditions.p[block], axis=0))
     assert error(expected_shifts(measured), truth) < error(measured.shift, truth)
     monkeypatch.setattr(mean_shifts, "_MOST_CONDITIONS", 3)
-    assert max(map(len, mean_shifts._blocks(measured.p))) <= 3
+    assert max(map(len, mean_shifts._blocks(measured.conditions.p))) <= 3
 
 
 def test_one_condition_alone_stays_as_it_is() -> None:

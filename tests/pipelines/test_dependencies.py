@@ -13,12 +13,17 @@ NOT_SHAPING = ("errors", "config", "files", "progress", "tracking", "__init__", 
 OF_THE_FLOW = {
     f"cfmvc/{name}.py"
     for name in (
+        "flow/condition_kernels",
         "flow/couplings",
         "flow/divergences",
+        "flow/own_level",
         "flow/paths",
+        "flow/shift_process",
         "flow/solvers",
+        "flow/variances",
         "models/context",
         "models/cell_groups",
+        "models/mean_response",
         "models/prepared_field",
         "models/velocity_field",
         "stages/flow",

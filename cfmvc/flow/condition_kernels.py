@@ -1,0 +1,122 @@
+r"""How alike the shifts of two conditions are expected to be: the parts of a covariance.
+
+Two shifts have the covariance
+
+.. math:: \sum_e \sum_c \sigma^2_{ec}\, k_e(p, p')\, k_c(s, s').
+
+For the perturbations: *any* (:math:`a(p) a(p')`, what all of them share; ``a`` is the sum of the
+vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts),
+*together* (pairs that both have, what a combination has beyond its parts) and *like* (the product
+of embeddings, where there are any, which reaches perturbations that were never seen). For the
+contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
+the strata's mean controls in principal components). All parts are positive semidefinite, and each
+is 0 for no perturbation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+N_STATE = 5  # principal components of the strata's mean controls
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions, and what their covariance is computed of.
+
+    Parameters
+    ----------
+    p
+        Perturbation vectors, ``(n, K)``; doses relative to the largest.
+    batch, cell_type
+        Column numbers, ``(n,)``.
+    n_cells, n_controls
+        Cells behind the means of the condition and of its stratum's controls, ``(n,)``.
+    state
+        Scores of the stratum's mean control, ``(n, S)``, from a :class:`StateBasis`.
+    embedding
+        Sums of the perturbations' embeddings, ``(n, E)``; E is 0 where there are none.
+    """
+
+    p: np.ndarray
+    batch: np.ndarray
+    cell_type: np.ndarray
+    n_cells: np.ndarray
+    n_controls: np.ndarray
+    state: np.ndarray
+    embedding: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    def rows(self, chosen: np.ndarray) -> "Conditions":
+        """Return some of the conditions."""
+        return Conditions(**{name: values[chosen] for name, values in vars(self).items()})
+
+    def kernels(self, others: "Conditions") -> np.ndarray:
+        """Return every part of the covariance with others, ``(n_parts, n, n_others)``."""
+        contexts = self._contexts(others)
+        effects = self._effects(others)
+        return np.stack([effect * context for effect in effects for context in contexts])
+
+    def noise_of_controls(self, others: "Conditions") -> np.ndarray:
+        """Return the covariance of shifts that are taken from the same controls' mean."""
+        same = self._same("batch", others) & self._same("cell_type", others)
+        return np.asarray(same / self.n_controls[:, None])
+
+    def _effects(self, others: "Conditions") -> tuple[np.ndarray, ...]:
+        shared = self.p @ others.p.T
+        squares = self.p**2 @ (others.p**2).T
+        strength, their_strength = (np.minimum(1.0, c.p.sum(1)) for c in (self, others))
+        return (
+            np.outer(strength, their_strength),
+            shared,
+            (shared**2 - squares) / 2.0,
+            self.embedding @ others.embedding.T,
+        )
+
+    def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
+        batch, cell_type = self._same("batch", others), self._same("cell_type", others)
+        state = self.state @ others.state.T
+        return (np.ones_like(batch), batch, cell_type, batch & cell_type, state)
+
+    def _same(self, name: str, others: "Conditions") -> np.ndarray:
+        return np.asarray(getattr(self, name)[:, None] == getattr(others, name)[None])
+
+
+@dataclass(frozen=True)
+class StateBasis:
+    """Principal components of the strata's mean controls, in which the largest score is 1.
+
+    Parameters
+    ----------
+    centre
+        Mean over the strata, ``(D,)``.
+    axes
+        Principal axes over the largest score, ``(S, D)``; S is 0 for a single stratum.
+    """
+
+    centre: np.ndarray
+    axes: np.ndarray
+
+    @classmethod
+    def of(cls, controls: np.ndarray) -> "StateBasis":
+        """Look at the mean controls of all strata, ``(n_strata, D)``."""
+        centre = controls.mean(axis=0)
+        left, sizes, right = np.linalg.svd(controls - centre, full_matrices=False)
+        n = min(N_STATE, len(controls) - 1)
+        largest = np.abs(left[:, :n] * sizes[:n]).max(initial=0.0)
+        return cls(centre, right[:n] / (largest if largest > 0 else 1.0))
+
+    def scores(self, controls: np.ndarray) -> np.ndarray:
+        """Return the scores of mean controls ``(n, D)``, shape ``(n, S)``."""
+        return np.asarray((controls - self.centre) @ self.axes.T)
+
+
+def distinct(kernels: np.ndarray) -> np.ndarray:
+    """Return the numbers of the parts that are neither empty nor equal to an earlier one."""
+    kept: list[int] = []
+    for number, part in enumerate(kernels):
+        if part.any() and not any(np.allclose(part, kernels[other]) for other in kept):
+            kept.append(number)
+    return np.asarray(kept, dtype=np.int64)

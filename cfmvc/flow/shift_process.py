@@ -1,0 +1,142 @@
+"""The shift that a condition is expected to have, also one that was never measured.
+
+A Gaussian process over conditions, as in :mod:`~cfmvc.flow.mean_shifts`, that is asked for others
+than it was given. Genes differ in how much they respond at all, so that they are taken in groups
+of like strength. The variances of the strongest group say what the shifts hang on; of every other
+group only their common size is found, for in weak genes noise would decide. Ridge regression on
+one-hot perturbations and the state of the controls is the case of two parts and one group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
+from cfmvc.flow.condition_kernels import Conditions, distinct
+from cfmvc.flow.variances import likeliest
+
+_N_GROUPS = 20
+_PRIOR_WEIGHT = 1.0
+# Means of few conditions are believed somewhat more than their noise alone would have it: what is
+# lost by shrinking a strong response weighs more than noise in a weak one (docs/evaluation.md).
+NOISE_WEIGHT = 0.5
+_MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
+_MOST_CONDITIONS = 2000  # that are remembered
+
+
+@dataclass(frozen=True)
+class ShiftProcess:
+    """What was measured, in the form in which it predicts.
+
+    Parameters
+    ----------
+    conditions
+        Those that were measured, ``n`` of them.
+    parts
+        Numbers of the covariance's parts that count, ``(n_parts,)``.
+    variances
+        Of each part in each group of genes, ``(n_groups, n_parts)``.
+    group
+        Group of each gene, ``(n_genes,)``.
+    weights
+        Solution of the normal equations, ``(n, n_genes)``.
+    """
+
+    conditions: Conditions
+    parts: np.ndarray
+    variances: np.ndarray
+    group: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def fit(cls, conditions: Conditions, shift: np.ndarray) -> "ShiftProcess":
+        """Learn from measured shifts.
+
+        Parameters
+        ----------
+        conditions
+            Where they were measured; none of them is a control.
+        shift
+            ``(n, n_genes)``, in units of the spread within a condition.
+        """
+        kept = _foremost(conditions, _MOST_CONDITIONS)
+        conditions, shift = conditions.rows(kept), shift[kept]
+        groups = _groups(conditions, shift)
+        some = _foremost(conditions, _MOST_TO_LEARN)
+        parts, variances = _learnt(conditions.rows(some), shift[some], groups)
+        kernels = conditions.kernels(conditions)[parts]
+        noise = NOISE_WEIGHT * _noise(conditions)
+        weights = np.empty(shift.shape, np.float32)  # of which a model keeps a copy on disk
+        group = np.empty(shift.shape[1], np.int64)
+        for number, genes in enumerate(groups):
+            covariance = np.tensordot(variances[number], kernels, 1) + noise
+            weights[:, genes] = cho_solve(cho_factor(covariance), shift[:, genes])
+            group[genes] = number
+        return cls(conditions, parts, variances, group, weights)
+
+    def expected(self, asked: Conditions) -> np.ndarray:
+        """Return the expectation of the shifts of other conditions, ``(n_asked, n_genes)``."""
+        kernels = asked.kernels(self.conditions)[self.parts]
+        # Controls that were measured high make every shift of their stratum come out low.
+        of_controls = NOISE_WEIGHT * asked.noise_of_controls(self.conditions)
+        found = np.empty((len(asked), len(self.group)))
+        for number, variances in enumerate(self.variances):
+            genes = self.group == number
+            signal = np.tensordot(variances, kernels, 1) + of_controls
+            found[:, genes] = signal @ self.weights[:, genes]
+        return np.where(asked.p.any(axis=1, keepdims=True), found, 0.0)
+
+    def spread(self, asked: Conditions) -> np.ndarray:
+        """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
+        across = asked.kernels(self.conditions)[self.parts]
+        own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
+        before = np.stack([one.kernels(one)[self.parts, 0, 0] for one in own], axis=1)
+        known = self.conditions.kernels(self.conditions)[self.parts]
+        noise = _noise(self.conditions)  # all of it: what was measured is no surer than that
+        found = np.empty((len(asked), len(self.group)))
+        for number, variances in enumerate(self.variances):
+            factor = np.linalg.cholesky(np.tensordot(variances, known, 1) + noise)
+            told = solve_triangular(factor, np.tensordot(variances, across, 1).T, lower=True)
+            left = variances @ before - (told**2).sum(axis=0)
+            found[:, self.group == number] = np.sqrt(left.clip(0.0))[:, None]
+        return found
+
+
+def _noise(conditions: Conditions) -> np.ndarray:
+    return np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
+
+
+def _groups(conditions: Conditions, shift: np.ndarray) -> list[np.ndarray]:
+    """Return the genes of each group, from those that respond least to the strongest."""
+    noise = 1.0 / conditions.n_cells + 1.0 / conditions.n_controls
+    strength = (shift**2 / noise[:, None]).mean(axis=0)
+    order = np.argsort(strength, kind="stable")
+    return [genes for genes in np.array_split(order, _N_GROUPS) if len(genes)]
+
+
+def _learnt(
+    conditions: Conditions, shift: np.ndarray, groups: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which parts count, and their variances in each group."""
+    kernels = conditions.kernels(conditions)
+    parts = distinct(kernels)
+    kernels = kernels[parts]
+    noise = _noise(conditions)
+    strongest = likeliest(kernels, noise, shift[:, groups[-1]], _PRIOR_WEIGHT)
+    whole = np.tensordot(strongest, kernels, 1)[None]
+    sizes = [likeliest(whole, noise, shift[:, genes], 0.0)[0] for genes in groups[:-1]]
+    return parts, np.asarray([*sizes, 1.0])[:, None] * strongest
+
+
+def _foremost(conditions: Conditions, most: int) -> np.ndarray:
+    """Choose conditions: the largest of each perturbation first, then the next ones."""
+    if len(conditions) <= most:
+        return np.arange(len(conditions))
+    _, kind = np.unique(conditions.p, axis=0, return_inverse=True)
+    by_size = np.argsort(-conditions.n_cells, kind="stable")
+    seen: dict[int, int] = {}
+    rank = np.empty(len(conditions), dtype=np.int64)
+    for row in by_size.tolist():
+        of_kind = int(kind.reshape(-1)[row])
+        rank[row] = seen[of_kind] = seen.get(of_kind, -1) + 1
+    return np.sort(np.lexsort((-conditions.n_cells, rank))[:most])

@@ -1,0 +1,217 @@
+"""The mean response that a condition is expected to have, in log-normalised expression.
+
+What simple regressions know, as a part of the model: the flow says how single cells move, and their
+mean is brought to where related conditions let it be expected (:mod:`cfmvc.models.calibration`).
+Ridge regression on the perturbation and the state of the stratum's controls is a special case.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfmvc.flow.condition_kernels import Conditions, StateBasis
+from cfmvc.flow.own_level import slopes
+from cfmvc.flow.shift_process import ShiftProcess
+
+_SMALLEST_SPREAD = 1e-2
+
+
+@dataclass(frozen=True)
+class ConditionMeans:
+    """Mean log-normalised expression of conditions.
+
+    Parameters
+    ----------
+    p
+        Perturbation vectors, ``(n, K)``; zero for controls.
+    batch, cell_type
+        Column numbers, ``(n,)``.
+    n_cells
+        ``(n,)``.
+    means
+        ``(n, G)``.
+    """
+
+    p: np.ndarray
+    batch: np.ndarray
+    cell_type: np.ndarray
+    n_cells: np.ndarray
+    means: np.ndarray
+
+
+@dataclass(frozen=True)
+class MeanResponse:
+    """Expected mean shifts.
+
+    Parameters
+    ----------
+    process
+        Learnt from the training conditions, shifts in units of ``spread``.
+    basis
+        In which the state of controls is described.
+    spread
+        Standard deviation within conditions, ``(G,)``.
+    level
+        Mean over strata of the controls, ``(G,)``.
+    slope
+        Change of the shift with the level in the controls, ``(K,)``.
+    largest
+        Largest dose of the training.
+    strata, n_controls, controls
+        Batch and cell type ``(S, 2)``, number of controls ``(S,)`` and their mean ``(S, G)`` of the
+        strata of the training.
+    embedding
+        Of each perturbation column, ``(K, E)``.
+    """
+
+    process: ShiftProcess
+    basis: StateBasis
+    spread: np.ndarray
+    level: np.ndarray
+    slope: np.ndarray
+    largest: float
+    strata: np.ndarray
+    n_controls: np.ndarray
+    controls: np.ndarray
+    embedding: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, cells: ConditionMeans, spread: np.ndarray, embedding: np.ndarray
+    ) -> "MeanResponse | None":
+        """Learn from the means of the training conditions; None where no shift was measured.
+
+        Parameters
+        ----------
+        cells
+            All conditions of the training, controls included.
+        spread
+            Standard deviation within conditions, ``(G,)``.
+        embedding
+            Of each perturbation column, ``(K, E)``; E is 0 where there are none.
+        """
+        is_control = ~cells.p.any(axis=1)
+        strata = np.stack([cells.batch, cells.cell_type], axis=1)
+        of_stratum = {tuple(strata[row]): row for row in np.flatnonzero(is_control).tolist()}
+        measured = [
+            row for row in np.flatnonzero(~is_control).tolist() if tuple(strata[row]) in of_stratum
+        ]
+        if not measured:
+            return None
+        controls = np.asarray(list(of_stratum.values()))
+        beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
+        spread = spread.clip(_SMALLEST_SPREAD)
+        largest = max(float(cells.p.max()), float(np.finfo(np.float32).tiny))
+        basis = StateBasis.of(cells.means[controls])
+        p = cells.p[measured] / largest
+        shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
+        slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside])
+        centre = cells.means[controls].mean(axis=0)
+        conditions = Conditions(
+            p,
+            cells.batch[measured],
+            cells.cell_type[measured],
+            cells.n_cells[measured],
+            cells.n_cells[beside],
+            basis.scores(level),
+            p @ embedding,
+        )
+        rest = shift - (p @ slope)[:, None] * (level - centre)
+        return cls(
+            ShiftProcess.fit(conditions, rest / spread),
+            basis,
+            spread,
+            centre,
+            slope,
+            largest,
+            strata[controls],
+            cells.n_cells[controls],
+            cells.means[controls].astype(np.float32),
+            embedding,
+        )
+
+    def controls_of(self, batch: int, cell_type: int) -> tuple[np.ndarray, int] | None:
+        """Return mean and number of the training controls of a stratum; None where it has none."""
+        found = np.flatnonzero((self.strata == (batch, cell_type)).all(axis=1))
+        return (self.controls[found[0]], int(self.n_controls[found[0]])) if len(found) else None
+
+    def expected(
+        self,
+        p: np.ndarray,
+        batch: np.ndarray,
+        cell_type: np.ndarray,
+        controls: np.ndarray,
+        n_controls: np.ndarray,
+    ) -> np.ndarray:
+        """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation.
+
+        Parameters
+        ----------
+        p, batch, cell_type
+            Conditions, ``(n, K)``, ``(n,)``, ``(n,)``.
+        controls, n_controls
+            Mean log-normalised controls of their strata, ``(n, G)``, and how many they are.
+        """
+        asked = self._conditions(p, batch, cell_type, controls, n_controls)
+        own = (asked.p @ self.slope)[:, None] * (controls - self.level)
+        return np.asarray(self.process.expected(asked) * self.spread + own)
+
+    def uncertainty(
+        self,
+        p: np.ndarray,
+        batch: np.ndarray,
+        cell_type: np.ndarray,
+        controls: np.ndarray,
+        n_controls: np.ndarray,
+    ) -> np.ndarray:
+        """Return the standard deviations of the shifts around what is expected, ``(n, G)``."""
+        asked = self._conditions(p, batch, cell_type, controls, n_controls)
+        return self.process.spread(asked) * self.spread
+
+    def _conditions(
+        self,
+        p: np.ndarray,
+        batch: np.ndarray,
+        cell_type: np.ndarray,
+        controls: np.ndarray,
+        n_controls: np.ndarray,
+    ) -> Conditions:
+        scaled = p.astype(float) / self.largest
+        state = self.basis.scores(controls)
+        nothing_measured = np.ones(len(p))
+        return Conditions(
+            scaled,
+            batch,
+            cell_type,
+            nothing_measured,
+            n_controls,
+            state,
+            scaled @ self.embedding,
+        )
+
+    def as_tensors(self) -> dict[str, torch.Tensor]:
+        """Return everything by name, for a file."""
+        mine = {**vars(self), "largest": np.asarray(self.largest)}
+        parts = {
+            "process": mine.pop("process"),
+            "basis": mine.pop("basis"),
+            "conditions": self.process.conditions,
+        }
+        for prefix, part in parts.items():
+            mine.update({f"{prefix}.{name}": value for name, value in vars(part).items()})
+        del mine["process.conditions"]
+        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in mine.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> "MeanResponse":
+        """Rebuild from :meth:`as_tensors`."""
+        parts: dict[str, dict[str, np.ndarray]] = {}
+        for name, value in tensors.items():
+            part, _, field = name.rpartition(".")
+            parts.setdefault(part, {})[field] = value.cpu().numpy()
+        mine: dict[str, Any] = parts[""]
+        mine["largest"] = mine["largest"].item()
+        process = ShiftProcess(conditions=Conditions(**parts["conditions"]), **parts["process"])
+        return cls(process=process, basis=StateBasis(**parts["basis"]), **mine)

@@ -1,0 +1,75 @@
+"""Coordinates of cells to predict for, beside those that a model was trained on."""
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from cfmvc.errors import DataError
+from cfmvc.models.bundle import Bundle
+
+# A model keeps a sample of its cells: the outermost of the training may lie so much further out.
+_MARGIN = 0.05
+
+
+def places_of(bundle: Bundle, cells: AnnData) -> NDArray[np.floating]:
+    """Return the coordinates of cells, ``(n_cells, 2 or 3)``.
+
+    Raises
+    ------
+    DataError
+        If there are none, or not as many as the model was trained with.
+    """
+    if "spatial" not in cells.obsm:
+        raise DataError(
+            "the cells have no coordinates (obsm['spatial'], 2 or 3 columns), so no region; "
+            "name them with --map spatial=KEY"
+        )
+    places = np.asarray(cells.obsm["spatial"])
+    n_trained = bundle.model.sizes["spatial_dim"]
+    if n_trained is not None and places.shape[1] != n_trained:
+        raise DataError(
+            f"the cells have {places.shape[1]} coordinates, those of the training had {n_trained}"
+        )
+    return places
+
+
+def notes_on_place(bundle: Bundle, places: NDArray[np.floating]) -> list[str]:
+    """Return warnings of places that the model knows nothing of.
+
+    Parameters
+    ----------
+    bundle
+        A trained model.
+    places
+        Coordinates of the cells to predict for, ``(n_cells, 2 or 3)``.
+    """
+    if bundle.model.context.place is None:
+        return [
+            "the model was trained without coordinates: place is no part of it, and cells of one "
+            "batch and cell type differ by their own state alone"
+        ]
+    low, high = _trained_range(bundle)
+    margin = _MARGIN * (high - low)
+    is_outside = ((places < low - margin) | (places > high + margin)).any(axis=1)
+    if not is_outside.any():
+        return []
+    trained = extent_of(np.stack([low, high]))
+    return [
+        f"{int(is_outside.sum()):,} of {len(places):,} cells to change are outside of the places "
+        f"of the training ({trained}): the prediction there is a guess; are the units the same?"
+    ]
+
+
+def extent_of(places: NDArray[np.floating]) -> str:
+    """Return the range of each coordinate as text."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    return ", ".join(f"{a} {x:.4g} to {y:.4g}" for a, x, y in zip("xyz", low, high, strict=False))
+
+
+def _trained_range(bundle: Bundle) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    kept = bundle.model.reference
+    if kept is None or kept.spatial is None or len(kept) == 0:
+        centre, extent = bundle.model.context.centre, bundle.model.context.extent
+        return (centre - extent).cpu().numpy(), (centre + extent).cpu().numpy()
+    places = kept.spatial.cpu().numpy()
+    return places.min(axis=0), places.max(axis=0)

@@ -1,0 +1,97 @@
+"""Mean expression of the training conditions, of which the mean response is learnt."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from cfmvc.data.dataset import CellTable
+from cfmvc.models.mean_response import ConditionMeans, MeanResponse
+
+_CELLS_AT_A_TIME = 4096
+
+
+def fit_response(
+    tables: list[CellTable], library: float, embedding: np.ndarray
+) -> MeanResponse | None:
+    """Learn the mean response of cells whose counts are read once.
+
+    Parameters
+    ----------
+    tables
+        Training cells, and those that validate: a mean of more cells is a better one, and nothing
+        that is chosen by validation hangs on it.
+    library
+        Total counts to which cells are normalised.
+    embedding
+        Of each perturbation column, ``(K, E)``.
+
+    Returns
+    -------
+    MeanResponse | None
+        None where no perturbed cell has controls in its stratum.
+    """
+    vectors = _vectors(tables)
+    sums = _Sums(tables[0].n_genes)
+    for table in tables:
+        kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
+        keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
+        for rows in _slices(len(table)):
+            sums.add(keys[rows], log_normalised(table.counts[rows], library))
+    keys, n_cells, means, spread = sums.finished()
+    p = np.stack([np.frombuffer(vector, np.float32) for vector in vectors]).astype(np.float64)
+    cells = ConditionMeans(p[keys[:, 0]], keys[:, 1], keys[:, 2], n_cells, means)
+    return MeanResponse.fit(cells, spread, embedding)
+
+
+def log_normalised(counts: csr_matrix, library: float) -> csr_matrix:
+    """Scale each cell to ``library`` counts and take ``log1p``; float64 CSR."""
+    logged = counts.astype(np.float64)
+    totals = np.asarray(logged.sum(axis=1)).reshape(-1)
+    factors = np.divide(library, totals, out=np.zeros_like(totals), where=totals > 0)
+    logged.data = np.log1p(logged.data * np.repeat(factors, np.diff(logged.indptr)))
+    return logged
+
+
+class _Sums:
+    """Sums and squares of expression, condition by condition."""
+
+    def __init__(self, n_genes: int) -> None:
+        self._sums: dict[tuple[int, ...], np.ndarray] = {}
+        self._n_cells: dict[tuple[int, ...], int] = {}
+        self._squares = np.zeros(n_genes)
+
+    def add(self, keys: np.ndarray, logged: csr_matrix) -> None:
+        finite = np.isfinite(np.asarray(logged.sum(axis=1)).reshape(-1))
+        keys, logged = keys[finite], logged[finite]  # the guard names the cells that are not
+        self._squares += np.asarray(logged.multiply(logged).sum(axis=0)).reshape(-1)
+        distinct, member = np.unique(keys, axis=0, return_inverse=True)
+        ones = np.ones(len(keys))
+        rows = csr_matrix(
+            (ones, (member.reshape(-1), np.arange(len(keys)))), (len(distinct), len(keys))
+        )
+        sums = (rows @ logged).toarray()
+        sizes = np.bincount(member.reshape(-1), minlength=len(distinct))
+        for key, some, n in zip(map(tuple, distinct.tolist()), sums, sizes.tolist(), strict=True):
+            self._sums[key] = self._sums.get(key, 0.0) + some
+            self._n_cells[key] = self._n_cells.get(key, 0) + n
+
+    def finished(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return keys, numbers of cells, means, and the spread within conditions."""
+        keys = sorted(self._sums)
+        n_cells = np.asarray([self._n_cells[key] for key in keys])
+        sums = np.stack([self._sums[key] for key in keys])
+        means = sums / n_cells[:, None]
+        within = (self._squares - (sums * means).sum(axis=0)).clip(0.0)
+        return np.asarray(keys), n_cells, means, np.sqrt(within / max(n_cells.sum() - len(keys), 1))
+
+
+def _vectors(tables: list[CellTable]) -> dict[bytes, int]:
+    """Return the distinct perturbation vectors of all tables, and their numbers."""
+    every = [vector.astype(np.float32).tobytes() for table in tables for vector in table.conditions]
+    return {vector: number for number, vector in enumerate(dict.fromkeys(every))}
+
+
+def _slices(n_cells: int) -> Iterator[slice]:
+    for start in range(0, n_cells, _CELLS_AT_A_TIME):
+        yield slice(start, start + _CELLS_AT_A_TIME)

@@ -1,0 +1,100 @@
+"""Embeddings are read from where users have them, and what is missing is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from cfmvc.config import default_params_file, parse_section, read_yaml
+from cfmvc.data.canonical import canonicalise, load_cells, write_canonical
+from cfmvc.data.checks import check_cells
+from cfmvc.data.config import DataConfig
+from cfmvc.data.embeddings import (
+    EMBEDDINGS,
+    expect_covered,
+    find_embeddings,
+    read_embeddings,
+)
+from cfmvc.errors import DataError
+
+CONFIG = parse_section(DataConfig, read_yaml(default_params_file())["data"], "data")
+VECTORS = {"A": [1.0, 2.0], "B/1": [0.0, -1.0], "unseen": [3.0, 4.0]}
+
+
+def cells(n: int = 40) -> AnnData:
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame(
+        {
+            "perturbation": np.asarray(["control", "A", "B/1", "A+B/1"])[np.arange(n) % 4],
+            "batch": "b",
+            "cell_type": "t",
+        },
+        index=[f"cell{i}" for i in range(n)],
+    )
+    counts = rng.poisson(3.0, (n, 6)).astype(np.float32)
+    return AnnData(obs=obs, var=pd.DataFrame(index=list("uvwxyz")), layers={"counts": counts})
+
+
+def expected() -> pd.DataFrame:
+    return pd.DataFrame(VECTORS, index=["0", "1"]).T.sort_index()
+
+
+def test_a_mapping_a_table_and_a_csv_are_the_same(tmp_path: Path) -> None:
+    given = cells()
+    for held in (VECTORS, pd.DataFrame(VECTORS).T):
+        given.uns[EMBEDDINGS] = held
+        found = find_embeddings(given, EMBEDDINGS, "perturbation")
+        pd.testing.assert_frame_equal(found, expected(), check_names=False)
+    pd.DataFrame(VECTORS).T.to_csv(tmp_path / "vectors.csv")
+    found = read_embeddings(tmp_path / "vectors.csv")
+    pd.testing.assert_frame_equal(found, expected(), check_names=False)
+
+
+def test_vectors_of_cells_are_taken_once_a_label() -> None:
+    given = cells()
+    order = given.obs["perturbation"].map({"control": 0, "A": 1, "B/1": 2, "A+B/1": 3})
+    given.obsm["esm"] = np.stack([order, order**2], axis=1).astype(float)
+    found = find_embeddings(given, "esm", "perturbation")
+    assert found is not None
+    assert found.loc["B/1"].tolist() == [2.0, 4.0]
+    given.obsm["esm"][0] += 1.0
+    with pytest.raises(DataError, match="cells of 'control' have different vectors"):
+        find_embeddings(given, "esm", "perturbation")
+
+
+def test_they_come_through_the_canonical_file_and_back(tmp_path: Path) -> None:
+    given = cells()
+    given.uns["esm"] = VECTORS
+    config = CONFIG.model_copy(update={"embeddings": "esm"})
+    write_canonical(canonicalise(given, config), tmp_path / "cells.h5ad")
+    again = load_cells(tmp_path / "cells.h5ad", CONFIG)
+    found = find_embeddings(again, EMBEDDINGS, "perturbation")
+    pd.testing.assert_frame_equal(found, expected(), check_names=False)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"A": [1.0], "B": [1.0, 2.0]}, "different lengths"),
+        ({"A": [1.0], "B": [np.nan]}, "the vector of 'B' has missing or infinite values"),
+        ({"A": ["x"], "B": ["y"]}, "not all values are numbers"),
+        ("text", "expected a table"),
+        (pd.DataFrame([[1.0], [2.0]], index=["A", "A"]), "'A' has more than one vector"),
+    ],
+)
+def test_what_is_no_embedding_is_a_fault_of_the_file(held: object, message: str) -> None:
+    given = cells()
+    given.uns[EMBEDDINGS] = held
+    faults = [str(fault) for fault in check_cells(given, CONFIG) if fault.severity == "error"]
+    assert len(faults) == 1
+    assert message in faults[0]
+
+
+def test_a_missing_vector_names_the_perturbation() -> None:
+    expect_covered(expected(), ["A", "A+B/1", "control"], "+", "control")
+    with pytest.raises(DataError, match="no vector of 'C'"):
+        expect_covered(expected(), ["A+C", "control"], "+", "control")
+    with pytest.raises(DataError, match="no such file"):
+        read_embeddings(Path("nowhere.csv"))

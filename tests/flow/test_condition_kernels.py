@@ -1,0 +1,79 @@
+"""Parts of a covariance are covariances, and reach what they are meant to reach."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfmvc.flow.condition_kernels import N_STATE, Conditions, StateBasis, distinct
+
+N_PARTS, N_CONTEXTS = 20, 5
+
+
+def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
+    """Multi-hot vectors with doses, among them the zero vector."""
+    rng = np.random.default_rng(seed)
+    p = (rng.random((n, 6)) < 0.3) * rng.choice([0.5, 1.0], (n, 6))
+    p[0] = 0.0
+    return Conditions(
+        p,
+        rng.integers(0, 2, n),
+        rng.integers(0, 3, n),
+        rng.integers(5, 50, n),
+        rng.integers(5, 50, n),
+        rng.normal(size=(n, 4)),
+        p @ rng.normal(size=(6, n_embedding)),
+    )
+
+
+@given(st.integers(2, 12), st.integers(0, 10_000))
+def test_every_part_is_a_covariance(n: int, seed: int) -> None:
+    conditions = some(n, seed)
+    kernels = conditions.kernels(conditions)
+    assert kernels.shape == (N_PARTS, n, n)
+    for part in [*kernels, conditions.rows(np.arange(n)).kernels(conditions)[0]]:
+        np.testing.assert_allclose(part, part.T, atol=1e-12)
+        assert np.linalg.eigvalsh(part).min() > -1e-8 * max(1.0, np.abs(part).max())
+
+
+@given(st.integers(0, 10_000))
+def test_no_perturbation_has_nothing_in_common_with_any(seed: int) -> None:
+    conditions = some(8, seed)
+    assert (conditions.kernels(conditions)[:, 0] == 0.0).all()
+
+
+def test_a_combination_is_its_parts_and_what_they_are_together() -> None:
+    a, b, ab = [1.0, 0, 0], [0, 1.0, 0], [1.0, 1.0, 0]
+    p = np.asarray([a, b, ab, ab])
+    ones, none = np.ones(4, np.int64), np.zeros((4, 0))
+    conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none)
+    kernels = conditions.kernels(conditions)
+    same, together = kernels[N_CONTEXTS], kernels[2 * N_CONTEXTS]
+    np.testing.assert_array_equal(same[2], [1, 1, 2, 2])
+    np.testing.assert_array_equal(together, [[0] * 4, [0] * 4, [0, 0, 1, 1], [0, 0, 1, 1]])
+
+
+def test_an_embedding_reaches_what_was_never_seen() -> None:
+    embedding = np.asarray([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
+    p = np.eye(3)
+    ones = np.ones(3, np.int64)
+    conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), p @ embedding)
+    like = conditions.kernels(conditions)[3 * N_CONTEXTS]
+    assert like[2, 0] > like[2, 1] > 0
+
+
+def test_the_state_is_in_principal_components_of_which_the_largest_score_is_one() -> None:
+    rng = np.random.default_rng(0)
+    controls = rng.normal(size=(9, 30))
+    basis = StateBasis.of(controls)
+    scores = basis.scores(controls)
+    assert scores.shape == (9, N_STATE)
+    assert np.abs(scores).max() == np.float64(1.0).item() or np.isclose(np.abs(scores).max(), 1.0)
+    np.testing.assert_allclose(scores.mean(axis=0), 0.0, atol=1e-12)
+    products = scores.T @ scores
+    np.testing.assert_allclose(products, np.diag(np.diag(products)), atol=1e-10)
+    assert StateBasis.of(controls[:1]).scores(controls).shape == (9, 0)
+
+
+def test_equal_and_empty_parts_count_once() -> None:
+    part = np.eye(3)
+    assert distinct(np.stack([part, 0 * part, part, 2 * part])).tolist() == [0, 3]

@@ -1,0 +1,117 @@
+"""The process against the textbook, against a simulated truth, and against what it must not do."""
+
+import numpy as np
+import pytest
+from scipy.linalg import block_diag
+
+from cfmvc.flow import shift_process
+from cfmvc.flow.condition_kernels import Conditions
+from cfmvc.flow.shift_process import NOISE_WEIGHT, ShiftProcess
+
+N_TYPES, N_PERTURBATIONS, N_GENES = 6, 8, 200
+
+
+def screen(seed: int = 0, n_cells: int = 40) -> tuple[Conditions, np.ndarray, np.ndarray]:
+    """Shifts with a part of the perturbation, and one that follows the state of the stratum."""
+    rng = np.random.default_rng(seed)
+    size = np.where(np.arange(N_GENES) < 30, 1.0, 0.02)  # few genes respond
+    shared = rng.normal(size=(N_PERTURBATIONS, N_GENES)) * size
+    by_state = rng.normal(size=(2, N_GENES)) * size
+    state = rng.uniform(-1, 1, (N_TYPES, 2))
+    kind, cell_type = np.divmod(np.arange(N_PERTURBATIONS * N_TYPES), N_TYPES)
+    truth = shared[kind] + state[cell_type] @ by_state
+    n = len(truth)
+    conditions = Conditions(
+        np.eye(N_PERTURBATIONS)[kind],
+        np.zeros(n, np.int64),
+        cell_type,
+        np.full(n, n_cells),
+        np.full(n, 100_000),
+        state[cell_type],
+        np.zeros((n, 0)),
+    )
+    return conditions, truth, truth + rng.normal(size=truth.shape) / np.sqrt(n_cells)
+
+
+def error(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(((found - truth) ** 2).mean()))
+
+
+def test_is_the_posterior_of_the_textbook() -> None:
+    """Rasmussen & Williams 2006, (2.23) and (2.24), with the joint covariance written out."""
+    conditions, _, shift = screen()
+    asked, known = conditions.rows(np.arange(3)), conditions.rows(np.arange(3, 48))
+    process = ShiftProcess.fit(known, shift[3:])
+    both = conditions.kernels(conditions)[process.parts]
+    noise = np.diag(1.0 / known.n_cells) + known.noise_of_controls(known)
+    crossing = NOISE_WEIGHT * asked.noise_of_controls(known)
+    for gene in (0, 31, 199):
+        prior = np.tensordot(process.variances[process.group[gene]], both, 1)
+        joint = prior + block_diag(np.zeros((3, 3)), NOISE_WEIGHT * noise)
+        joint[:3, 3:] += crossing
+        gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])
+        np.testing.assert_allclose(
+            process.expected(asked)[:, gene], gain @ shift[3:, gene], rtol=1e-4, atol=1e-6
+        )
+        told = prior[:3, 3:] @ np.linalg.inv(prior[3:, 3:] + noise) @ prior[3:, :3]
+        np.testing.assert_allclose(
+            process.spread(asked)[:, gene] ** 2, np.diag(prior[:3, :3] - told), rtol=1e-5, atol=1e-9
+        )
+
+
+def test_predicts_a_context_that_was_never_measured_better_than_the_mean_of_others() -> None:
+    conditions, truth, shift = screen()
+    out = conditions.cell_type == 0
+    process = ShiftProcess.fit(conditions.rows(~out), shift[~out])
+    found = process.expected(conditions.rows(out))
+    elsewhere = shift[~out].reshape(N_PERTURBATIONS, N_TYPES - 1, N_GENES).mean(axis=1)
+    assert error(found, truth[out]) < 0.5 * error(elsewhere, truth[out])
+
+
+def test_what_it_does_not_know_it_says() -> None:
+    """The spread is right in size: 90 % of the truth is within 1.645 of them, give or take."""
+    conditions, truth, shift = screen()
+    out = conditions.cell_type == 0
+    process = ShiftProcess.fit(conditions.rows(~out), shift[~out])
+    asked = conditions.rows(out)
+    responding = np.arange(N_GENES) < 30
+    off = np.abs(process.expected(asked) - truth[out]) / process.spread(asked)
+    assert 0.7 < (off[:, responding] < 1.645).mean() < 0.99
+    assert (process.spread(asked) >= 0).all()
+    known = process.spread(conditions.rows(~out))
+    assert known.mean() < process.spread(asked).mean()
+
+
+def test_no_perturbation_is_expected_to_do_exactly_nothing() -> None:
+    conditions, _, shift = screen()
+    process = ShiftProcess.fit(conditions, shift)
+    nothing = Conditions(**{**vars(conditions), "p": np.zeros_like(conditions.p)})
+    assert (process.expected(nothing) == 0.0).all()
+    assert (process.spread(nothing) == 0.0).all()
+
+
+def test_noise_alone_is_believed_little() -> None:
+    rng = np.random.default_rng(1)
+    conditions, _, shift = screen()
+    noise = rng.normal(size=shift.shape) / np.sqrt(40)
+    found = ShiftProcess.fit(conditions, noise).expected(conditions)
+    assert np.abs(found).mean() < 0.5 * np.abs(noise).mean()
+
+
+def test_too_many_conditions_keep_the_largest_of_each_perturbation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conditions, truth, shift = screen()
+    monkeypatch.setattr(shift_process, "_MOST_CONDITIONS", 20)
+    monkeypatch.setattr(shift_process, "_MOST_TO_LEARN", 10)
+    process = ShiftProcess.fit(conditions, shift)
+    kept = process.conditions
+    assert len(kept) == 20
+    assert (kept.p.sum(axis=0) >= 2).all()
+    assert error(process.expected(conditions), truth) < error(np.zeros_like(truth), truth)
+
+
+def test_genes_fewer_than_groups_and_a_single_condition_are_enough() -> None:
+    conditions, _, shift = screen()
+    one = ShiftProcess.fit(conditions.rows(np.asarray([5])), shift[5:6, :7])
+    assert np.isfinite(one.expected(conditions)).all()

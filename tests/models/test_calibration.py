@@ -1,0 +1,106 @@
+"""Expectations against drawn counts and exact sums; factors that reach their target."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import nbinom
+
+from cfmvc.models.calibration import Virtual, _expectation, log_factors, scaled
+from cfmvc.models.counterfactual import counterfactual_sample
+
+N_CELLS, N_GENES = 64, 40
+
+
+def virtual(seed: int = 0, drawn_anew: bool = False) -> Virtual:
+    """Real cells, and means after a change by up to e in either direction."""
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.exp(torch.randn(N_GENES, generator=generator) * 1.5)
+    size = torch.exp(0.4 * torch.randn(N_CELLS, 1, generator=generator))
+    theta = torch.exp(torch.randn(N_GENES, generator=generator))
+    before = level * size
+    after = before * torch.exp(torch.randn(N_GENES, generator=generator))
+    if drawn_anew:
+        return Virtual(None, None, after, theta)
+    counts = torch.poisson(before, generator=generator)
+    return Virtual(counts, before, after, theta)
+
+
+def test_expectation_is_that_of_the_counts_that_are_drawn() -> None:
+    cells = virtual()
+    library, n_draws = 60.0, 3000
+    torch.manual_seed(0)
+    size = 1.0 / torch.stack([_drawn(cells) for _ in range(200)]).mean(0).sum(1, keepdim=True)
+    found = torch.stack(
+        [torch.log1p(library * size * _drawn(cells)).mean(0) for _ in range(n_draws)]
+    )
+    error = found.std(0) / n_draws**0.5
+    mean, _ = _expectation(cells, cells.after, library)
+    assert ((mean - found.mean(0)).abs() < 5 * error + 0.004).all()
+
+
+def _drawn(cells: Virtual) -> torch.Tensor:
+    return counterfactual_sample(cells.counts, cells.before, cells.after, cells.theta)
+
+
+def test_expectation_of_new_counts_is_the_exact_sum() -> None:
+    cells = virtual(drawn_anew=True)
+    library = 50.0
+    mean, _ = _expectation(cells, cells.after, library)
+    x = np.arange(20_000)
+    for gene in (0, 7, 23):
+        theta = float(cells.theta[gene])
+        exact = 0.0
+        for cell in range(N_CELLS):
+            mu = float(cells.after[cell, gene])
+            size = library / max(float(cells.after[cell].sum()), 1.0)
+            exact += nbinom.pmf(x, theta, theta / (theta + mu)) @ np.log1p(size * x) / N_CELLS
+        assert float(mean[gene]) == pytest.approx(exact, rel=5e-3)
+
+
+def test_slope_is_that_of_the_expectation() -> None:
+    """One gene at a time, by a factor so small that the totals stay what they are."""
+    cells = Virtual(*(None if v is None else v.double() for v in vars(virtual()).values()))
+    _, slope = _expectation(cells, cells.after, 60.0)
+    for gene in (3, 11):
+        step = torch.zeros(N_GENES, dtype=torch.float64)
+        step[gene] = 1e-3
+        up, _ = _expectation(cells, cells.after * step.exp(), 60.0)
+        down, _ = _expectation(cells, cells.after * (-step).exp(), 60.0)
+        rise = float(up[gene] - down[gene]) / 2e-3
+        # The totals move too, and take a little of the rise away.
+        assert rise == pytest.approx(float(slope[gene]), rel=0.35)
+        assert rise <= float(slope[gene]) * 1.001
+
+
+@pytest.mark.parametrize("drawn_anew", [False, True])
+def test_factors_reach_a_target_that_can_be_reached(drawn_anew: bool) -> None:
+    cells, library = virtual(drawn_anew=drawn_anew), 60.0
+    true = 0.7 * torch.randn(N_GENES, generator=torch.Generator().manual_seed(3))
+    target, _ = _expectation(cells, scaled(cells.after, true), library)
+    found, _ = _expectation(
+        cells, scaled(cells.after, log_factors(cells, target, library)), library
+    )
+    torch.testing.assert_close(found, target, atol=1e-3, rtol=0.0)
+    start, _ = _expectation(cells, cells.after, library)
+    half = log_factors(cells, target, library, share=0.5)
+    between, _ = _expectation(cells, scaled(cells.after, half), library)
+    # The totals do not let all genes be half-way at once.
+    torch.testing.assert_close(between, (start + target) / 2, atol=0.02, rtol=0.0)
+
+
+def test_factors_stay_finite_where_the_target_cannot_be_reached() -> None:
+    cells = virtual()
+    target = torch.full((N_GENES,), -1.0)
+    target[0] = 30.0
+    found = log_factors(cells, target, 60.0)
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(scaled(cells.after, found)).all()
+
+
+def test_totals_stay_and_factors_of_one_change_nothing() -> None:
+    cells = virtual()
+    factors = torch.randn(N_CELLS, N_GENES)
+    factors[::2] = 0.0
+    found = scaled(cells.after, factors)
+    assert torch.equal(found[::2], cells.after[::2])
+    torch.testing.assert_close(found.sum(1), cells.after.sum(1))

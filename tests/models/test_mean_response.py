@@ -1,0 +1,89 @@
+"""The mean response: learnt from means, stored without loss, and nothing for no perturbation."""
+
+import numpy as np
+import pytest
+from safetensors.torch import load, save
+
+from cfmvc.models.mean_response import ConditionMeans, MeanResponse
+
+N_GENES, N_TYPES = 60, 5
+
+
+def means(seed: int = 0) -> tuple[ConditionMeans, np.ndarray]:
+    """Controls and two perturbations in five cell types of two batches, and the truth."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal(1.0, 0.5, (N_TYPES, N_GENES))
+    effect = np.concatenate([np.zeros((1, N_GENES)), rng.normal(0, 1.0, (2, N_GENES))])
+    kind, batch, cell_type = (
+        part.ravel() for part in np.meshgrid(range(3), range(2), range(N_TYPES), indexing="ij")
+    )
+    truth = level[cell_type] + effect[kind]
+    p = np.asarray([[0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])[kind]
+    n_cells = np.full(len(kind), 50)
+    measured = truth + 0.5 * rng.normal(size=truth.shape) / np.sqrt(50)
+    return ConditionMeans(p, batch, cell_type, n_cells, measured), effect
+
+
+def fitted(cells: ConditionMeans) -> MeanResponse:
+    response = MeanResponse.fit(cells, np.full(N_GENES, 0.5), np.zeros((3, 0)))
+    assert response is not None
+    return response
+
+
+def asked(response: MeanResponse, p: list[float], batch: int = 0, cell_type: int = 2) -> np.ndarray:
+    known = response.controls_of(batch, cell_type)
+    assert known is not None
+    where = (np.asarray([batch]), np.asarray([cell_type]))
+    return response.expected(np.asarray([p]), *where, known[0][None], np.asarray([known[1]]))[0]
+
+
+def test_expects_the_effect_where_it_was_not_measured() -> None:
+    cells, effect = means()
+    is_out = (cells.p[:, 1] > 0) & (cells.cell_type == 2)
+    seen = ConditionMeans(**{name: values[~is_out] for name, values in vars(cells).items()})
+    found = asked(fitted(seen), [0, 1.0, 0])
+    assert np.abs(found - effect[1]).mean() < 0.1
+
+
+def test_no_perturbation_is_exactly_nothing() -> None:
+    response = fitted(means()[0])
+    assert (asked(response, [0.0, 0.0, 0.0]) == 0.0).all()
+
+
+def test_doses_count_relative_to_the_largest() -> None:
+    cells, _ = means()
+    large = ConditionMeans(**{**vars(cells), "p": 1000.0 * cells.p})
+    np.testing.assert_allclose(
+        asked(fitted(large), [0, 1000.0, 0]), asked(fitted(cells), [0, 1.0, 0]), rtol=1e-9
+    )
+
+
+def test_a_file_gives_back_the_same() -> None:
+    response = fitted(means()[0])
+    again = MeanResponse.from_tensors(load(save(response.as_tensors())))
+    for p in ([0, 1.0, 0], [0, 0, 1.0], [0, 1.0, 1.0]):
+        np.testing.assert_array_equal(asked(again, p), asked(response, p))
+
+
+def test_where_nothing_was_measured_nothing_is_known() -> None:
+    cells, _ = means()
+    controls = ~cells.p.any(axis=1)
+    alone = ConditionMeans(**{name: values[controls] for name, values in vars(cells).items()})
+    assert MeanResponse.fit(alone, np.ones(N_GENES), np.zeros((3, 0))) is None
+    assert fitted(cells).controls_of(0, 99) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_uncertainty_grows_with_the_distance_from_what_was_measured(known: bool) -> None:
+    cells, _ = means()
+    is_out = (cells.p[:, 1] > 0) & (cells.cell_type == 2)
+    seen = ConditionMeans(**{name: values[~is_out] for name, values in vars(cells).items()})
+    response = fitted(seen)
+    mean, n = response.controls_of(0, 2) or (np.zeros(0), 0)
+    spread = {
+        kind: response.uncertainty(
+            np.asarray([p]), np.asarray([0]), np.asarray([2]), mean[None], np.asarray([n])
+        ).mean()
+        for kind, p in (("unseen", [0, 1.0, 0]), ("seen", [0, 0, 1.0]), ("none", [0, 0, 0.0]))
+    }
+    assert spread["none"] == 0.0 < spread["seen"] < spread["unseen"]

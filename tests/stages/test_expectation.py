@@ -1,0 +1,129 @@
+"""Virtual cells have the mean that related conditions let expect, and controls stay as they are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from cfmvc.config import default_params_file, override, parse_section, read_yaml
+from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
+from cfmvc.stages import fit_flow, fit_vae, predict_cells
+from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.response import log_normalised
+from cfmvc.training.config import FlowConfig, VaeConfig
+
+CONDITIONS = pd.DataFrame(
+    {
+        "perturbation": ["P1", "P2", "control"],
+        "batch": "batch_1",
+        "cell_type": ["type_1", "type_2", "type_1"],
+        "n_cells": [400, 400, 50],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    params = override(
+        read_yaml(default_params_file()),
+        [
+            "simulate.n_cells=1500",
+            "simulate.n_genes=200",
+            "simulate.n_perturbations=3",
+            "simulate.n_combinations=0",
+            "simulate.n_interactive=0",
+        ],
+    )
+    made, _ = simulate(parse_section(SimulateConfig, params["simulate"], "simulate"))
+    made.obs["split"] = "train"
+    return made
+
+
+@pytest.fixture(scope="module", params=["control", "noise"])
+def bundle(request: pytest.FixtureRequest, cells: AnnData) -> Bundle:
+    params = override(
+        read_yaml(default_params_file()),
+        ["vae.n_epochs=12", "flow.n_epochs=3", f"flow.source={request.param}"],
+    )
+    compute = parse_section(ComputeConfig, params["compute"], "compute")
+    device = use("cpu", compute.n_threads)
+    known = training_cells(cells)
+    made, _ = fit_vae(known, parse_section(VaeConfig, params["vae"], "vae"), device)
+    made, _ = fit_flow(made, known, parse_section(FlowConfig, params["flow"], "flow"), device)
+    return made
+
+
+def shift_of(bundle: Bundle, cells: AnnData, generated: AnnData, row: int) -> np.ndarray:
+    """Mean log expression of a condition's virtual cells, less that of the real controls."""
+    condition = CONDITIONS.iloc[row]
+    real = cells.obs
+    controls = (real["perturbation"] == "control") & (real["batch"] == condition["batch"])
+    controls &= real["cell_type"] == condition["cell_type"]
+    mine = generated.obs["perturbation"] == condition["perturbation"]
+    return _mean(generated[mine.to_numpy()], bundle) - _mean(cells[controls.to_numpy()], bundle)
+
+
+def _mean(cells: AnnData, bundle: Bundle) -> np.ndarray:
+    logged = log_normalised(cells.layers["counts"].tocsr(), bundle.median_library)
+    return np.asarray(logged.mean(axis=0)).reshape(-1)
+
+
+def expected_of(bundle: Bundle, row: int) -> np.ndarray:
+    assert bundle.response is not None
+    one = CONDITIONS.iloc[[row]]
+    batch = bundle.vocabulary.batch_codes(one["batch"].to_numpy())
+    cell_type = bundle.vocabulary.cell_type_codes(one["cell_type"].to_numpy())
+    known = bundle.response.controls_of(int(batch[0]), int(cell_type[0]))
+    assert known is not None
+    p = bundle.vocabulary.perturbation_matrix(one["perturbation"].to_numpy())
+    return bundle.response.expected(p, batch, cell_type, known[0][None], np.asarray([known[1]]))[0]
+
+
+def weighed(bundle: Bundle, share: float) -> Bundle:
+    settings = {**bundle.settings, "flow": {**bundle.settings["flow"], "mean_response": share}}
+    return replace(bundle, settings=settings)
+
+
+@pytest.mark.parametrize("with_controls", [True, False])
+def test_the_mean_is_what_is_expected(bundle: Bundle, cells: AnnData, with_controls: bool) -> None:
+    given = cells if with_controls else None
+    whole = predict_cells(weighed(bundle, 1.0), CONDITIONS, given, seed=0, n_steps=4).cells
+    alone = predict_cells(weighed(bundle, 0.0), CONDITIONS, given, seed=0, n_steps=4).cells
+    for row in (0, 1):
+        expected = expected_of(bundle, row)
+        off = np.abs(shift_of(bundle, cells, whole, row) - expected).mean()
+        assert off < np.abs(shift_of(bundle, cells, alone, row) - expected).mean()
+        # Cells that are drawn anew are as dispersed as a short training leaves them: with the same
+        # totals not all genes can have the mean logarithm of real cells.
+        if with_controls and bundle.model.source == "control":
+            assert off < 0.05  # of 400 cells that are drawn
+
+
+def test_no_perturbation_leaves_real_cells_as_they_are(bundle: Bundle, cells: AnnData) -> None:
+    if bundle.model.source == "noise":
+        pytest.skip("noise has no real cells to leave")
+    made = predict_cells(bundle, CONDITIONS, cells, seed=0, n_steps=4).cells
+    untouched = made[(made.obs["perturbation"] == "control").to_numpy()]
+    real = {row.tobytes() for row in cells.layers["counts"].toarray().astype(np.int32)}
+    assert all(row.tobytes() in real for row in untouched.layers["counts"].toarray())
+
+
+def test_neither_the_number_of_cells_nor_a_file_changes_what_is_expected(
+    bundle: Bundle, cells: AnnData, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_bundle(bundle, folder)
+    asked = CONDITIONS.assign(n_cells=3)
+    here = predict_cells(bundle, asked, cells, seed=1, n_steps=4).cells
+    there = predict_cells(load_bundle(folder), asked, cells, seed=1, n_steps=4).cells
+    assert (here.layers["counts"] != there.layers["counts"]).nnz == 0
+    few = predict_cells(bundle, CONDITIONS.assign(n_cells=[1, 1, 1]), cells, seed=0, n_steps=4)
+    many = predict_cells(bundle, CONDITIONS, cells, seed=0, n_steps=4).cells
+    assert few.cells.layers["mean"].shape == (3, 200)
+    mean = many[many.obs["perturbation"] == "P1"].layers["mean"]
+    # One cell is a cell of that population, not its mean.
+    assert (few.cells.layers["mean"][0] <= mean.max(axis=0) * 3 + 5).all()
