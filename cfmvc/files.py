@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -55,6 +56,11 @@ def write_json(path: Path, value: Any) -> None:
 def json_text(value: Any, allow_nan: bool = False) -> str:
     """Return ``value`` as :func:`write_json` writes it."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n"
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of a path: letters, digits, ``.``, ``-`` and ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "_"
 
 
 def read_json(path: Path) -> Any:

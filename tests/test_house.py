@@ -12,6 +12,7 @@ ORDER = (
     "files",
     "heap",
     "shards",
+    "workers",
     "data",
     "flow",
     "models",
@@ -22,6 +23,7 @@ ORDER = (
     "tracking",
     "registry",
     "tuning",
+    "benchmark",
     "cli",
     "__main__",
 )

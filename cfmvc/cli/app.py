@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from cfmvc import __version__
-from cfmvc.cli import data, fit, perturb_region, predict, registry, replay, summary, sync, tune
+from cfmvc.cli import (
+    benchmark,
+    data,
+    fit,
+    perturb_region,
+    predict,
+    registry,
+    replay,
+    summary,
+    sync,
+    tune,
+)
 from cfmvc.errors import CfmvcError
 
 # Packages of the extra `pipeline`, which a light installation does without.
@@ -25,6 +36,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 app.add_typer(tune.app, name="tune")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("simulate")(data.simulate_command)
 app.command("fit")(fit.fit_command)
 app.command("predict")(predict.predict_command)

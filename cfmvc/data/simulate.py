@@ -221,6 +221,19 @@ def simulate(config: SimulateConfig) -> tuple[AnnData, AnnData]:
     return cells, _true_means(config, biology, cells.obs)
 
 
+def truth_of(config: SimulateConfig, x_range: tuple[float, float] = (0.0, 1.0)) -> AnnData:
+    """Return the true expectation of every condition, as :func:`simulate` does, without cells.
+
+    Parameters
+    ----------
+    config
+        The section ``simulate`` that the cells were made with.
+    x_range
+        Bounds of the first coordinate, over which expectations are averaged: those of a region.
+    """
+    return _true_means(config, Biology.draw(config), None, x_range)
+
+
 def _draw_cells(config: SimulateConfig, biology: Biology) -> AnnData:
     rng = np.random.default_rng((config.seed, 1))
     n_cells, labels = config.n_cells, biology.labels
@@ -271,12 +284,18 @@ def _draw_cells(config: SimulateConfig, biology: Biology) -> AnnData:
     return cells
 
 
-def _true_means(config: SimulateConfig, biology: Biology, drawn: pd.DataFrame) -> AnnData:
+def _true_means(
+    config: SimulateConfig,
+    biology: Biology,
+    drawn: pd.DataFrame | None,
+    x_range: tuple[float, float] = (0.0, 1.0),
+) -> AnnData:
     rng = np.random.default_rng((config.seed, 2))
     half = rng.normal(size=(_STATES_PER_TYPE // 2, config.n_programmes))
     noise = np.concatenate([half, -half])
     x_half = rng.random(_STATES_PER_TYPE // 2)
-    x = np.concatenate([x_half, 1.0 - x_half])
+    low, high = x_range
+    x = low + (high - low) * np.concatenate([x_half, 1.0 - x_half])
     conditions = [
         (label, batch, cell_type, dose)
         for label in range(len(biology.labels))
@@ -294,8 +313,9 @@ def _true_means(config: SimulateConfig, biology: Biology, drawn: pd.DataFrame) -
     obs = _condition_columns(config, biology, label, batch, cell_type, dose)
     obs["is_interactive"] = [biology.is_interactive(int(i)) for i in label]
     keys = [name for name in ("perturbation", "batch", "cell_type", "dose") if name in obs]
-    sizes = drawn.groupby(keys, observed=True).size().to_dict()
-    obs["n_cells"] = [sizes.get(key, 0) for key in obs[keys].itertuples(index=False, name=None)]
+    if drawn is not None:
+        sizes = drawn.groupby(keys, observed=True).size().to_dict()
+        obs["n_cells"] = [sizes.get(key, 0) for key in obs[keys].itertuples(index=False, name=None)]
     obs.index = pd.Index([f"condition_{i + 1:04d}" for i in range(len(obs))])
     mean = (config.median_library * np.stack(means)).astype(np.float32)
     return AnnData(obs=obs, var=_genes(config), layers={"mean": mean})

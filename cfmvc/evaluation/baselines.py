@@ -16,6 +16,7 @@ from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.ridge import RidgeShift
 
 Array = NDArray[np.float64]
+_LEAST = 2  # cells that make a population: one has no spread, and no distance from another
 
 
 class Prediction(NamedTuple):
@@ -55,16 +56,20 @@ class PerturbedMean:
     def predict(self, condition: Condition) -> Prediction:
         """Return the treatment's cells from elsewhere, or else all perturbed cells at hand."""
         found, note = self._reference.nearest(*condition)
-        if found:
+        n_cells = self._reference.n_cells(found)
+        if n_cells >= _LEAST:
             return Prediction(self._reference.cells(found), note)
         every = list(self._reference.deltas)
-        if not every:
+        if self._reference.n_cells(every) < _LEAST:
             return Prediction(
-                self._reference.controls(condition.stratum), "no perturbed cell seen; control"
+                self._reference.controls(condition.stratum), "no perturbed cells seen; control"
             )
-        near = [c for c in every if c.stratum == condition.stratum] or every
+        seen = f"seen in {n_cells} cell" if n_cells else "not seen"
+        near = [c for c in every if c.stratum == condition.stratum]
+        if self._reference.n_cells(near) < _LEAST:
+            near = every
         return Prediction(
-            self._reference.cells(near), f"'{condition.treatment}' not seen; all perturbed cells"
+            self._reference.cells(near), f"'{condition.treatment}' {seen}; all perturbed cells"
         )
 
 
@@ -136,6 +141,7 @@ class NearestPerturbation:
             for other in self._reference.deltas
             if other.stratum == condition.stratum
             and other.treatment != condition.treatment
+            and self._reference.n_cells([other]) >= _LEAST
             and (distance := self._distance(condition.treatment, other.treatment)) is not None
         }
         if distances:

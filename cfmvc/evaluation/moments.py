@@ -71,6 +71,9 @@ class Population:
         if n_draws == 0:
             return
         counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
+        # one cell, drawn n times, makes no pair; of two cells every other draw would be such a one
+        while (alone := counts.max(axis=1) == n).any():
+            counts[alone] = rng.multinomial(n, np.full(n, 1 / n), size=int(alone.sum()))
         # around the mean, so that squares do not lose the digits of a small variance
         centre = self.cells.mean(axis=0)
         centred = self.cells - centre

@@ -61,6 +61,10 @@ class Reference:
             raise DataError(f"stratum '{stratum}': no real control outside the test split")
         return self._logged[self._controls[stratum]].toarray()
 
+    def n_cells(self, conditions: list[Condition]) -> int:
+        """Return how many cells the conditions have."""
+        return sum(len(self._perturbed[c]) for c in conditions)
+
     def cells(self, conditions: list[Condition]) -> Array:
         """Return the cells of the conditions, dense, one population after the other."""
         return self._logged[np.concatenate([self._perturbed[c] for c in conditions])].toarray()

@@ -55,6 +55,28 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A model that some parameters have given.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    vae
+        What its first stage was.
+    costs
+        Of both stages: ``train_seconds`` and ``peak_memory_gib``.
+    nan_steps
+        Updates that were vetoed in all trainings.
+    """
+
+    bundle: Bundle
+    vae: StoredVae
+    costs: dict[str, float]
+    nan_steps: int
+
+
+@dataclass(frozen=True)
 class Trainer:
     """Trains and scores models on the same cells, with one set of parameters after the other.
 
@@ -97,6 +119,24 @@ class Trainer:
         Exception
             Whatever ``report`` raises, and whatever trainings do.
         """
+        trained = self.trained(params, tracker, report, on_vae)
+        figures = self._score(params, "flow")(trained.bundle) | trained.costs
+        return Outcome(figures, trained.vae.key, trained.nan_steps)
+
+    def trained(
+        self,
+        params: Mapping[str, Any],
+        tracker: Tracker,
+        report: Report = lambda number, figures: None,
+        on_vae: Callable[[StoredVae], None] = lambda vae: None,
+    ) -> Trained:
+        """Train with some parameters; the VAE is taken from the store where it is there.
+
+        Raises
+        ------
+        Exception
+            Whatever ``report`` raises, and whatever trainings do.
+        """
         compute = section_of(params, "compute", ComputeConfig)
         device = use(compute.device, compute.n_threads)
         vae = self._vae(params, device, tracker, report)
@@ -121,9 +161,7 @@ class Trainer:
             "train_seconds": vae.course.seconds + time.perf_counter() - started - looks.seconds,
             "peak_memory_gib": max(vae.course.peak_memory_gib, expected.peak_gib),
         }
-        figures = score(bundle) | costs
-        nan_steps = vae.course.nan_steps + _nan_steps(history)
-        return Outcome(figures, vae.key, nan_steps)
+        return Trained(bundle, vae, costs, vae.course.nan_steps + _nan_steps(history))
 
     def _vae(
         self, params: Mapping[str, Any], device: torch.device, tracker: Tracker, report: Report

@@ -40,6 +40,8 @@ def test_help_and_version_import_the_command_line_alone(words: tuple[str, ...]) 
         ("summary",),
         ("sync",),
         ("registry", "verify"),
+        ("benchmark",),
+        ("benchmark", "table"),
     ],
 )
 def test_help_of_a_command_does_not_import_its_work(words: tuple[str, ...]) -> None:

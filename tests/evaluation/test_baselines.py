@@ -163,3 +163,21 @@ def test_without_another_perturbation_the_nearest_is_the_perturbed_mean() -> Non
     cells, note = NearestPerturbation(reference).predict(wanted)
     np.testing.assert_array_equal(cells, PerturbedMean(reference).predict(wanted).cells)
     assert note == "no other perturbation to choose; perturbed mean"
+
+
+def test_a_single_cell_is_no_population_and_a_wider_one_is_taken() -> None:
+    few = pd.DataFrame(
+        [("control", "b1", "T")] * 2
+        + [("control", "b2", "T")] * 2
+        + [("A", "b2", "T")]
+        + [("C", "b1", "T")]
+        + [("D", "b1", "T")] * 2,
+        columns=["perturbation", "batch", "cell_type"],
+    )
+    logged = sparse.csr_matrix(np.arange(len(few))[:, None] + BASE)
+    reference = Reference(logged, rows_of_conditions(few, "control"), "control", "+")
+    cells, note = PerturbedMean(reference).predict(asked("A", "b1", "T"))
+    assert (len(cells), note) == (3, "'A' seen in 1 cell; all perturbed cells")
+    # C is as near as D, but has one cell only
+    cells, _ = NearestPerturbation(reference).predict(asked("A", "b1", "T"))
+    assert len(cells) >= 2

@@ -292,3 +292,10 @@ def test_resampled_moments_are_those_of_the_copied_cells() -> None:
         np.testing.assert_allclose(moments.variance, copies.var(axis=0, ddof=1))
         np.testing.assert_allclose(moments.top_covariance, np.cov(copies[:, top], rowvar=False))
         assert moments.pc_weights.tolist() == weights[::2].tolist()
+
+
+def test_of_two_cells_no_draw_is_one_of_them_twice() -> None:
+    cells = np.array([[0.0, 1.0], [2.0, 1.0]])
+    population = Population(cells, cells, np.arange(2))
+    drawn = list(population.resampled(np.arange(1), 40, np.random.default_rng(0)))
+    assert all((moments.pc_weights == 1).all() for moments in drawn)

@@ -1,0 +1,26 @@
+"""The ``benchmark`` section of ``params.yaml``."""
+
+from pydantic import Field
+
+from cfmvc.config import Section
+
+
+class BenchmarkConfig(Section):
+    """How a task's folds are made."""
+
+    n_seeds: int = Field(ge=1, description="trainings of each fold; their seeds are 0, 1, ...")
+    n_knock_outs: int = Field(
+        ge=1, description="held_out_batch: of each batch, the perturbations with most shifted genes"
+    )
+    min_cells_to_rank: int = Field(
+        ge=2, description="held_out_batch: those with fewer cells in the batch are not considered"
+    )
+    n_regions: int = Field(
+        ge=2, description="spatial_region: strips of the tissue along the first coordinate"
+    )
+    doses: list[float] = Field(
+        min_length=2, description="held_out_dose: of the simulation, where `simulate` names none"
+    )
+    embedding_dim: int = Field(
+        ge=1, description="unseen_perturbation: of the simulation, where `simulate` has none"
+    )

@@ -1,0 +1,139 @@
+"""What is held out is held out: no cell of it is among those that train or validate."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from cfmvc.benchmark.cells import BenchmarkCells, cells_of
+from cfmvc.benchmark.folds import Fold, NotAllowed
+from cfmvc.benchmark.knock_outs import clearest_knock_outs
+from cfmvc.benchmark.tasks import TASKS, chosen
+from cfmvc.config import default_params_file, read_yaml
+from cfmvc.data.config import SplitConfig
+from cfmvc.errors import ConfigError
+from tests.benchmark.conftest import folds, plain, simulated
+
+SPLIT = SplitConfig(kind="auto", held_out=None, test_fraction=0.2, val_fraction=0.1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    return simulated()
+
+
+def split_of(cells: AnnData, fold: Fold) -> pd.DataFrame:
+    return BenchmarkCells(cells, "cells", "").split(fold, SPLIT)[0].obs
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_cell_of_a_held_out_condition_is_trained_on(task: str, cells: AnnData) -> None:
+    found = folds(cells, task, min_cells_to_rank=20)
+    assert len({fold.name for fold in found}) == len(found) > 0
+    for fold in found:
+        obs = split_of(cells, fold)
+        is_test = (obs["split"] == "test").to_numpy()
+        rest = obs[~is_test]
+        assert (obs["perturbation"][is_test] != "control").all()
+        assert {"train", "val"} <= set(rest["split"])
+        if fold.region is None:
+            keys = ["perturbation", "batch", "cell_type", "dose"]
+        else:
+            keys = ["perturbation"]
+            rest = obs[~is_test & fold.region.is_inside]
+        held_out = set(obs.loc[is_test, keys].itertuples(index=False, name=None))
+        assert held_out.isdisjoint(rest[keys].itertuples(index=False, name=None))
+        # every stratum that is asked for keeps its controls
+        strata = obs.loc[is_test, ["batch", "cell_type"]].drop_duplicates()
+        controls = rest.loc[rest["perturbation"] == "control", ["batch", "cell_type"]]
+        assert len(strata.merge(controls.drop_duplicates())) == len(strata)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_together_the_folds_hold_out_what_the_task_says(task: str, cells: AnnData) -> None:
+    found = folds(cells, task, min_cells_to_rank=20)
+    held_out = cells.obs[np.any([fold.is_test for fold in found], axis=0)]
+    perturbed = cells.obs[cells.obs["perturbation"] != "control"]
+    if task in ("held_out_cell_type", "held_out_batch", "spatial_region", "unseen_perturbation"):
+        assert len(held_out) == len(perturbed)
+    elif task == "held_out_combination":
+        assert set(held_out["perturbation"]) == {"P1+P2"}
+    else:
+        assert set(held_out["dose"]) == {1.0, 2.0}, "the smallest is never held out"
+
+
+def test_an_unseen_perturbation_is_seen_in_no_combination(cells: AnnData) -> None:
+    for fold in folds(cells, "unseen_perturbation"):
+        rest = cells.obs.loc[~fold.is_test, "perturbation"]
+        assert not rest.str.contains(fold.name).any()
+
+
+def test_a_perturbation_of_one_cell_type_alone_stays_in_training(cells: AnnData) -> None:
+    is_gone = (cells.obs["perturbation"] == "P1") & (cells.obs["cell_type"] == "type_1")
+    some = cells[~is_gone.to_numpy()].copy()
+    for fold in folds(some, "held_out_cell_type"):
+        assert "P1" not in set(some.obs["perturbation"][fold.is_test])
+
+
+def test_a_fold_of_which_nothing_can_be_scored_is_none(cells: AnnData) -> None:
+    with pytest.raises(NotAllowed, match="no held-out condition has 900 cells"):
+        folds(cells, "held_out_cell_type", min_cells=900)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("held_out_dose", "no dose"),
+        ("spatial_region", "no coordinates"),
+        ("unseen_perturbation", "no embeddings"),
+        ("held_out_combination", "no combination has parts"),
+    ],
+)
+def test_data_that_do_not_allow_a_task_are_told_why(task: str, reason: str) -> None:
+    with pytest.raises(NotAllowed, match=reason):
+        folds(plain(), task)
+
+
+def test_a_perturbation_without_an_embedding_is_named(cells: AnnData) -> None:
+    some = cells.copy()
+    some.uns["perturbation_embeddings"] = pd.DataFrame([[1.0]], index=["P1"])
+    with pytest.raises(NotAllowed, match="no vector of 'P2'"):
+        folds(some, "unseen_perturbation")
+
+
+def test_folds_are_asked_for_by_name_or_number() -> None:
+    some = [Fold(name, name, np.zeros(1, bool)) for name in ("2", "B, naive", "T")]
+    assert [fold.name for fold in chosen(some, ["B, naive"])] == ["B, naive"]
+    assert [fold.name for fold in chosen(some, ["3,2"])] == ["2", "T"], "a name goes first"
+    assert chosen(some, []) == some
+    with pytest.raises(ConfigError, match=r"no fold 'C'; folds: '2', 'B, naive', 'T'"):
+        chosen(some, ["C"])
+
+
+def test_kang_has_five_folds(published: Callable[[str], Path]) -> None:
+    params = read_yaml(default_params_file())
+    data = cells_of(published("kang_pbmc_ifnb"), "held_out_cell_type", params)
+    found = folds(data.cells, "held_out_cell_type")
+    assert [fold.name for fold in found] == sorted(set(data.cells.obs["cell_type"]))
+    assert len(found) == 5
+    for fold in found:
+        held_out = data.cells.obs[fold.is_test]
+        assert set(held_out["perturbation"]) == {"IFNb"}
+        assert set(held_out["cell_type"]) == {fold.name}
+
+
+def test_papalexi_has_three_folds_of_eight_knock_outs(published: Callable[[str], Path]) -> None:
+    params = read_yaml(default_params_file())
+    data = cells_of(published("papalexi_thp1_crispr"), "held_out_batch", params)
+    found = folds(data.cells, "held_out_batch")
+    assert [fold.name for fold in found] == sorted(set(data.cells.obs["batch"]))
+    for fold in found:
+        held_out = data.cells.obs[fold.is_test]
+        here = data.cells[(data.cells.obs["batch"] == fold.name).to_numpy()]
+        assert set(held_out["perturbation"]) == set(clearest_knock_outs(here, "control", 8, 40))
+        assert held_out["perturbation"].nunique() == 8
+    clear = {"IFNGR1", "IFNGR2", "JAK2", "STAT1"}
+    assert all(clear <= set(data.cells.obs["perturbation"][fold.is_test]) for fold in found)
