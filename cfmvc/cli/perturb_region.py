@@ -42,6 +42,13 @@ def perturb_region_command(
         int | None,
         typer.Option(help="... or so many that change most [default: 1].", min=1, max=12),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV: label and vector of perturbations that the training did not know, in the "
+            "units of its embeddings."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     n_steps: Annotated[int, typer.Option(help="Steps of the integration.", min=1)] = 20,
     method: Annotated[str, typer.Option(help="euler, midpoint, rk4 or dopri5.")] = "euler",
@@ -70,9 +77,10 @@ def perturb_region_command(
 
     if genes is not None and n_genes is not None:
         raise ConfigError("--genes, --n-genes: give one of them")
-    check_target_file(out, [cells], force)
+    read = [cells, *([] if embeddings is None else [embeddings])]
+    check_target_file(out, read, force)
     if picture is not None:
-        check_target_file(picture, [cells], force, "--picture")
+        check_target_file(picture, read, force, "--picture")
         if picture.absolute() == out.absolute():
             raise ConfigError(f"--picture {picture}: is the file of --out as well; name another")
     with uncollected():
@@ -80,7 +88,9 @@ def perturb_region_command(
 
     named = None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
     order = RegionOrder(perturbation, dose, region, named, n_genes or 1, seed, n_steps, method)
-    result = perturb_region_file(model, cells, order, out, picture, mapping or [], control, device)
+    result = perturb_region_file(
+        model, cells, order, out, picture, mapping or [], control, device, embeddings
+    )
     for note in result["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if as_json:

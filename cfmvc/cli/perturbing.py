@@ -9,9 +9,11 @@ from anndata import AnnData
 
 from cfmvc.cli.predicting import bundle_folder, read_controls
 from cfmvc.data.canonical import write_canonical
+from cfmvc.data.embeddings import read_embeddings
 from cfmvc.data.regions import Annotation, parse_region
 from cfmvc.errors import ConfigError, DataError, listed, suggest
 from cfmvc.models import load_bundle
+from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import Device, use
 from cfmvc.stages.region import RegionChange, perturb_region
@@ -52,6 +54,7 @@ def perturb_region_file(
     mapping: list[str],
     control: str | None,
     device: str,
+    embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Read model and tissue, change the region, write cells and picture; return what was made."""
     if device not in get_args(Device):
@@ -60,6 +63,8 @@ def perturb_region_file(
         raise ConfigError(f"--picture {picture}: its name must end in {listed(PICTURES)}")
     region = _with_our_names(order.region, mapping)
     bundle = load_bundle(bundle_folder(model), use(device, n_threads=0))  # type: ignore[arg-type]
+    if embeddings is not None:
+        bundle = with_embeddings(bundle, read_embeddings(embeddings))
     _check_genes(order.genes, bundle.gene_names)
     tissue = read_controls(cells, bundle, mapping, control)
     with CellProgress("change") as progress:

@@ -13,6 +13,7 @@ from cfmvc.data.regions import parse_region
 from cfmvc.errors import DataError, listed
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.background import background_of
+from cfmvc.stages.beyond import beyond_training
 from cfmvc.stages.changed_cells import label_changed, with_changes
 from cfmvc.stages.place import extent_of, notes_on_place, places_of
 from cfmvc.stages.predict import carry_controls, expect_flow
@@ -187,9 +188,11 @@ def _notes(bundle: Bundle, cells: AnnData, is_changed: np.ndarray, p: np.ndarray
     if not p.any():
         return ["no perturbation, or dose 0: nothing changes"]
     notes = notes_on_place(bundle, np.asarray(cells.obsm["spatial"])[is_changed])
-    largest = float(bundle.model.context.largest_dose)
-    if p.max() > largest:
-        notes.append(f"dose {p.max():g}: above the largest of the training, {largest:g}")
+    reference, names = bundle.model.reference, bundle.vocabulary.perturbations
+    if reference is not None:
+        label = str(cells.uns["perturb_region"]["perturbation"])
+        vector = torch.from_numpy(p).to(bundle.device)
+        notes += beyond_training(reference, names, vector, [label])
     n_left = int((cells.obs["in_region"].to_numpy() & ~is_changed).sum())
     if n_left:
         notes.append(f"{n_left:,} cells of the region are perturbed already, and stay as they are")

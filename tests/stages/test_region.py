@@ -204,7 +204,7 @@ def test_places_and_doses_that_were_never_seen_are_told(bundle: Bundle, tissue: 
     notes = changed(bundle, moved, region="1e4,6e4,2e4,9e4", dose=3.0).notes
     assert notes[0].startswith(f"{n} of {n} cells to change are outside of the places of the train")
     assert "the prediction there is a guess; are the units the same?" in notes[0]
-    assert notes[1] == "dose 3: above the largest of the training, 1"
+    assert notes[1] == "A: dose 3 of 'A' is beyond the largest of the training, 1"
 
 
 def without_places(cells: AnnData) -> None:
