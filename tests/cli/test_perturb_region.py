@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import image
 from typer.testing import CliRunner, Result
@@ -152,6 +153,26 @@ def test_the_users_names_are_understood(model: Path, tissue: Path, tmp_path: Pat
 def test_chosen_genes_are_reported(command: tuple[str | Path, ...]) -> None:
     result = cfmvc(*command, "--region", REGION, "--genes", "gene3, gene0", "--json")
     assert list(json.loads(result.stdout)["genes"]) == ["gene3", "gene0"]
+
+
+def test_a_perturbation_that_was_never_seen_comes_by_its_embedding(
+    command: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    vectors = pd.DataFrame([[1.0, 0.0], [0.0, 1.0]], ["A", "B"], ["0", "1"])
+    new = tmp_path / "new.csv"
+    pd.DataFrame([[0.9, 0.1]], index=["C"]).to_csv(new)
+    asked = ("--region", REGION, "--perturbation", "C", "--embeddings", new)
+    assert "this model was trained without any" in refusal(*command, *asked)
+    cells = small_tissue()
+    cells.uns["perturbation_embeddings"] = vectors
+    train, model = tmp_path / "train.h5ad", tmp_path / "model"
+    cells.write_h5ad(train)
+    assert cfmvc("fit", train, "--out", model, *QUICK).exit_code == 0
+    result = cfmvc(*command, *asked, "--model", model, "--json")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    told = json.loads(result.stdout)
+    assert told["mean_size"] > 0
+    assert "C: no training cell was given 'C'; its embedding alone tells of it" in told["notes"]
 
 
 def test_faults_are_named_before_anything_is_written(
