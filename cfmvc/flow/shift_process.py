@@ -21,7 +21,7 @@ _PRIOR_WEIGHT = 1.0
 # lost by shrinking a strong response weighs more than noise in a weak one (docs/evaluation.md).
 NOISE_WEIGHT = 0.5
 _MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
-_MOST_CONDITIONS = 2000  # that are remembered
+_MOST_CONDITIONS = 1000  # that are remembered
 
 
 @dataclass(frozen=True)

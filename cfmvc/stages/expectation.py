@@ -66,6 +66,7 @@ def expectation_of(
     shift, spread = np.full(size, np.nan, np.float32), np.full(size, np.nan, np.float32)
     state = np.full((len(asked.p), len(response.basis.axes)), np.nan)
     p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
+    means, n_controls = np.zeros(size), np.ones(size[0], np.int64)
     for row in range(len(asked.p)):
         stratum = int(batch[row]), int(cell_type[row])
         controls = _controls(background, *stratum)
@@ -73,9 +74,9 @@ def expectation_of(
         if known is None:
             continue  # without controls nobody knows what the shift is taken from
         one = slice(row, row + 1)
-        condition = (p[one], batch[one], cell_type[one], known[0][None], np.asarray([known[1]]))
-        state[one] = response.basis.scores(known[0][None])
-        spread[one] = response.uncertainty(*condition)
+        means[row], n_controls[row] = known
+        condition = (p[one], batch[one], cell_type[one], means[one], n_controls[one])
+        state[one] = response.basis.scores(means[one])
         if not p[row].any():
             shift[row] = 0.0
             continue
@@ -87,6 +88,10 @@ def expectation_of(
         goal = start + torch.from_numpy(response.expected(*condition)[0]).to(start)
         factors[row] = log_factors(cells, goal, library, share)
         shift[row] = (mean_of(cells, factors[row], library) - start).cpu().numpy()
+    # At once: what is costly does not hang on how many conditions are asked for.
+    found = np.isfinite(shift).all(axis=1)
+    conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])
+    spread[found] = response.uncertainty(*conditions)
     return Expectation(factors, shift, spread, state)
 
 
