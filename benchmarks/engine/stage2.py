@@ -36,6 +36,7 @@ _SCORING_ROUNDS = 10
 _EQUAL_WORK = {
     "source": "noise",
     "denoise_targets": "false",
+    "mean_response": 0.0,
     "dropout": 0.0,
     "label_dropout": 0.0,
     "lr": LEARNING_RATE,

@@ -102,6 +102,7 @@ def flow_config_from(source: Literal["control", "noise"]) -> FlowConfig:
         lambda_reg=0.01,
         dropout=0.0,
         label_dropout=0.1,
+        mean_response=0.75,
     )
 
 
