@@ -1,0 +1,69 @@
+"""How often the true shift of a gene lies in the interval that the mean response gives for it.
+
+    python -m benchmarks.coverage --data FOLDER_OF_THE_H5AD_FILES
+
+The folds of two published data sets (benchmarks/reference_folds.py). Of each held-out condition the
+measured mean shift of every gene is put beside the expected one; the interval is that of 90 %, with
+the noise of the two measured means added to the model's own uncertainty. No network is trained: the
+mean response is learnt from the training cells alone.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from benchmarks.reference_folds import kang_folds, papalexi_folds
+from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.response import fit_response, log_normalised
+
+CONFIDENCE = 0.9
+N_TOP, FEWEST = 50, 8
+
+
+def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
+    """Yield the share of genes within their intervals, of each held-out condition."""
+    cells = training_cells(fold)
+    library = float(np.median(cells.train.library))
+    columns = cells.vocabulary
+    response = fit_response([cells.train], library, np.zeros((len(columns.perturbations), 0)))
+    assert response is not None
+    test = fold[(fold.obs["split"] == "test").to_numpy()]
+    names = ["perturbation", "batch", "cell_type"]
+    for labels, rows in test.obs.groupby(names, observed=True).indices.items():
+        if len(rows) < FEWEST:
+            continue
+        p = columns.perturbation_matrix([labels[0]])
+        batch, cell_type = columns.batch_codes([labels[1]]), columns.cell_type_codes([labels[2]])
+        known = response.controls_of(int(batch[0]), int(cell_type[0]))
+        assert known is not None
+        mean, n_controls = known
+        asked = (p, batch, cell_type, mean[None], np.asarray([n_controls]))
+        logged = log_normalised(test[rows].layers["counts"].tocsr(), library)
+        truth = np.asarray(logged.mean(axis=0)).reshape(-1) - mean
+        noise = response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls)
+        size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(
+            response.uncertainty(*asked)[0] ** 2 + noise
+        )
+        is_in = np.abs(truth - response.expected(*asked)[0]) < size
+        top = np.argsort(-np.abs(truth))[:N_TOP]
+        yield {"condition": " | ".join(labels), "all": is_in.mean(), "top": is_in[top].mean()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the .h5ad files")
+    folder = parser.parse_args().data
+    for name, folds in (("Kang", kang_folds), ("Papalexi", papalexi_folds)):
+        table = pd.DataFrame([row for fold in folds(folder) for row in covered(fold)])
+        shares = table[["all", "top"]].agg(["mean", "min", "max"])
+        print(f"{name}: {len(table)} conditions, share of genes within their 90 % interval")
+        print(shares.rename(columns={"top": f"{N_TOP} most shifted"}).round(3).to_string(), "\n")
+
+
+if __name__ == "__main__":
+    main()
