@@ -18,8 +18,9 @@ import pandas as pd
 from scipy.stats import norm
 
 from benchmarks.reference_folds import kang_folds, papalexi_folds
+from cfmvc.data.normalise import log_normalise
 from cfmvc.stages.prepared import training_cells
-from cfmvc.stages.response import fit_response, log_normalised
+from cfmvc.stages.response import fit_response
 
 CONFIDENCE = 0.9
 N_TOP, FEWEST = 50, 8
@@ -43,7 +44,7 @@ def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
         assert known is not None
         mean, n_controls = known
         asked = (p, batch, cell_type, mean[None], np.asarray([n_controls]))
-        logged = log_normalised(test[rows].layers["counts"].tocsr(), library)
+        logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
         truth = np.asarray(logged.mean(axis=0)).reshape(-1) - mean
         noise = response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls)
         size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(

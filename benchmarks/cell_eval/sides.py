@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.evaluation import METRICS, EvaluateConfig
 from cfmvc.evaluation.baselines import Baseline, PerturbedMean
 from cfmvc.evaluation.case import Case
 from cfmvc.evaluation.conditions import Stratum, rows_of_conditions
 from cfmvc.evaluation.generated import counts_of
 from cfmvc.evaluation.moments import Moments
-from cfmvc.evaluation.normalise import log_normalise, median_library
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.responses import welch_t
 from cfmvc.evaluation.scorer import Scorer

@@ -5,7 +5,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 from scipy.stats import ttest_ind
 
-from cfmvc.evaluation.normalise import log_normalise, median_library
+from cfmvc.data.normalise import log_normalise, median_library
 
 
 def clearest_knock_outs(replicate: AnnData, control: str, n: int, min_cells: int) -> list[str]:

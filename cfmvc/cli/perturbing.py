@@ -3,19 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from anndata import AnnData
 
-from cfmvc.cli.predicting import bundle_folder, read_controls
+from cfmvc.cli.predicting import opened, read_controls
 from cfmvc.data.canonical import write_canonical
-from cfmvc.data.embeddings import read_embeddings
 from cfmvc.data.regions import Annotation, parse_region
 from cfmvc.errors import ConfigError, DataError, listed, suggest
-from cfmvc.models import load_bundle
-from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
-from cfmvc.stages.compute import Device, use
 from cfmvc.stages.region import RegionChange, perturb_region
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -57,14 +53,10 @@ def perturb_region_file(
     embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Read model and tissue, change the region, write cells and picture; return what was made."""
-    if device not in get_args(Device):
-        raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
     if picture is not None and picture.suffix.lower() not in PICTURES:
         raise ConfigError(f"--picture {picture}: its name must end in {listed(PICTURES)}")
     region = _with_our_names(order.region, mapping)
-    bundle = load_bundle(bundle_folder(model), use(device, n_threads=0))  # type: ignore[arg-type]
-    if embeddings is not None:
-        bundle = with_embeddings(bundle, read_embeddings(embeddings))
+    bundle = opened(model, device, embeddings)
     _check_genes(order.genes, bundle.gene_names)
     tissue = read_controls(cells, bundle, mapping, control)
     with CellProgress("change") as progress:

@@ -35,12 +35,7 @@ def predict_file(
     embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Read model, conditions and controls; write the virtual cells; return what was made."""
-    if device not in get_args(Device):
-        raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
-    where = use(device, n_threads=0)  # type: ignore[arg-type]
-    bundle = load_bundle(bundle_folder(model), where)
-    if embeddings is not None:
-        bundle = with_embeddings(bundle, read_embeddings(embeddings))
+    bundle = opened(model, device, embeddings)
     asked = _read_conditions(conditions)
     given = None if controls is None else read_controls(controls, bundle, mapping, control)
     with CellProgress("generate") as progress:
@@ -64,6 +59,15 @@ def predict_file(
         "n_velocity_events": len(prediction.events),
         "warnings": prediction.warnings,
     }
+
+
+def opened(model: str, device: str, embeddings: Path | None) -> Bundle:
+    """Return a model on its device, told of more perturbations where there are embeddings."""
+    if device not in get_args(Device):
+        raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
+    where = use(device, n_threads=0)  # type: ignore[arg-type]
+    bundle = load_bundle(bundle_folder(model), where)
+    return bundle if embeddings is None else with_embeddings(bundle, read_embeddings(embeddings))
 
 
 def bundle_folder(model: str) -> Path:

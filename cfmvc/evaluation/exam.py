@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import Prediction
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.generated import counts_of, generated_rows
 from cfmvc.evaluation.metrics import METRICS
-from cfmvc.evaluation.normalise import log_normalise, median_library
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.result import MODEL
 from cfmvc.evaluation.scorer import Scorer, Target

@@ -3,7 +3,7 @@
 To add one: write the function into the file of its kind (:mod:`~cfmvc.evaluation.shifts`,
 :mod:`~cfmvc.evaluation.responses`, :mod:`~cfmvc.evaluation.distances`,
 :mod:`~cfmvc.evaluation.spreads`) and put a line into :data:`METRICS`. Cells are in the log space of
-:func:`cfmvc.evaluation.normalise.log_normalise`; *deltas* are mean shifts against the real controls
+:func:`cfmvc.data.normalise.log_normalise`; *deltas* are mean shifts against the real controls
 of the stratum, for the truth and for the prediction alike.
 """
 

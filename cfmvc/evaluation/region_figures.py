@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
+from cfmvc.data.normalise import log_normalise
 from cfmvc.data.reading import to_csr
 from cfmvc.data.regions import Box, Circle, Polygon, Region, parse_region
-from cfmvc.evaluation.normalise import log_normalise
 from cfmvc.files import atomic_path
 from cfmvc.stages.region import RegionChange
 

@@ -17,8 +17,8 @@ from cfmvc.flow.variances import likeliest
 
 _N_GROUPS = 20
 _PRIOR_WEIGHT = 1.0
-# Means of few conditions are believed somewhat more than their noise alone would have it: what is
-# lost by shrinking a strong response weighs more than noise in a weak one (docs/evaluation.md).
+# Measured means are believed somewhat more than their noise alone would have it: what is lost by
+# shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
 _MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
 _MOST_CONDITIONS = 1000  # that are remembered

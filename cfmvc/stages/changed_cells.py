@@ -5,6 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
+from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 
 _ROWS = 1024  # cells whose change is dense at a time
@@ -75,8 +76,9 @@ def _changes(
     total = np.zeros(before.shape[1], dtype=np.float64)
     for start in range(0, len(expected), _ROWS):
         some = slice(start, start + _ROWS)
-        now = log_normalised(before[some].toarray(), bundle.median_library)
-        change = log_normalised(expected[some], bundle.median_library) - now
+        now = log_normalise(before[some], bundle.median_library).toarray()
+        later = log_normalise(csr_matrix(expected[some]), bundle.median_library).toarray()
+        change = later - now
         total += change.sum(axis=0)
         sizes.append(np.linalg.norm(change, axis=1).astype(np.float32))
         blocks.append(csr_matrix(change.astype(np.float32)))
@@ -107,18 +109,3 @@ def label_changed(
     known = cells.obs["dose"] if "dose" in cells.obs else np.where(is_control, 0.0, 1.0)
     given = 1.0 if dose is None else dose
     cells.obs["dose"] = np.where(is_changed & ~is_control, given, known)
-
-
-def log_normalised(counts: np.ndarray, library: float) -> np.ndarray:
-    """Scale each cell to ``library`` counts and take ``log1p``; a cell without counts stays 0.
-
-    Parameters
-    ----------
-    counts
-        Counts or expectations, ``(n_cells, n_genes)``.
-    library
-        Counts a cell after scaling.
-    """
-    exact = counts.astype(np.float64)
-    sizes = exact.sum(axis=1, keepdims=True)
-    return np.log1p(exact * np.divide(library, sizes, out=np.zeros_like(sizes), where=sizes > 0))

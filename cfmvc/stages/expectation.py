@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors, mean_of
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.background import Background
-from cfmvc.stages.response import log_normalised
 
 _MOST_CELLS = 256  # of a stratum's controls, which the factors are found on
 _NEW_CELLS = 256  # where there are none
@@ -120,9 +120,10 @@ def _mean_control(
     cells = background.cells
     every = ((cells.batch == stratum[0]) & (cells.cell_type == stratum[1])).cpu().numpy()
     counts = background.counts[every.nonzero()[0]]
-    mean = np.asarray(log_normalised(counts, library).mean(axis=0)).reshape(-1)
+    mean = np.asarray(log_normalise(counts, library).mean(axis=0)).reshape(-1)
     return mean, counts.shape[0]
 
 
 def _log_normalised(counts: torch.Tensor, library: float) -> torch.Tensor:
+    # As cfmvc.data.normalise, of dense counts that are on the model's device already.
     return torch.log1p(counts * (library / counts.sum(1, keepdim=True).clamp_min(1.0)))

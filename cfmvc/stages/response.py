@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cfmvc.data.dataset import CellTable
+from cfmvc.data.normalise import log_normalise
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 
 _CELLS_AT_A_TIME = 4096
@@ -37,20 +38,11 @@ def fit_response(
         kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
         keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
         for rows in _slices(len(table)):
-            sums.add(keys[rows], log_normalised(table.counts[rows], library))
+            sums.add(keys[rows], log_normalise(table.counts[rows], library))
     keys, n_cells, means, spread = sums.finished()
     p = np.stack([np.frombuffer(vector, np.float32) for vector in vectors]).astype(np.float64)
     cells = ConditionMeans(p[keys[:, 0]], keys[:, 1], keys[:, 2], n_cells, means)
     return MeanResponse.fit(cells, spread, embedding)
-
-
-def log_normalised(counts: csr_matrix, library: float) -> csr_matrix:
-    """Scale each cell to ``library`` counts and take ``log1p``; float64 CSR."""
-    logged = counts.astype(np.float64)
-    totals = np.asarray(logged.sum(axis=1)).reshape(-1)
-    factors = np.divide(library, totals, out=np.zeros_like(totals), where=totals > 0)
-    logged.data = np.log1p(logged.data * np.repeat(factors, np.diff(logged.indptr)))
-    return logged
 
 
 class _Sums:

@@ -13,9 +13,9 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import rename_control
+from cfmvc.data.normalise import log_normalise
 from cfmvc.data.simulate import Biology, SimulateConfig, simulate
 from cfmvc.errors import DataError, UnknownLabelError
-from cfmvc.evaluation.normalise import log_normalise
 from cfmvc.models import Bundle
 from cfmvc.stages import RegionChange, perturb_region
 from tests.stages.conftest import fit, small_tissue

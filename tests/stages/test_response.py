@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from cfmvc.data.dataset import CellTable
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 from cfmvc.stages import response
-from cfmvc.stages.response import fit_response, log_normalised
+from cfmvc.stages.response import fit_response
 
 VECTORS = np.asarray([[0, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
 
@@ -50,10 +50,3 @@ def test_a_cell_that_is_not_finite_disturbs_nothing() -> None:
     assert with_it is not None
     assert without is not None
     np.testing.assert_allclose(with_it.controls, without.controls, rtol=1e-6)
-
-
-def test_cells_without_counts_stay_zero() -> None:
-    counts = csr_matrix(np.asarray([[0, 0], [1, 3]], np.float32))
-    np.testing.assert_allclose(
-        log_normalised(counts, 8.0).toarray(), [[0, 0], [np.log1p(2.0), np.log1p(6.0)]]
-    )

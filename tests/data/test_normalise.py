@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.errors import DataError
-from cfmvc.evaluation.normalise import log_normalise, median_library
 
 
 def test_cells_are_scaled_to_the_given_library_in_log_space() -> None:
