@@ -21,10 +21,12 @@ import torch
 _STEP = 1.2
 _NODES = torch.exp(torch.arange(-12.0, 1.7, _STEP))
 _WEIGHTS = _STEP * torch.exp(-_NODES)
-_N_STEPS = 5
+_MOST_STEPS = 5
+_STILL = 1e-3  # log expression: no gene's mean moves by more any longer
 _LARGEST_STEP, _LARGEST = 2.0, 12.0  # of the logarithms of the factors
 _SMALLEST_SLOPE = 1e-4
 _ALMOST_ONE = 1.0 - 1e-6
+_GENES_AT_ONCE = 256  # on a CPU: what is computed of so many stays in its cache
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def scaled(means: torch.Tensor, log_factors: torch.Tensor) -> torch.Tensor:
 
 def log_factors(
     cells: Virtual, target: torch.Tensor, library: float, share: float = 1.0
-) -> torch.Tensor:
-    """Return the logarithms of the factors that bring the cells' mean to its target, ``(G,)``.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the factors that bring the cells' mean to its target.
 
     Parameters
     ----------
@@ -75,44 +77,67 @@ def log_factors(
         Total counts to which cells are normalised.
     share
         Of the way from the mean that the cells have to the target, in [0, 1].
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        Logarithms of the factors, and the mean log expression of the cells with them, ``(G,)``
+        each. Where a target is out of reach, the mean is as near as the factors bring it.
     """
     found = torch.zeros_like(target)
-    goal = None
-    for _ in range(_N_STEPS):
-        mean, slope = _expectation(cells, scaled(cells.after, found), library)
-        if goal is None:
-            goal = mean + share * (target.clamp_min(0.0) - mean)
+    mean, slope = _expectation(cells, cells.after, library)
+    goal = mean + share * (target.clamp_min(0.0) - mean)
+    for _ in range(_MOST_STEPS):
         step = (goal - mean) / slope.clamp_min(_SMALLEST_SLOPE)
         found = (found + step.clamp(-_LARGEST_STEP, _LARGEST_STEP)).clamp(-_LARGEST, _LARGEST)
-    return found
-
-
-def mean_of(cells: Virtual, log_factors: torch.Tensor, library: float) -> torch.Tensor:
-    """Return the mean log expression of cells whose means are scaled, ``(G,)``."""
-    return _expectation(cells, scaled(cells.after, log_factors), library)[0]
+        before = mean
+        mean, slope = _expectation(cells, scaled(cells.after, found), library)
+        if (mean - before).abs().max() < _STILL:
+            break
+    return found, mean
 
 
 def _expectation(
     cells: Virtual, after: torch.Tensor, library: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean over cells of the expected log expression, and its slope, ``(G,)`` each."""
-    theta = cells.theta
     x = torch.zeros_like(after) if cells.counts is None else cells.counts
     before = torch.zeros_like(after) if cells.before is None else cells.before
-    shape = theta + x
-    kept = (after / before.clamp_min(1e-12)).clamp_max(1.0)
-    kept = torch.where(before > 0, kept, torch.ones_like(kept))
-    per_unit = shape / (theta + before)
-    more = (after - before).clamp_min(0.0) * per_unit
-    rises, falls = torch.where(after >= before, after * per_unit, 0.0), kept * x
-    falls = torch.where(after < before, falls, 0.0)
-    size = library / (kept * x + more).sum(1, keepdim=True).clamp_min(1.0)
-    mean, slope = torch.zeros_like(theta), torch.zeros_like(theta)
-    ratio = more / shape
+    shape = cells.theta + x
+    per_unit = shape / (cells.theta + before)
+    kept = (after / before.clamp_min(1e-12)).clamp_max_(1.0)
+    kept = torch.where(before > 0, kept, 1.0)
+    ratio = (after - before).clamp_min_(0.0).mul_(per_unit)
+    size = library / torch.addcmul(ratio, kept, x).sum(1, keepdim=True).clamp_min(1.0)
+    ratio /= shape
+    rises = torch.where(after >= before, after * per_unit, 0.0)
+    falls = torch.where(after < before, kept * x, 0.0)
+    width = _GENES_AT_ONCE if after.device.type == "cpu" else after.shape[1]
+    blocks = zip(
+        *(table.split(width, dim=1) for table in (x, shape, kept, ratio, rises, falls)),
+        strict=True,
+    )
+    means, slopes = zip(*(_transformed(size, *block) for block in blocks), strict=True)
+    return torch.cat(means), torch.cat(slopes)
+
+
+def _transformed(
+    size: torch.Tensor,
+    x: torch.Tensor,
+    shape: torch.Tensor,
+    kept: torch.Tensor,
+    ratio: torch.Tensor,
+    rises: torch.Tensor,
+    falls: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum the integral of some genes, whose tables are ``(B, g)``, in place where it can be."""
+    mean, slope = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
     for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-        e = (-torch.expm1(-node * size)).clamp_max(_ALMOST_ONE)
-        left, grown = 1.0 - kept * e, 1.0 + ratio * e
-        transform = torch.exp(x * torch.log(left) - shape * torch.log(grown))
-        mean += weight * (1.0 - transform).mean(0)
-        slope += weight * (transform * e * (rises / grown + falls / left)).mean(0)
+        e = (-torch.expm1(-node * size)).clamp_max_(_ALMOST_ONE)
+        left, grown = (kept * -e).add_(1.0), (ratio * e).add_(1.0)
+        power = torch.log(left).mul_(x).addcmul_(torch.log(grown), shape, value=-1.0)
+        transform = power.exp_()
+        mean += weight * (1.0 - transform.mean(0))
+        steepness = torch.div(rises, grown).addcdiv_(falls, left)
+        slope += weight * steepness.mul_(transform).mul_(e).mean(0)
     return mean, slope

@@ -8,7 +8,7 @@ import torch
 
 from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
-from cfmvc.models.calibration import Virtual, log_factors, mean_of
+from cfmvc.models.calibration import Virtual, log_factors
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.background import Background
 
@@ -86,8 +86,8 @@ def expectation_of(
         if cells.counts is not None:  # of these very cells, so that nothing hangs on the choice
             start = _log_normalised(cells.counts, library).mean(0)
         goal = start + torch.from_numpy(response.expected(*condition)[0]).to(start)
-        factors[row] = log_factors(cells, goal, library, share)
-        shift[row] = (mean_of(cells, factors[row], library) - start).cpu().numpy()
+        factors[row], mean = log_factors(cells, goal, library, share)
+        shift[row] = (mean - start).cpu().numpy()
     # At once: what is costly does not hang on how many conditions are asked for.
     found = np.isfinite(shift).all(axis=1)
     conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])

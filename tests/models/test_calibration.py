@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import nbinom
 
+from cfmvc.models import calibration
 from cfmvc.models.calibration import Virtual, _expectation, log_factors, scaled
 from cfmvc.models.counterfactual import counterfactual_sample
 
@@ -77,12 +78,12 @@ def test_factors_reach_a_target_that_can_be_reached(drawn_anew: bool) -> None:
     cells, library = virtual(drawn_anew=drawn_anew), 60.0
     true = 0.7 * torch.randn(N_GENES, generator=torch.Generator().manual_seed(3))
     target, _ = _expectation(cells, scaled(cells.after, true), library)
-    found, _ = _expectation(
-        cells, scaled(cells.after, log_factors(cells, target, library)), library
-    )
+    factors, mean = log_factors(cells, target, library)
+    found, _ = _expectation(cells, scaled(cells.after, factors), library)
     torch.testing.assert_close(found, target, atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(mean, found)
     start, _ = _expectation(cells, cells.after, library)
-    half = log_factors(cells, target, library, share=0.5)
+    half, _ = log_factors(cells, target, library, share=0.5)
     between, _ = _expectation(cells, scaled(cells.after, half), library)
     # The totals do not let all genes be half-way at once.
     torch.testing.assert_close(between, (start + target) / 2, atol=0.02, rtol=0.0)
@@ -92,9 +93,17 @@ def test_factors_stay_finite_where_the_target_cannot_be_reached() -> None:
     cells = virtual()
     target = torch.full((N_GENES,), -1.0)
     target[0] = 30.0
-    found = log_factors(cells, target, 60.0)
+    found, _ = log_factors(cells, target, 60.0)
     assert torch.isfinite(found).all()
     assert torch.isfinite(scaled(cells.after, found)).all()
+
+
+def test_genes_taken_together_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = virtual()
+    at_once = _expectation(cells, cells.after, 60.0)
+    monkeypatch.setattr(calibration, "_GENES_AT_ONCE", 7)
+    for found, expected in zip(_expectation(cells, cells.after, 60.0), at_once, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_totals_stay_and_factors_of_one_change_nothing() -> None:
