@@ -1,4 +1,4 @@
-"""Runs, in MLflow: logged to disk first, sent by a thread, never waited for.
+"""Runs, in MLflow: logged to disk first, sent in the background, never waited for.
 
 The names are loaded at first use: who trains without tracking needs none of its packages.
 """

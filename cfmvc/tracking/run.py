@@ -20,7 +20,6 @@ from cfmvc.tracking.resumption import KeptOn
 from cfmvc.tracking.shipper import Shipper
 from cfmvc.tracking.spool import RunHeader, Spool, now_ms, spool_root
 from cfmvc.tracking.spool_tracker import SpoolTracker
-from cfmvc.tracking.store import first_line
 
 # `mlflow run` names the run that it made; whoever starts stages otherwise may name one as well.
 _PARENT_VARIABLES = ("CFMVC_PARENT_RUN", "MLFLOW_RUN_ID")
@@ -165,7 +164,7 @@ def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
     return "FAILED", {"cfmvc.error": f"{type(error).__name__}: {error}"}
 
 
-def _say_what_is_missing(spool: Spool, reason: Exception | None, workspace: Path) -> None:
+def _say_what_is_missing(spool: Spool, reason: str | None, workspace: Path) -> None:
     if spool.rejected.exists():
         print(f"tracking: the store refused some values; see {spool.rejected}", file=sys.stderr)
     if reason is None:
@@ -173,7 +172,7 @@ def _say_what_is_missing(spool: Spool, reason: Exception | None, workspace: Path
     spool.close()
     print(
         f"tracking: {spool.count_pending()} records kept in .cfmvc/spool "
-        f"({shareable_uri(spool.header.uri, workspace)}: {first_line(reason)}); "
+        f"({shareable_uri(spool.header.uri, workspace)}: {reason}); "
         "`cfmvc sync` sends them",
         file=sys.stderr,
     )

@@ -1,4 +1,4 @@
-"""The tracker of a stage: it writes to the spool, and a thread behind it sends."""
+"""The tracker of a stage: it writes to the spool, and a shipper behind it has it sent."""
 
 import json
 import os

@@ -118,7 +118,7 @@ def test_a_kill_after_any_step_leaves_one_whole_version(
         done = real(client, *arguments, **options)
         if threading.current_thread() is threading.main_thread():
             raise Killed
-        return done  # the shipper's thread uses the same client
+        return done  # the sender's thread uses the same client
 
     with stage_run("register", workspace, CONFIG) as tracker:
         tracker.wait_for_run(60)

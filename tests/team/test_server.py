@@ -39,7 +39,7 @@ def become(monkeypatch: pytest.MonkeyPatch, server: TeamServer, user: str) -> No
 
 def sync(workspace: Path) -> Result:
     for thread in threading.enumerate():
-        if thread.name == "cfmvc-shipper":  # tries once more when its stage ends
+        if thread.name == "cfmvc-sender":  # tries once more when its stage ends
             thread.join()
     return CliRunner().invoke(app, ["sync", "--project", str(workspace)])
 
