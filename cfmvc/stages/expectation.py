@@ -9,11 +9,10 @@ import torch
 from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors
-from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.background import Background
 
-_MOST_CELLS = 256  # of a stratum's controls, which the factors are found on
-_NEW_CELLS = 256  # where there are none
+_MOST_CELLS = 128  # of a stratum's controls, which the factors are found on
+_NEW_CELLS = 128  # where there are none
 
 Carried = Callable[[torch.Tensor, torch.Tensor | None], Virtual]
 """Makes virtual cells of condition rows ``(B,)`` out of controls ``(B,)``, or out of noise."""
@@ -61,38 +60,65 @@ def expectation_of(
     response, library = bundle.response, bundle.median_library
     if response is None or share == 0.0:
         return None
-    size = (len(asked.p), len(bundle.gene_names))
-    factors = torch.zeros(size, device=bundle.device)
-    shift, spread = np.full(size, np.nan, np.float32), np.full(size, np.nan, np.float32)
-    state = np.full((len(asked.p), len(response.basis.axes)), np.nan)
     p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
-    means, n_controls = np.zeros(size), np.ones(size[0], np.int64)
-    for row in range(len(asked.p)):
-        stratum = int(batch[row]), int(cell_type[row])
-        controls = _controls(background, *stratum)
-        known = _mean_control(response, background, controls, stratum, library)
-        if known is None:
-            continue  # without controls nobody knows what the shift is taken from
-        one = slice(row, row + 1)
-        means[row], n_controls[row] = known
-        condition = (p[one], batch[one], cell_type[one], means[one], n_controls[one])
-        state[one] = response.basis.scores(means[one])
+    of_row = list(zip(batch.tolist(), cell_type.tolist(), strict=True))
+    strata = {stratum: _Stratum.of(bundle, background, *stratum) for stratum in set(of_row)}
+    means = np.stack([strata[stratum].mean for stratum in of_row])
+    n_controls = np.asarray([strata[stratum].n_controls for stratum in of_row])
+    found = np.isfinite(means).all(axis=1)  # elsewhere nobody knows what a shift is taken from
+    conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])
+    # At once: what is costly does not hang on how many conditions are asked for.
+    expected, shift, spread = (np.full(means.shape, np.nan, np.float32) for _ in range(3))
+    expected[found] = response.expected(*conditions)
+    spread[found] = response.uncertainty(*conditions)
+    state = np.full((len(means), len(response.basis.axes)), np.nan)
+    state[found] = response.basis.scores(means[found])
+    factors = torch.zeros(means.shape, device=bundle.device)
+    for row in np.flatnonzero(found).tolist():
         if not p[row].any():
             shift[row] = 0.0
             continue
-        n_new = _NEW_CELLS if controls is None else len(controls)
-        cells = carried(torch.full((n_new,), row, device=bundle.device), controls)
-        start = torch.from_numpy(known[0]).to(cells.after)
+        stratum = strata[of_row[row]]
+        cells = carried(torch.full((stratum.n_cells,), row, device=bundle.device), stratum.controls)
+        start = torch.from_numpy(stratum.mean).to(cells.after)
         if cells.counts is not None:  # of these very cells, so that nothing hangs on the choice
             start = _log_normalised(cells.counts, library).mean(0)
-        goal = start + torch.from_numpy(response.expected(*condition)[0]).to(start)
-        factors[row], mean = log_factors(cells, goal, library, share)
+        target = start + torch.from_numpy(expected[row]).to(start)
+        factors[row], mean = log_factors(cells, target, library, share)
         shift[row] = (mean - start).cpu().numpy()
-    # At once: what is costly does not hang on how many conditions are asked for.
-    found = np.isfinite(shift).all(axis=1)
-    conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])
-    spread[found] = response.uncertainty(*conditions)
     return Expectation(factors, shift, spread, state)
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """Some controls of a stratum; of all of them, the mean log expression, and how many they are.
+
+    NaN, where the stratum has none.
+    """
+
+    controls: torch.Tensor | None
+    mean: np.ndarray
+    n_controls: int
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, background: Background | None, batch: int, cell_type: int
+    ) -> "_Stratum":
+        assert bundle.response is not None
+        controls = _controls(background, batch, cell_type)
+        if background is None or background.counts is None or controls is None:
+            known = bundle.response.controls_of(batch, cell_type)
+            return cls(controls, *(known or (np.full(len(bundle.gene_names), np.nan), 1)))
+        cells = background.cells
+        every = ((cells.batch == batch) & (cells.cell_type == cell_type)).cpu().numpy()
+        counts = background.counts[every.nonzero()[0]]
+        logged = log_normalise(counts, bundle.median_library)
+        return cls(controls, np.asarray(logged.mean(axis=0)).reshape(-1), counts.shape[0])
+
+    @property
+    def n_cells(self) -> int:
+        """How many virtual cells the factors are found on."""
+        return _NEW_CELLS if self.controls is None else len(self.controls)
 
 
 def _controls(background: Background | None, batch: int, cell_type: int) -> torch.Tensor | None:
@@ -105,23 +131,6 @@ def _controls(background: Background | None, batch: int, cell_type: int) -> torc
         return None
     at = torch.linspace(0, len(rows) - 1, min(len(rows), _MOST_CELLS), device=rows.device)
     return rows[at.round().long()]
-
-
-def _mean_control(
-    response: MeanResponse,
-    background: Background | None,
-    controls: torch.Tensor | None,
-    stratum: tuple[int, int],
-    library: float,
-) -> tuple[np.ndarray, int] | None:
-    """Return the mean log expression of the stratum's controls, and of how many it is."""
-    if background is None or background.counts is None or controls is None:
-        return response.controls_of(*stratum)
-    cells = background.cells
-    every = ((cells.batch == stratum[0]) & (cells.cell_type == stratum[1])).cpu().numpy()
-    counts = background.counts[every.nonzero()[0]]
-    mean = np.asarray(log_normalise(counts, library).mean(axis=0)).reshape(-1)
-    return mean, counts.shape[0]
 
 
 def _log_normalised(counts: torch.Tensor, library: float) -> torch.Tensor:
