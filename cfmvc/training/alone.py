@@ -40,13 +40,25 @@ def alone(lock: Path, what: str) -> Iterator[None]:
             "or stop it, and start again"
         ) from None
     except OSError as error:
-        raise CheckpointError(f"{lock}: cannot be written: {error.strerror or error}") from error
+        raise _unwritable(lock, error) from error
     try:
-        lock.write_text(f"process {os.getpid()} of {socket.gethostname()}")
+        _sign(lock)
         yield
     finally:
         lock.unlink(missing_ok=True)  # still locked: nobody else's file is removed
         guard.release()
+
+
+def _sign(lock: Path) -> None:
+    """Say who has it; a disk may be full for these few bytes although the lock could be made."""
+    try:
+        lock.write_text(f"process {os.getpid()} of {socket.gethostname()}")
+    except OSError as error:
+        raise _unwritable(lock, error) from error
+
+
+def _unwritable(lock: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{lock}: cannot be written: {error.strerror or error}")
 
 
 def _holder(lock: Path) -> str:

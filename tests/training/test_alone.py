@@ -1,5 +1,6 @@
 """One training at a time in a folder."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from cfmvc.training.alone import alone
 
 HOLD = """
 import sys, time
+from collections.abc import Iterator
 from pathlib import Path
 from cfmvc.training.alone import alone
 with alone(Path(sys.argv[1]), "a folder"):
@@ -65,3 +67,24 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     lock = tmp_path / "file" / "x.lock"
     with pytest.raises(CheckpointError, match="cannot be written"), alone(lock, "a folder"):
         pass
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """Let files be made and no byte be written, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_disk_too_full_for_the_name_is_said(tmp_path: Path) -> None:
+    """The lock itself takes no room; the first bytes in it do."""
+    lock = tmp_path / "folder.lock"
+    with (
+        pytest.raises(CheckpointError, match="cannot be written: File too large"),
+        alone(lock, "a folder"),
+    ):
+        pytest.fail("nothing is trained where nothing can be kept")
+    assert not lock.exists()
