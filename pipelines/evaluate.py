@@ -11,13 +11,14 @@ from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.figures import methods_by_condition, populations, shifts
 from cfmvc.evaluation.report import to_html
-from cfmvc.evaluation.table import to_csv, to_metrics, to_text, verdict
+from cfmvc.evaluation.table import to_bars_csv, to_csv, to_metrics, to_text, verdict
 from cfmvc.files import atomic_path, md5_of_file, read_json, write_json
 from pipelines._paths import ARITHMETIC, AVERAGES, GENERATED, PREPARED, SPLIT
 from pipelines._stage import stage
 
 TABLE = Path("results/evaluation.txt")
 PER_CONDITION = Path("results/per_condition.csv")
+BARS = Path("results/energy_distance.csv")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 TITLE = "Virtual cells against the real held-out cells"
@@ -41,6 +42,7 @@ def main() -> None:
         text = "\n".join([to_text(evaluation), *sentences]) + "\n"
         page = to_html(evaluation, TITLE, _facts(read_json(SPLIT), generated, config))
         written = {TABLE: text, PER_CONDITION: to_csv(evaluation), REPORT: page}
+        written[BARS] = to_bars_csv(evaluation, "energy_distance")
         for path, content in written.items():
             with atomic_path(path) as made:
                 made.write_text(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 from cfmvc.config import read_yaml, section_of
 from cfmvc.registry.gate import Verdict
 from cfmvc.registry.gate_table import verdict_text
+from cfmvc.registry.history import expect_may_decide
 from cfmvc.registry.judge import GateJudge
 from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
@@ -22,7 +23,7 @@ def promoted(project: Path, called: str) -> str:
     PromotionRefused
         With the reasons in words, after the table is printed.
     """
-    registry = Registry.of_project(project)
+    registry = _to_decide(project)
     version = int(registry.version(called).version)
     params = read_yaml(project / "params.yaml")
     refused_by: Verdict | None = None
@@ -47,7 +48,7 @@ def promoted(project: Path, called: str) -> str:
 
 def forced(project: Path, called: str, why: str) -> str:
     """Promote without the gate, and return what to print."""
-    registry = Registry.of_project(project)
+    registry = _to_decide(project)
     version = int(registry.version(called).version)
     with _decision("promote", project, version) as tracker:
         force(registry, version, why, _evidence(tracker))
@@ -59,10 +60,17 @@ def forced(project: Path, called: str, why: str) -> str:
 
 def rolled_back(project: Path, why: str) -> str:
     """Go back to the previous champion, and return what to print."""
-    registry = Registry.of_project(project)
+    registry = _to_decide(project)
     with _decision("rollback", project, None) as tracker:
         entry = roll_back(registry, why, _evidence(tracker))
     return f"models:/{registry.name}@champion is version {entry.version} again"
+
+
+def _to_decide(project: Path) -> Registry:
+    """Open the registry; who may not decide is told so before minutes of work."""
+    registry = Registry.of_project(project)
+    expect_may_decide(registry)
+    return registry
 
 
 def _evidence(tracker: SpoolTracker) -> dict[str, str]:

@@ -75,7 +75,7 @@ def tracks(evaluation: Evaluation, conditions: list[str], metrics: list[str]) ->
 
 
 def _track(evaluation: Evaluation, conditions: list[str], metric: str) -> Track:
-    scores = _scores(evaluation, metric)
+    scores = evaluation.with_bounds(metric)
     chosen = {}
     for condition in conditions:
         values = scores["value"].xs(condition, level="condition")
@@ -98,20 +98,6 @@ def _track(evaluation: Evaluation, conditions: list[str], metric: str) -> Track:
             bars, scale.at(ceiling) if known else None, text_of(ceiling, n_digits)
         )
     return Track(metric, [(scale.at(tick), f"{tick:g}") for tick in ticks], found)
-
-
-def _scores(evaluation: Evaluation, metric: str) -> pd.DataFrame:
-    """Return ``value, low, high`` by method and condition."""
-    parts = {}
-    for method in evaluation.averages.index:
-        scores = evaluation.scores(method, metric)
-        low, high = scores.bounds(evaluation.config.confidence)
-        names = sorted(
-            evaluation.per_condition.loc[evaluation.per_condition["method"] == method, "condition"]
-        )
-        columns = {"value": scores.values, "low": low, "high": high}
-        parts[method] = pd.DataFrame(columns, index=pd.Index(names, name="condition"))
-    return pd.concat(parts, names=["method"])
 
 
 def _scale(values: np.ndarray, with_one: bool) -> tuple[_Scale, list[float]]:

@@ -95,3 +95,19 @@ class Evaluation:
         wide = drawn.pivot(index="condition", columns="draw", values=metric)
         wide = wide.reindex(values.index)
         return Scores(values.to_numpy(np.float64), wide.to_numpy(np.float64))
+
+    def with_bounds(self, metric: str) -> pd.DataFrame:
+        """Return a metric's ``value, low, high`` by method and condition.
+
+        The bounds are those that other cells of the condition would give.
+        """
+        parts = {}
+        for method in self.averages.index:
+            scores = self.scores(method, metric)
+            low, high = scores.bounds(self.config.confidence)
+            names = sorted(
+                self.per_condition.loc[self.per_condition["method"] == method, "condition"]
+            )
+            columns = {"value": scores.values, "low": low, "high": high}
+            parts[method] = pd.DataFrame(columns, index=pd.Index(names, name="condition"))
+        return pd.concat(parts, names=["method"])

@@ -162,6 +162,12 @@ def to_csv(evaluation: Evaluation) -> str:
     return evaluation.per_condition.to_csv(index=False, float_format="%.10g")
 
 
+def to_bars_csv(evaluation: Evaluation, metric: str) -> str:
+    """Return a metric of each method and condition with its bounds, as CSV for a plot of bars."""
+    bars = evaluation.with_bounds(metric).rename(columns={"value": metric}).reset_index()
+    return bars.to_csv(index=False, float_format="%.10g")
+
+
 def is_best(averages: pd.DataFrame) -> pd.DataFrame:
     """Return which methods are the best in each metric, shaped like the averages.
 

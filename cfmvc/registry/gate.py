@@ -80,24 +80,35 @@ class Verdict:
         Of every required metric with every rival.
     facts
         What the guards looked at.
+    void
+        Why there is no comparison with the champion, and what to do; None: there is one, or no
+        champion.
     """
 
     is_passed: bool
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     facts: Facts
+    void: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file."""
         return {
             "is_passed": self.is_passed,
             "reasons": list(self.reasons),
+            "void": self.void,
             "comparisons": [{**asdict(c), "is_won": c.is_won} for c in self.comparisons],
             "facts": asdict(self.facts),
         }
 
 
-def decide(evaluation: Evaluation, config: GateConfig, facts: Facts, seed: int = 0) -> Verdict:
+def decide(
+    evaluation: Evaluation,
+    config: GateConfig,
+    facts: Facts,
+    seed: int = 0,
+    void: str | None = None,
+) -> Verdict:
     """Judge a candidate by its evaluation.
 
     Parameters
@@ -111,6 +122,9 @@ def decide(evaluation: Evaluation, config: GateConfig, facts: Facts, seed: int =
         What the guards look at.
     seed
         Of the conditions drawn.
+    void
+        Why the champion could not be compared, if it could not: that refuses, whatever the rest
+        is, for who beats baselines alone is not better than a champion.
     """
     metrics = [name for name in config.metrics if name in evaluation.averages.columns]
     comparisons = tuple(
@@ -123,8 +137,10 @@ def decide(evaluation: Evaluation, config: GateConfig, facts: Facts, seed: int =
         broken.append(
             f"none of the required metrics ({', '.join(config.metrics)}) is defined on these data"
         )
+    if void is not None:
+        broken.insert(0, void)
     if broken:
-        return Verdict(False, tuple(broken), comparisons, facts)
+        return Verdict(False, tuple(broken), comparisons, facts, void)
     rivals = ", ".join(shown(name) for name in evaluation.baselines)
     won = (
         f"better than {rivals} in {', '.join(metrics)}, by more than chance "

@@ -43,7 +43,8 @@ def _in_short(verdict: Verdict) -> str:
         for name, won in required.items()
         if not all(won)
     ]
-    words = f"Better than {', '.join(beaten)}" if beaten else "Better than nobody"
+    words = "" if verdict.void is None else "The comparison with the champion is void. "
+    words += f"Better than {', '.join(beaten)}" if beaten else "Better than nobody"
     if ahead:
         words += f"; not, or not by more than chance, than {', '.join(ahead)}"
     return f"{words}."
@@ -56,6 +57,11 @@ def _table(verdict: Verdict) -> Table:
     for heading in ("candidate", "other", "gain", "gain at least"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
+    if verdict.void is not None:
+        own = {c.metric: c.candidate for c in verdict.comparisons}
+        for metric, value in own.items():
+            heading = f"{metric} {METRICS[metric].arrow}"
+            table.add_row(heading, CHAMPION_NAME, f"{value:.3f}", "-", "-", "-", "VOID")
     ranked = sorted(verdict.comparisons, key=lambda c: c.rival != CHAMPION_NAME)
     for comparison in ranked:
         table.add_row(

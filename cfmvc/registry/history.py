@@ -192,6 +192,33 @@ def read_history(registry: Registry) -> History:
     return History(tuple(sorted(entries, key=lambda entry: entry.number)))
 
 
+def expect_may_decide(registry: Registry) -> None:
+    """Raise unless this user may write to the model.
+
+    MLflow lets everybody make a registered model, and makes it theirs: without this, who may only
+    read would own the log of a model that has none yet, and decide who is champion.
+
+    Raises
+    ------
+    TrackingError
+        If the server does not let this user write. A database asks nobody.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if not registry.store.is_server:
+        return
+    try:
+        registry.store.client.set_registered_model_tag(
+            registry.name, f"{_TAG}log", history_name(registry)
+        )
+    except MlflowException as error:
+        if denial(error) is not None:
+            raise TrackingError(
+                f"models:/{registry.name}: who is champion is not for this user to decide: "
+                f"{first_line(error)}; nothing has changed"
+            ) from error
+
+
 def append(registry: Registry, entry: Entry) -> Entry:
     """Write a decision down, in one step and once, and return it with its number.
 
@@ -202,6 +229,7 @@ def append(registry: Registry, entry: Entry) -> Entry:
     """
     from mlflow.exceptions import MlflowException
 
+    expect_may_decide(registry)
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     pause = 0.05
     while True:

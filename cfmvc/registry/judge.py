@@ -11,14 +11,13 @@ from anndata import AnnData
 
 from cfmvc.config import SectionT, section_of
 from cfmvc.data.prepared import control_of, separator_of
-from cfmvc.errors import CfmvcError
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.report import to_html
 from cfmvc.evaluation.result import Evaluation
 from cfmvc.evaluation.table import to_csv, to_text
-from cfmvc.models import Bundle, load_bundle
 from cfmvc.registry.config import GateConfig
+from cfmvc.registry.contestant import CANDIDATE_ROLE, CHAMPION_ROLE, Contestant, Void
 from cfmvc.registry.evaluation_set import EvaluationSet
 from cfmvc.registry.fetch import fetch_bundle
 from cfmvc.registry.gate import CHAMPION_NAME, Facts, Verdict, decide
@@ -27,7 +26,6 @@ from cfmvc.registry.promote import Judgement
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.held_out import predict_held_out
 from cfmvc.stages.predict import GenerateConfig
 from cfmvc.tracking.spool_tracker import SpoolTracker
 
@@ -73,63 +71,50 @@ class GateJudge:
             "run_uid": self.tracker.uid,
         }
         self.tracker.set_tags({"cfmvc.evaluation_data_md5": frozen.md5})
-        bundles = {v: self._bundle(v) for v in (candidate, champion) if v is not None}
-        void = [
-            reason
-            for version, bundle in bundles.items()
-            if (reason := _why_void(version, version == champion, bundle, frozen))
-        ]
-        if void:
-            return Judgement(False, tuple(void), evidence)
-        evaluation, predict_seconds = self._evaluated(frozen, bundles, candidate, champion)
-        facts = self._facts(candidate, predict_seconds)
-        self.verdict = decide(evaluation, self._section("gate", GateConfig), facts)
-        own = {c.metric: c.candidate for c in self.verdict.comparisons}
-        evidence["metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
-        self._keep(evaluation, self.verdict, candidate, champion, frozen.md5)
-        return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
-
-    def _bundle(self, version: int) -> Bundle:
-        compute = self._section("compute", ComputeConfig)
-        folder = fetch_bundle(f"models:/{self.registry.name}/{version}", self.project)
-        return load_bundle(folder, use(compute.device, compute.n_threads))
-
-    def _evaluated(
-        self,
-        frozen: EvaluationSet,
-        bundles: dict[int, Bundle],
-        candidate: int,
-        champion: int | None,
-    ) -> tuple[Evaluation, float]:
-        started = time.perf_counter()
-        generated = self._generated(frozen, bundles[candidate], candidate)
-        seconds = (time.perf_counter() - started) * _CELLS_TIMED / generated.n_obs
-        shifted = self._generated(frozen, bundles[candidate], candidate, "arithmetic")
-        rivals = {"latent_arithmetic": shifted}
-        if champion is not None:
-            rivals[CHAMPION_NAME] = self._generated(frozen, bundles[champion], champion)
+        try:
+            own = self._opened(frozen, candidate, CANDIDATE_ROLE)
+            generated, seconds = self._timed(frozen, own)
+            rivals = {"latent_arithmetic": self._generated(frozen, own, "arithmetic")}
+        except Void as void:  # nothing that such a model predicts is worth a table
+            return Judgement(False, (str(void),), evidence)
+        void_words = None
+        try:
+            if champion is not None:
+                other = self._opened(frozen, champion, CHAMPION_ROLE)
+                rivals[CHAMPION_NAME] = self._generated(frozen, other)
+        except Void as void:
+            void_words = str(void)
         self.say("scoring")
         config = self._section("evaluate", EvaluateConfig)
         names = control_of(frozen.cells), separator_of(frozen.cells)
-        found = evaluate(frozen.cells, generated, config, *names, rivals)
-        return found, seconds
+        evaluation = evaluate(frozen.cells, generated, config, *names, rivals)
+        facts, gate = self._facts(candidate, seconds), self._section("gate", GateConfig)
+        self.verdict = decide(evaluation, gate, facts, void=void_words)
+        figures = {c.metric: c.candidate for c in self.verdict.comparisons}
+        evidence["metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self._keep(evaluation, self.verdict, candidate, champion, frozen.md5)
+        return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
+
+    def _opened(self, frozen: EvaluationSet, version: int, role: str) -> Contestant:
+        compute = self._section("compute", ComputeConfig)
+        folder = fetch_bundle(f"models:/{self.registry.name}/{version}", self.project)
+        device = use(compute.device, compute.n_threads)
+        return Contestant.opened(version, role, folder, device, frozen)
+
+    def _timed(self, frozen: EvaluationSet, own: Contestant) -> tuple[AnnData, float]:
+        """Return the cells, and how long 1,000 of them took."""
+        started = time.perf_counter()
+        generated = self._generated(frozen, own)
+        return generated, (time.perf_counter() - started) * _CELLS_TIMED / generated.n_obs
 
     def _generated(
         self,
         frozen: EvaluationSet,
-        bundle: Bundle,
-        version: int,
+        contestant: Contestant,
         by: Literal["flow", "arithmetic"] = "flow",
     ) -> AnnData:
-        self.say(f"version {version}: generating cells by {by}")
-        config = self._section("generate", GenerateConfig)
-        try:
-            control = control_of(frozen.cells)
-            return predict_held_out(bundle, frozen.cells, control, config, by).cells
-        except CfmvcError as error:
-            raise type(error)(
-                f"version {version} cannot predict the held-out conditions of this project: {error}"
-            ) from error
+        self.say(f"version {contestant.version}: generating cells by {by}")
+        return contestant.generated(frozen, self._section("generate", GenerateConfig), by)
 
     def _facts(self, candidate: int, predict_seconds: float) -> Facts:
         tags = self.registry.version(str(candidate)).tags
@@ -154,7 +139,10 @@ class GateJudge:
         log(verdict_text(verdict, candidate, champion), "gate/verdict.txt")
         log(to_text(evaluation), "gate/evaluation.txt")
         log(to_csv(evaluation), "gate/per_condition.csv")
-        compared = "" if champion is None else f", champion version {champion} among the baselines"
+        compared = ""
+        if champion is not None:
+            how = "not compared" if verdict.void else "among the baselines"
+            compared = f", champion version {champion} {how}"
         what = {
             "Model": f"models:/{self.registry.name}/{candidate}{compared}",
             "Data": f"md5 {data_md5}",
@@ -171,18 +159,3 @@ class GateJudge:
 
     def _section(self, name: str, section: type[SectionT]) -> SectionT:
         return section_of(self.params, name, section)
-
-
-def _why_void(version: int, is_champion: bool, bundle: Bundle, frozen: EvaluationSet) -> str | None:
-    """Say why a model cannot be compared on these cells, if it cannot."""
-    who = f"version {version} ({'the champion' if is_champion else 'the candidate'})"
-    try:
-        n_seen = frozen.n_seen(bundle)
-    except CfmvcError as error:
-        return f"void: {who}: {error}"
-    if n_seen == 0:
-        return None
-    return (
-        f"void: {who} was trained on {n_seen:,} of the cells that it would be compared on. Hold "
-        "out cells that neither has seen (section split), or train it again on the present split"
-    )

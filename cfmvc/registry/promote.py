@@ -73,7 +73,9 @@ def promote(registry: Registry, version: int, judge: Judge) -> Entry:
     _expect_not_champion(history, version)
     judgement = judge(version, history.champion)
     kind = PROMOTED if judgement.is_passed else REFUSED
-    entry = _decided(kind, history, version, "; ".join(judgement.reasons), judgement.evidence)
+    entry = _decided(
+        registry, kind, history, version, "; ".join(judgement.reasons), judgement.evidence
+    )
     written = append(registry, entry)
     if not judgement.is_passed:
         raise PromotionRefused("\n".join(judgement.reasons))
@@ -91,7 +93,7 @@ def force(registry: Registry, version: int, why: str, evidence: dict[str, str]) 
     history = settle(registry)
     _expect_not_champion(history, version)
     return _expect_effect(
-        registry, append(registry, _decided(FORCED, history, version, why, evidence))
+        registry, append(registry, _decided(registry, FORCED, history, version, why, evidence))
     )
 
 
@@ -112,28 +114,39 @@ def roll_back(registry: Registry, why: str, evidence: dict[str, str]) -> Entry:
             f"models:/{registry.name}: version {history.previous}, which the champion replaced, "
             "was deleted; promote another one"
         )
-    entry = _decided(ROLLED_BACK, history, history.previous, why, evidence)
+    entry = _decided(registry, ROLLED_BACK, history, history.previous, why, evidence)
     return _expect_effect(registry, append(registry, entry))
 
 
-def person() -> str:
-    """Return who is at work: user and machine."""
+def person(registry: Registry) -> str:
+    """Return who is at work: user and machine; first the server's user, where one logs in."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
         user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    here = f"{user}@{socket.gethostname()}"
+    if not registry.store.is_server:
+        return here
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    login = read_mlflow_creds().username
+    return f"{login} ({here})" if login else here
 
 
 def _decided(
-    kind: str, history: History, version: int, why: str, evidence: dict[str, str]
+    registry: Registry,
+    kind: str,
+    history: History,
+    version: int,
+    why: str,
+    evidence: dict[str, str],
 ) -> Entry:
     last = history.entries[-1] if history.entries else None
     return Entry(
         kind,
         history.champion,
         version,
-        person(),
+        person(registry),
         why,
         evidence,
         after=0 if last is None else last.number,

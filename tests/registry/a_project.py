@@ -64,16 +64,20 @@ _DATABASE_PATHS = {
 }
 
 
-def new_project(folder: Path, template_store: Path) -> Path:
-    """Make a project whose version 1 has a whole chain."""
+def new_project(folder: Path, template_store: Path, name: str = "cfmvc") -> Path:
+    """Make a project whose version 1 has a whole chain, in the store in force."""
     folder.mkdir()
     shutil.copy(template_store, folder / "mlflow.db")
     code = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / "cfmvc", folder / "cfmvc", ignore=code)
-    texts = {"dvc.yaml": _DVC_YAML, "params.yaml": _PARAMS + PARAMS, ".gitignore": _IGNORED}
+    texts = {
+        "dvc.yaml": _DVC_YAML,
+        "params.yaml": _PARAMS.replace("name: cfmvc", f"name: {name}") + PARAMS,
+        ".gitignore": _IGNORED,
+    }
     texts |= {"prepare.py": "# cells in, cells out\n", "train_flow.py": "# learns\n"}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
     run(folder, "git", "init", "--quiet")
     run(folder, "dvc", "init", "--quiet")
     (folder / "data" / "raw").mkdir(parents=True)
@@ -86,7 +90,7 @@ def new_project(folder: Path, template_store: Path) -> Path:
         tracker.write_link(folder / "results/runs/train_flow.json")
     dvc_commit(folder, "train_flow")
     evaluate(folder, EVALUATION)
-    (folder / "results/registered.json").write_text(str(register(folder)))
+    (folder / "results/registered.json").write_text(str(register(folder, name)))
     dvc_commit(folder, "register")
     return folder
 
@@ -115,12 +119,12 @@ def evaluate(folder: Path, evaluation: dict[str, dict[str, float]]) -> None:
     dvc_commit(folder, "evaluate")
 
 
-def register(folder: Path) -> int:
+def register(folder: Path, name: str = "cfmvc") -> int:
     """Register what lies there, and return the version."""
     with stage_run("register", folder, CONFIG) as tracker:
-        tracker.log_params({"register.name": "cfmvc"})
+        tracker.log_params({"register.name": name})
         evaluation = json.loads((folder / "results/evaluate.json").read_text())
-        config = RegisterConfig(name="cfmvc", alias="candidate")
+        config = RegisterConfig(name=name, alias="candidate")
         return register_model(folder / "models/flow", evaluation, config, tracker).version
 
 

@@ -20,7 +20,7 @@ def registry_at(uri: str, workspace: Path, name: str = NAME) -> Registry:
 
 def make_version(registry: Registry, quality: float) -> int:
     made = registry.store.client.create_model_version(
-        registry.name, source=str(registry.store.home / "model"), tags={"quality": str(quality)}
+        registry.name, source="s3://nowhere/model", tags={"quality": str(quality)}
     )
     return int(made.version)
 

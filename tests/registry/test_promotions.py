@@ -200,9 +200,9 @@ def test_they_race_on_postgres(workspace: Path, postgres: str) -> None:
     expect_one_champion_at_a_time(postgres, workspace)
 
 
-def expect_one_champion_at_a_time(uri: str, workspace: Path) -> None:
+def expect_one_champion_at_a_time(uri: str, workspace: Path, n_models: int = N_MODELS) -> None:
     rng, rounds = random.Random(), []
-    registries = [registry_at(uri, workspace, f"{NAME}-{n}") for n in range(N_MODELS)]
+    registries = [registry_at(uri, workspace, f"raced-{n}") for n in range(n_models)]
     for registry in registries:
         registry.store.client.create_registered_model(registry.name)
         for n_round in range(N_ROUNDS):

@@ -70,6 +70,9 @@ class S3:
     def read(self, bucket: str, key: str) -> bytes:
         return self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
+    def write(self, bucket: str, key: str, content: bytes) -> None:
+        self._client().put_object(Bucket=bucket, Key=key, Body=content)
+
     def _is_ready(self) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.registry.conftest import bundle
-from tests.tracking.conftest import PARAMS, _own_store
+from tests.tracking.conftest import PARAMS, _own_store, template_store
 
-__all__ = ["_own_store", "bundle"]
+__all__ = ["_own_store", "bundle", "template_store"]
 
 _OUTSIDE = (
     "AWS_ACCESS_KEY_ID",

@@ -1,5 +1,6 @@
 """A team's server, with PostgreSQL, S3 and users: a model goes there and comes back."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,12 +17,18 @@ from cfmvc.files import md5_of_file
 from cfmvc.models import load_bundle
 from cfmvc.registry.fetch import fetch_bundle
 from cfmvc.registry.hashes import sha256_of_folder
+from cfmvc.registry.promote import force
 from cfmvc.registry.register import register_model
+from cfmvc.registry.registry import Registry
+from cfmvc.registry.verify import verify
 from cfmvc.stages import predict_cells
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.spool import spools
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
+from tests.registry import a_project
+from tests.registry.a_contest import contest_cells, contestant, new_contest
+from tests.registry.test_promotions import expect_one_champion_at_a_time
 from tests.registry.test_register import CONDITIONS, EVALUATION, REGISTER, register
 from tests.servers.s3 import S3
 from tests.servers.team import ADA, BOB, TeamServer
@@ -216,3 +223,77 @@ def test_a_restart_loses_nothing(
     assert int(version.version) == made.version
     fetched = fetch_bundle("models:/cfmvc@candidate", workspace)
     assert sha256_of_folder(fetched) == sha256_of_folder(bundle)
+
+
+def test_decisions_are_made_on_the_server_and_by_its_users(
+    workspace: Path, as_ada: TeamServer, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = contest_cells()
+    contest = new_contest(workspace, cells, "decided")
+    for seed in (0, 1):
+        contest.register(contestant(workspace, cells, seed))
+    contest.ask("promote", "1", "--force", "--why", "the first")
+    said = contest.ask("promote", "candidate", expect=3)
+    assert "REFUSED: version 2 against the baselines and version 1." in said
+    assert [key for key in s3.keys("mlflow") if key.endswith("/artifacts/gate/report.html")]
+    contest.ask("promote", "2", "--force", "--why", "to try it")
+    contest.ask("rollback", "--why", "worse on new donors")
+    rows = json.loads(contest.ask("history", "--json"))
+    kinds = [(row["decision"], row["from"], row["version"]) for row in reversed(rows)]
+    assert kinds == [
+        ("forced", None, 1),
+        ("refused", 1, 2),
+        ("forced", 1, 2),
+        ("rolled back", 2, 1),
+    ]
+    assert {row["who"].split(" ")[0] for row in rows} == {ADA}
+    assert "aliases     champion" in contest.ask("show", "1")
+    assert "measured on the same split" in contest.ask("compare", "1", "candidate")
+
+    client = Store.connect(as_ada.uri, workspace).client
+    client.set_registered_model_alias("decided", "champion", "2")
+    become(monkeypatch, as_ada, BOB)  # he may look, and nothing more
+    assert "may not do this" in contest.ask("doctor", expect=TrackingError.exit_code)
+    become(monkeypatch, as_ada, ADA)
+    assert "mended  alias 'champion' pointed to version 2" in contest.ask("doctor")
+    become(monkeypatch, as_ada, BOB)
+    assert "mended" not in contest.ask("doctor")
+
+
+def test_who_may_only_read_decides_nothing_and_owns_no_log(
+    workspace: Path, bundle: Path, as_ada: TeamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contest = new_contest(workspace, contest_cells(), "of-ada-too")
+    contest.register(load_bundle(bundle))
+    become(monkeypatch, as_ada, BOB)
+    for words in (("promote",), ("promote", "--force", "--why", "mine"), ("rollback",)):
+        said = contest.ask(*words, expect=TrackingError.exit_code)
+        assert "who is champion is not for this user to decide: user 'bob' may not do this" in said
+        assert "nothing has changed" in said
+    registry = Registry.of_project(workspace)
+    with pytest.raises(TrackingError, match="nothing has changed"):  # not through the library, too
+        force(registry, 1, "mine", {})
+    assert registry.store.client.search_registered_models("name = 'of-ada-too-history'") == []
+    assert spools(workspace) == []
+
+
+def test_a_version_on_the_server_is_proven_and_an_edit_in_the_bucket_is_found(
+    as_ada: TeamServer, s3: S3, tmp_path: Path, template_store: Path
+) -> None:
+    project = a_project.new_project(tmp_path / "project", template_store, "proven")
+    chain = verify("1", project)
+    assert chain.broken is None, chain.broken
+    assert {link.state for link in chain.links} == {"ok"}
+    tags = Store.connect(as_ada.uri, project).client.get_model_version("proven", "1").tags
+    is_weights = f"{tags['cfmvc.model_id']}/artifacts/artifacts/bundle/weights.safetensors"
+    (key,) = [key for key in s3.keys("mlflow") if key.endswith(is_weights)]
+    content = bytearray(s3.read("mlflow", key))
+    content[-1] ^= 1
+    s3.write("mlflow", key, bytes(content))
+    broken = verify("1", project).broken
+    assert broken is not None
+    assert broken.name == "weights"
+
+
+def test_promoters_race_through_the_server(workspace: Path, as_ada: TeamServer) -> None:
+    expect_one_champion_at_a_time(as_ada.uri, workspace, n_models=1)
