@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -27,13 +28,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def requirements() -> str:
-    """Return all installed packages as ``name==version`` lines, sorted."""
-    found = {
-        f"{dist.metadata['Name']}=={dist.version}"
-        for dist in metadata.distributions()
-        if dist.metadata["Name"]
-    }
+    """Return all installed packages as ``name==version`` lines, sorted; read once a process."""
+    known = (dist.metadata for dist in metadata.distributions())
+    found = {f"{one['Name']}=={one['Version']}" for one in known if one["Name"]}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
