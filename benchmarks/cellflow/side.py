@@ -34,12 +34,12 @@ _CELLS, _TOLD = "cells.npz", "told.json"
 
 @dataclass(frozen=True)
 class Training:
-    """How CellFlow is trained; sizes are for a CPU, see ``docs/evaluation.md``."""
+    """How CellFlow is trained; ``docs/evaluation.md`` says why so."""
 
     n_iterations: int = 500
     n_components: int = 50
     cells_per_step: int = 256
-    lr: float = 1e-3
+    lr: float = 1e-4
     width: int = 256
 
 

@@ -56,7 +56,7 @@ def asked(python: Path, module: str, name: str) -> Iterator[Asked]:
     process = subprocess.Popen(
         [str(python), "-m", module],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "TQDM_DISABLE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
