@@ -1,14 +1,10 @@
 """Stage 1, a step: the engine against ``SCVI`` of scvi-tools, of the same widths."""
 
-import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,58 +14,25 @@ from benchmarks.engine.rounds import Contest, ratios, spread, threads
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
 from benchmarks.engine.stage1 import validation_loss
+from benchmarks.reference.asked import PROJECT, Asked, asked
 from cfmvc.stages import fit_vae
 
 BAR = Bar(2.0, "at_least")
 WHAT = "stage 1, CPU, one optimiser step of 64 cells: against scvi-tools"
 _TIMED_EPOCHS = 1
 _SCORED_EPOCHS = 6
-_PROJECT = Path(__file__).resolve().parents[2]
-PYTHON = _PROJECT / ".venv-scvi" / "bin" / "python"
-
-
-class Scvi:
-    """The other side's process, with its cells loaded.
-
-    Parameters
-    ----------
-    process
-        Runs ``benchmarks.reference.scvi_worker``.
-    """
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def ask(self, **values: Any) -> dict[str, Any]:
-        """Send a line, and return the answer's."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(values) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the scvi-tools worker ended with {self._process.wait()}")
-        return dict(json.loads(line))
+PYTHON = PROJECT / ".venv-scvi" / "bin" / "python"
 
 
 @contextmanager
-def scvi_of(cells: BenchCells, python: Path = PYTHON) -> Iterator[tuple[Scvi, dict[str, str]]]:
+def scvi_of(cells: BenchCells, python: Path = PYTHON) -> Iterator[tuple[Asked, dict[str, str]]]:
     """Start the other side with these cells; yield it, and its versions."""
     vae = vae_config(1)
     with tempfile.TemporaryDirectory() as name:
         files = {part: str(Path(name) / f"{part}.h5ad") for part in ("train", "val")}
         cells.train_adata.write_h5ad(files["train"])
         cells.val_adata.write_h5ad(files["val"])
-        process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.reference.scvi_worker"],
-            cwd=_PROJECT,
-            env={**os.environ, "PYTHONPATH": str(_PROJECT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            side = Scvi(process)
+        with asked(python, "benchmarks.reference.scvi_worker", "scvi-tools") as side:
             versions = side.ask(
                 **files,
                 n_hidden=vae.hidden_dim,
@@ -77,9 +40,6 @@ def scvi_of(cells: BenchCells, python: Path = PYTHON) -> Iterator[tuple[Scvi, di
                 cells_per_step=vae.cells_per_step,
             )
             yield side, versions
-        finally:
-            process.kill()
-            process.communicate()
 
 
 @dataclass
@@ -87,7 +47,7 @@ class Both:
     """Both sides of the row, and what their runs gave besides the time of a step."""
 
     cells: BenchCells
-    scvi: Scvi
+    scvi: Asked
     n_cells: int | None = None  # the first ones alone, for a short try
     whole: list[float] = field(default_factory=list)
     n_steps: dict[str, int] = field(default_factory=dict)

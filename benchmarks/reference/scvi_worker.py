@@ -4,9 +4,6 @@ Run by ``benchmarks.engine.scvi`` with the Python of ``make bench-env``; it impo
 cfmvc. The first line is the arguments of :class:`Worker`, each further one those of a training.
 """
 
-import json
-import os
-import sys
 import time
 import warnings
 from importlib.metadata import version
@@ -20,6 +17,7 @@ import scvi  # noqa: E402
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
 
+from benchmarks.reference.answering import Answers, answer_lines  # noqa: E402
 from benchmarks.reference.likelihood import dense_nb_log_likelihood  # noqa: E402
 
 _SEED = 0
@@ -118,20 +116,11 @@ def _readable(path: str) -> Any:
     return cells
 
 
-def main() -> None:
-    # What the libraries print goes to stderr; the answers have the line to themselves.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def tell(values: dict[str, Any]) -> None:
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
-
-    worker = Worker(**json.loads(sys.stdin.readline()))
-    tell({"scvi-tools": version("scvi-tools"), "torch": torch.__version__})
-    for line in sys.stdin:
-        tell(worker.answer(**json.loads(line)))
+def start(**arguments: Any) -> tuple[dict[str, Any], Answers]:
+    """Load the cells; answer with the versions first."""
+    worker = Worker(**arguments)
+    return {"scvi-tools": version("scvi-tools"), "torch": torch.__version__}, worker.answer
 
 
 if __name__ == "__main__":
-    main()
+    answer_lines(start)

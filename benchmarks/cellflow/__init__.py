@@ -1,0 +1,1 @@
+"""The model against ``cellflow-tools``, fold by fold."""
