@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ import h5py
 import pytest
 from filelock import FileLock
 
-# Small matrices are slower on several threads, and the suite itself runs on both cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Small matrices are slower on several threads, and the suite itself runs on both cores: two
+# processes of two threads that wait for each other take ten times as long.
+for _threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 pytest_plugins = ("tests.servers.fixtures",)
 
@@ -29,6 +32,13 @@ PUBLISHED = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the slow tests begin first, so that no worker ends with one while the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Take back what a test before may have done: numba's first kernel gives torch all cores."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @contextmanager
