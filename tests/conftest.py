@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ import h5py
 import pytest
 from filelock import FileLock
 
-# Small matrices are slower on several threads, and the suite itself runs on both cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Small matrices are slower on several threads, and the suite itself runs on both cores: two
+# processes of two threads that wait for each other take ten times as long.
+for _threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 pytest_plugins = ("tests.servers.fixtures",)
 
@@ -27,8 +30,35 @@ PUBLISHED = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow tests begin first, so that no worker ends with one while the others idle."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Let the slow tests begin first, so that no worker ends with one while the others idle.
+
+    The very first makes the project ``built``; whoever uses it too comes last of the slow ones,
+    since a worker that wants it before it is there has nothing to do but wait.
+    """
+
+    def is_slow(item: pytest.Item) -> bool:
+        return item.get_closest_marker("slow") is not None
+
+    def uses_built(item: pytest.Item) -> bool:
+        return "built" in getattr(item, "fixturenames", ())
+
+    first = next((item.path for item in items if is_slow(item) and uses_built(item)), None)
+
+    def rank(item: pytest.Item) -> int:
+        if not is_slow(item):
+            return 3
+        if not uses_built(item):
+            return 1
+        return 0 if item.path == first else 2
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Take back what a test before may have done: numba's first kernel gives torch all cores."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tests.training.conftest import small_adata
 
 SETTINGS = [
     "--set=vae.n_epochs=12",
-    "--set=flow.n_epochs=20",
+    "--set=flow.n_epochs=12",
     "--set=flow.cells_per_step=16",
     "--set=flow.patience=100",
     "--set=vae.hidden_dim=32",
@@ -105,7 +105,7 @@ def test_a_tracked_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
     finished(fit(tmp_path, "killed", "--resume", "--track"))
     client, (run,) = tracked(tmp_path)
     assert (run.info.status, run.data.tags["cfmvc.resumed"]) == ("FINISHED", "2")
-    for name, n_epochs in (("vae_epoch", 12), ("flow_epoch", 20)):
+    for name, n_epochs in (("vae_epoch", 12), ("flow_epoch", 12)):
         epochs = [point.value for point in client.get_metric_history(run.info.run_id, name)]
         assert epochs == list(range(1, len(epochs) + 1))
         assert len(epochs) <= n_epochs

@@ -33,6 +33,9 @@ SMALL = {
     "flow.validate_every": 1,
     "generate.n_cells": 40,
     "evaluate.n_components": 5,
+    "evaluate.n_ceiling_splits": 2,
+    "evaluate.n_draws": 3,
+    "evaluate.n_bootstrap": 200,
     "compute.n_threads": 1,
 }
 STAGES = ("simulate", "prepare", "train_vae", "train_flow", "generate", "evaluate", "register")
@@ -133,6 +136,7 @@ def new_project(
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    _copy_bytecode(folder / "project")
     if template_store is not None:
         shutil.copy(template_store, folder / "project" / "mlflow.db")
     home = folder / "home"
@@ -142,6 +146,16 @@ def new_project(
     project.change(values)
     project.commit("the checkout, with small parameters")
     return project
+
+
+def _copy_bytecode(target: Path) -> None:
+    """Copy what Python has compiled; sources keep their times, so that it holds for them."""
+    for package in ("cfmvc", "pipelines"):
+        for folder in (PROJECT / package).rglob("__pycache__"):
+            for file in folder.glob("*.pyc"):
+                copied = target / file.relative_to(PROJECT)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, copied)
 
 
 def copy_of(project: Project, folder: Path) -> Project:

@@ -20,7 +20,7 @@ def kill(project: Project, stage: str, victim: str, rng: random.Random) -> None:
     while process.poll() is None and time.monotonic() < deadline:
         if workers := working(process.pid, stage):
             break
-        time.sleep(0.02)
+        time.sleep(0.1)  # a look goes through all processes there are
     else:
         workers = []
     time.sleep(rng.uniform(0.0, 3.0))
