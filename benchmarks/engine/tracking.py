@@ -85,7 +85,7 @@ def measured(simulated: SimulateConfig, seconds: float, n_rounds: int) -> Row:
             "a NaN count), its black box; an SQLite store that exists; "
             "values of params.yaml but for n_epochs and patience",
             f"besides: opening the run {both.seconds('on', 'opening')}, closing it (all sent) "
-            f"{both.seconds('on', 'closing')}; MLflow is imported while the training runs",
+            f"{both.seconds('on', 'closing')}; MLflow is imported by the process that sends",
         ],
     )
 
