@@ -63,11 +63,6 @@ class Delivery:
         """Whether the stage is over, and waits for the rest to be sent."""
         return self._is_closing
 
-    @property
-    def is_done(self) -> bool:
-        """Whether all is sent."""
-        return self._standing.is_done
-
     def report(self, **changes: Any) -> None:
         """Say what has changed, by the names of :class:`Standing`."""
         with self._changed:

@@ -80,8 +80,11 @@ class SenderProcess:
         with self._process.stdout as news:
             for line in news:
                 standing = json.loads(line)
+                number = standing.pop("number")
                 with self._guard:
-                    delivery = self._deliveries.get(standing.pop("number"))
+                    delivery = self._deliveries.get(number)
+                    if standing["is_done"]:  # nothing follows, and a study has many
+                        self._deliveries.pop(number, None)
                 if delivery is not None:
                     delivery.report(**standing)
         self._give_up()
@@ -90,8 +93,7 @@ class SenderProcess:
         with self._guard:
             deliveries, self._deliveries = list(self._deliveries.values()), {}
         for delivery in deliveries:
-            if not delivery.is_done:
-                delivery.report(failure="the process that sends has died")
+            delivery.report(failure="the process that sends has died")
 
 
 class RemoteSender:
