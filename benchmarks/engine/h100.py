@@ -7,13 +7,22 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine.cells import CELLS_PER_STEP, BenchCells, bench_cells, flow_config, vae_config
+from benchmarks.engine.cells import (
+    CELLS_PER_STEP,
+    BenchCells,
+    bench_cells,
+    flow_config,
+    section,
+    vae_config,
+)
 from benchmarks.engine.inference import N_CELLS, N_STEPS, Asked, our_means
 from benchmarks.engine.rounds import spread
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
 from cfmvc.models import Bundle
 from cfmvc.stages import fit_flow, fit_vae
+from cfmvc.stages.checkpointing import plain_engine
+from cfmvc.stages.compute import ComputeConfig, use
 
 _EPOCHS = 50
 _WARM_EPOCHS = 2
@@ -67,7 +76,7 @@ def run(setting: Setting) -> list[Row]:
     """Measure the rows, if there is a GPU."""
     if not torch.cuda.is_available():
         return [Row(name, bar=bar, missing="no CUDA device here") for name, bar in BARS.items()]
-    device, cells = torch.device("cuda", 0), bench_cells()
+    device, cells = use("cuda", 0), bench_cells()
     went_through(device, cells, _WARM_EPOCHS, 1, N_CELLS)  # kernels are loaded, graphs captured
     course = went_through(device, cells, _EPOCHS, setting.n_rounds, N_CELLS)
     return rows_of(course, cells, _EPOCHS, N_CELLS)
@@ -93,17 +102,19 @@ def went_through(
     """
     course = Course(device)
     if device.type == "cuda":
+        torch.cuda.init()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    flow = flow_config(n_epochs)
+    vae, flow = vae_config(n_epochs), flow_config(n_epochs)
+    engine = plain_engine(section("compute", ComputeConfig))
     for _ in range(n_rounds):
         bundle, history = course.timed(
-            STAGE_1, lambda: fit_vae(cells.training, vae_config(n_epochs), device)
+            STAGE_1, lambda: fit_vae(cells.training, vae, device, engine=engine)
         )
         _keep_steps(course, STAGE_1, history.rows)
         bundle, history = course.timed(
             STAGE_2,
-            lambda bundle=bundle: fit_flow(bundle, cells.training, flow, device),
+            lambda bundle=bundle: fit_flow(bundle, cells.training, flow, device, engine=engine),
         )
         _keep_steps(course, STAGE_2, history.rows)
         _generate(course, bundle, cells, n_generated)

@@ -51,11 +51,7 @@ class CountTerms:
 
     @classmethod
     def of_dense(cls, x: torch.Tensor) -> "CountTerms":
-        """Tally numbers of any kind, ``(B, n_genes)``, also those that are no counts.
-
-        On a GPU all counts are listed, tallied or not: a list whose length depends on the data
-        would make the host wait for the device.
-        """
+        """Tally numbers of any kind, ``(B, n_genes)``, also those that are no counts."""
         n_genes = x.shape[1]
         gene = torch.arange(n_genes, device=x.device).expand_as(x)
         is_whole = (x == x.floor()) & (x >= 0) & torch.isfinite(x)
@@ -63,11 +59,10 @@ class CountTerms:
         keys = gene * (SMALL + 1) + base.long()
         tally = torch.zeros(n_genes * (SMALL + 1), device=x.device)
         tally.index_add_(0, keys.reshape(-1), torch.ones_like(tally[:1]).expand(keys.numel()))
-        listed = (x.reshape(-1), gene.reshape(-1), base.reshape(-1))
-        if not x.is_cuda:
-            is_listed = listed[0] != listed[2]  # so is NaN
-            listed = (listed[0][is_listed], listed[1][is_listed], listed[2][is_listed])
-        return cls(_at_least(tally), listed[1], listed[0].double(), listed[2].double())
+        is_listed = x != base  # so is NaN
+        return cls(
+            _at_least(tally), gene[is_listed], x[is_listed].double(), base[is_listed].double()
+        )
 
 
 def _at_least(tally: torch.Tensor) -> torch.Tensor:

@@ -158,11 +158,29 @@ class CellTable:
             None if self.spatial is None else self.spatial[rows],
         )
 
+    def rows(self, rows: np.ndarray | slice) -> csr_matrix:
+        """Return the counts of some cells; a slice of what is in memory is not copied."""
+        counts = self.counts
+        if not isinstance(counts, csr_matrix) or not isinstance(rows, slice):
+            return counts[rows]
+        start, stop, step = rows.indices(len(self))
+        if step != 1 or stop <= start:
+            return counts[rows]
+        first, last = counts.indptr[start], counts.indptr[stop]
+        return csr_matrix(
+            (
+                counts.data[first:last],
+                counts.indices[first:last],
+                counts.indptr[start : stop + 1] - first,
+            ),
+            (stop - start, self.n_genes),
+        )
+
     def cells(
         self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
     ) -> Cells:
         """Gather rows as dense tensors on ``device``, on demand with the tally of their counts."""
-        counts = self.counts[rows]
+        counts = self.rows(rows)
         spatial = None if self.spatial is None else torch.from_numpy(self.spatial[rows]).to(device)
         return Cells(
             torch.from_numpy(counts.toarray()).to(device),

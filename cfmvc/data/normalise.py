@@ -42,6 +42,5 @@ def log_normalise(counts: sparse.csr_matrix, library: float) -> sparse.csr_matri
     """
     sizes = library_sizes(counts)
     factors = np.divide(library, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    logged = sparse.csr_matrix(sparse.diags_array(factors) @ counts.astype(np.float64))
-    logged.data = np.log1p(logged.data)
-    return logged
+    values = counts.data * np.repeat(factors, np.diff(counts.indptr))
+    return sparse.csr_matrix((np.log1p(values), counts.indices, counts.indptr), counts.shape)

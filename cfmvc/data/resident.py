@@ -41,10 +41,12 @@ class ResidentTable:
         self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
     ) -> Cells:
         """Gather rows; their tally, if it is wanted, is made there from the dense counts."""
+        numbers = np.arange(len(self.all_cells))[rows]
+        return self.gathered(torch.from_numpy(numbers).to(device, non_blocking=True))
+
+    def gathered(self, at: torch.Tensor) -> Cells:
+        """Gather rows whose numbers are on the device, ``(B,)`` int64."""
         held = self.all_cells
-        at = torch.from_numpy(np.arange(len(held))[rows])
-        if device.type == "cuda":
-            at = at.pin_memory().to(device, non_blocking=True)
         return Cells(
             held.x.index_select(0, at),
             held.p.index_select(0, at),

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from cfmvc.flow.condition_kernels import Conditions, distinct
-from cfmvc.flow.variances import likeliest
+from cfmvc.flow.variances import likeliest, likeliest_sizes
 
 _N_GROUPS = 20
 _PRIOR_WEIGHT = 1.0
@@ -123,8 +123,8 @@ def _learnt(
     kernels = kernels[parts]
     noise = _noise(conditions)
     strongest = likeliest(kernels, noise, shift[:, groups[-1]], _PRIOR_WEIGHT)
-    whole = np.tensordot(strongest, kernels, 1)[None]
-    sizes = [likeliest(whole, noise, shift[:, genes], 0.0)[0] for genes in groups[:-1]]
+    whole = np.tensordot(strongest, kernels, 1)
+    sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
     return parts, np.asarray([*sizes, 1.0])[:, None] * strongest
 
 

@@ -1,6 +1,7 @@
 """CFM-VC: the NB-VAE and the conditional flow in its latent space, as one module."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,19 +12,39 @@ from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.flow.divergences import DIVERGENCES, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
 from cfmvc.flow.solvers import NonFiniteVelocity, integrate
+from cfmvc.models.beside import beside
 from cfmvc.models.conditions import is_control
 from cfmvc.models.context import ContextEncoder
 from cfmvc.models.decoder import DecoderVAE
 from cfmvc.models.encoder import EncoderVAE, draw
 from cfmvc.models.layers import evaluating
 from cfmvc.models.likelihoods import nb_sample
-from cfmvc.models.nb_loss import nb_reconstruction
+from cfmvc.models.nb_loss import TermsOfCounts, count_terms, nb_reconstruction
 from cfmvc.models.prepared_field import PreparedField
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.models.velocity_field import FlowField
 from cfmvc.shards import normal_like
 
 Source = Literal["noise", "control"]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts of some cells, not below 0, and what the likelihood needs of them alone.
+
+    Parameters
+    ----------
+    x
+        ``(B, n_genes)``.
+    total
+        ``(B,)``.
+    terms
+        From :func:`~cfmvc.models.nb_loss.count_terms`.
+    """
+
+    x: torch.Tensor
+    total: torch.Tensor
+    terms: TermsOfCounts
 
 
 class CFMVCModel(nn.Module):
@@ -132,34 +153,42 @@ class CFMVCModel(nn.Module):
             Latents, ``(B, dim_int)`` and ``(B, dim_tech)``.
         """
         z_int, z_tech, kl_int, kl_tech = self.encoder(x, batch_idx, ct_idx)
-        reconstruction, _ = self.reconstruction(x, z_int, z_tech)
+        reconstruction, _ = self.reconstruction(self.counted(x), z_int, z_tech)
         return reconstruction + beta * (kl_int + kl_tech).mean(), z_int, z_tech
 
+    def counted(self, x: torch.Tensor, tally: CountTerms | None = None) -> Counted:
+        """Return counts ``(B, n_genes)`` with what the likelihood needs of them alone.
+
+        On a GPU this is made beside what follows (:mod:`cfmvc.models.beside`).
+
+        Parameters
+        ----------
+        x
+            The counts.
+        tally
+            Theirs, where it is known already.
+        """
+        counts = x.to(self.latent_mean.dtype)
+        if tally is None:  # from a caller whose counts nobody has checked, or on a GPU
+            counts = counts.clamp_min(0.0)
+            tally = None if counts.is_cuda else CountTerms.of_dense(counts)
+        terms = count_terms(counts, self.decoder.log_theta, tally)
+        return Counted(counts, counts.sum(1), terms)
+
     def reconstruction(
-        self,
-        x: torch.Tensor,
-        z_int: torch.Tensor,
-        z_tech: torch.Tensor,
-        terms: CountTerms | None = None,
+        self, cells: Counted, z_int: torch.Tensor, z_tech: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``-log p(x | z)``, mean over cells in nats a cell, and the logits ``(B, G)``.
 
         Parameters
         ----------
-        x
-            Counts, ``(B, n_genes)``.
+        cells
+            From :meth:`counted`.
         z_int, z_tech
             Latents, ``(B, dim_int)`` and ``(B, dim_tech)``.
-        terms
-            The tally of ``x``, where it is known already.
         """
-        counts = x.to(self.latent_mean.dtype)
-        if terms is None:  # from a caller whose counts nobody has checked
-            counts = counts.clamp_min(0.0)
-            terms = CountTerms.of_dense(counts)
-        logits = self.decoder.gene_logits(z_int, z_tech)
-        total = counts.sum(1)
-        return nb_reconstruction(logits, self.decoder.log_theta, counts, total, terms), logits
+        logits, log_theta = self.decoder.gene_logits(z_int, z_tech), self.decoder.log_theta
+        return nb_reconstruction(logits, log_theta, cells.x, cells.total, cells.terms), logits
 
     # -- stage 2 ----------------------------------------------------------------------------
 
@@ -203,8 +232,11 @@ class CFMVCModel(nn.Module):
         else:
             start, weight = _controls_among(z_1, p, batch_idx, ct_idx)
         path = straight_path(start, z_1, TIMES[self.times](z_1))
-        context, alpha = self.context(p, batch_idx, ct_idx, spatial)
-        velocity = self.field(path.z_t, path.t, context, alpha)
+        context = self.context.covariates(batch_idx, ct_idx, spatial)
+        perturbation = beside(lambda: self.context.alpha(p, context), context)
+        hidden = self.field.hidden(path.z_t, path.t, context)
+        alpha = perturbation()
+        velocity = self.field.mixed(hidden, alpha)
         squared = (velocity - path.velocity).square().mean(1)
         if weight is None:
             fm_loss = squared.mean()
@@ -375,7 +407,9 @@ def _controls_among(
     unperturbed = is_control(p)
     candidates = (same_condition(batch_idx, ct_idx) & unperturbed[None, :]).to(z.dtype)
     weight = (candidates.sum(1) > 0).to(z.dtype) * (~unperturbed).to(z.dtype)
-    chosen = torch.multinomial(candidates + 1e-9, 1).reshape(-1)
+    # The largest of weights over exponential draws, as torch.multinomial does it, which waits for
+    # the device to check its input.
+    chosen = ((candidates + 1e-9) / torch.empty_like(candidates).exponential_()).argmax(1)
     return z[chosen], weight
 
 

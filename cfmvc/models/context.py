@@ -134,6 +134,13 @@ class ContextEncoder(nn.Module):
         spatial
             Coordinates, ``(B, spatial_dim)``; needed where the encoder was built with them.
         """
+        context = self.covariates(batch_idx, ct_idx, spatial)
+        return context, self.alpha(p, context)
+
+    def covariates(
+        self, batch_idx: torch.Tensor, ct_idx: torch.Tensor, spatial: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return ``context`` alone."""
         covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
         if self.place is not None:
             if spatial is None:
@@ -142,10 +149,11 @@ class ContextEncoder(nn.Module):
                     "(obsm['spatial'] of the control cells)"
                 )
             covariates.append(self.place((spatial - self.centre) / self.extent))
-        context = self.context(torch.cat(covariates, dim=1))
-        return context, self._alpha(p, context)
+        context: torch.Tensor = self.context(torch.cat(covariates, dim=1))
+        return context
 
-    def _alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Return ``pert_alpha`` of perturbations in their contexts."""
         weight = self.perturbation.weight
         dose = p[:, 1:].to(weight.dtype) / self.largest_dose
         if self.has_embedding:

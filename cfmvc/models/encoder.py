@@ -94,7 +94,7 @@ class EncoderVAE(nn.Module):
             Column numbers, ``(B,)``.
         """
         covariates = [self.batch_embedding(batch_idx), self.cell_type_embedding(ct_idx)]
-        logged = torch.log1p(x.to(covariates[0].dtype).clamp_min(0.0))
+        logged = x.to(covariates[0].dtype).clamp_min(0.0).log1p_()
         h = self.hidden(self.of_counts(logged) + self.of_covariates(torch.cat(covariates, dim=1)))
         moments = self.moments(h)
         # Under autocast a product has half the width; the divergences are no place for that.
@@ -120,18 +120,31 @@ class EncoderVAE(nn.Module):
             Divergence from the priors, in nats a cell, ``(B,)``.
         """
         q = self.posterior(x, batch_idx, ct_idx)
-        prior_mean, prior_logvar = self.tech_prior(batch_idx)
-        zero = torch.zeros((), dtype=q.int_mean.dtype, device=q.int_mean.device)
-        kl_int = gaussian_kl(q.int_mean, q.int_logvar, zero, zero)
-        kl_tech = gaussian_kl(q.tech_mean, q.tech_logvar, prior_mean, prior_logvar)
+        return *self.latents(q), *self.divergences(q, batch_idx)
+
+    def latents(self, q: Posterior) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw ``(z_int, z_tech)``; in ``eval()`` they are the means."""
         if not self.training:
-            return q.int_mean, q.tech_mean, kl_int, kl_tech
-        return draw(q.int_mean, q.int_logvar), draw(q.tech_mean, q.tech_logvar), kl_int, kl_tech
+            return q.int_mean, q.tech_mean
+        return draw(q.int_mean, q.int_logvar), draw(q.tech_mean, q.tech_logvar)
+
+    def divergences(
+        self, q: Posterior, batch_idx: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``(kl_int, kl_tech)``: divergence from the priors, in nats a cell, ``(B,)``."""
+        kl_int = standard_kl(q.int_mean, q.int_logvar)
+        kl_tech = gaussian_kl(q.tech_mean, q.tech_logvar, *self.tech_prior(batch_idx))
+        return kl_int, kl_tech
 
 
 def draw(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """Draw from a diagonal Gaussian (the reparametrisation of Kingma & Welling 2014)."""
     return mean + torch.exp(0.5 * logvar) * normal_like(mean)
+
+
+def standard_kl(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    """KL divergence from N(0, 1), summed over dimensions: ``(B,)``, in nats."""
+    return 0.5 * (torch.exp(logvar) - 1.0 - logvar + mean.square()).sum(1)
 
 
 def gaussian_kl(

@@ -24,7 +24,7 @@ class Dropout(nn.Module):
         if not self.training or self.share == 0:
             return values
         kept = uniform_like(values) >= self.share
-        return values * (kept.to(values.dtype) / (1.0 - self.share))
+        return values * (kept * (1.0 / (1.0 - self.share)))
 
     def extra_repr(self) -> str:
         """Show the share where a module is printed."""

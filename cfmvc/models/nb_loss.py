@@ -5,14 +5,19 @@ gradient by hand. Autograd would keep and walk a dozen ``(B, n_genes)`` arrays; 
 value and gradient together.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from cfmvc.data.count_terms import SMALL, CountTerms
+from cfmvc.models.beside import beside
 
 LOGIT_LIMIT = 20.0
 LOG_THETA_LIMIT = 10.0
+
+TermsOfCounts = Callable[[], tuple[torch.Tensor, torch.Tensor]]
+"""Waits for the sum over cells of ``log[(theta)_x / theta^x] - log x!``, and d/d ``log theta``."""
 
 
 def nb_reconstruction(
@@ -20,7 +25,7 @@ def nb_reconstruction(
     log_theta: torch.Tensor,
     x: torch.Tensor,
     total: torch.Tensor,
-    terms: CountTerms,
+    terms: TermsOfCounts,
 ) -> torch.Tensor:
     """Mean over cells of ``-log p(x | mean, theta)``, in nats a cell: a scalar.
 
@@ -35,7 +40,7 @@ def nb_reconstruction(
     total
         Total counts of each cell, ``(B,)``; the library is at least 1.
     terms
-        The tally of ``x``.
+        From :func:`count_terms` of the same counts and dispersions.
 
     Notes
     -----
@@ -61,10 +66,10 @@ class _Reconstruction(torch.autograd.Function):
         log_theta: torch.Tensor,
         x: torch.Tensor,
         total: torch.Tensor,
-        terms: CountTerms,
+        terms: TermsOfCounts,
     ) -> torch.Tensor:
         limited = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        theta = log_theta.clamp(-LOG_THETA_LIMIT, LOG_THETA_LIMIT).exp()
+        theta = _limited_theta(log_theta)
         library = total.clamp_min(1.0)[:, None]
         peak = limited.amax(1, keepdim=True)
         share = (limited - peak).exp_()
@@ -75,7 +80,7 @@ class _Reconstruction(torch.autograd.Function):
         weight = x + theta
         of_cell = total[:, None] * (library.log() - peak - norm.log())
         value = (x * limited).sum(1) + of_cell[:, 0] - (weight * spread).sum(1)
-        of_counts, of_counts_gradient = _terms_of_counts(terms, theta)
+        of_counts, of_counts_gradient = terms()
         loss = -(value.mean() + of_counts / len(x))
         # Of the weight of 1 + r that lies on r: d/d log(mean) of -(x + theta) log(1 + r).
         pull = weight.mul_(ratio.div_(ratio + 1.0))
@@ -94,7 +99,47 @@ class _Reconstruction(torch.autograd.Function):
         return of_logits * scale, of_theta * scale, None, None, None
 
 
-def _terms_of_counts(terms: CountTerms, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def count_terms(
+    x: torch.Tensor, log_theta: torch.Tensor, tally: CountTerms | None = None
+) -> TermsOfCounts:
+    """Begin with what the counts add to the likelihood whatever the means are.
+
+    Parameters
+    ----------
+    x
+        Counts, ``(B, n_genes)``, not below 0.
+    log_theta
+        As in :func:`nb_reconstruction`.
+    tally
+        Of ``x``; None: each count for itself, in double precision. That is a dozen kernels instead
+        of several dozen small ones, and what a GPU does faster.
+    """
+
+    @torch.no_grad()
+    def made() -> tuple[torch.Tensor, torch.Tensor]:
+        theta = _limited_theta(log_theta)
+        return _terms_of_each(x, theta) if tally is None else _terms_of_tally(tally, theta)
+
+    return beside(made, x)
+
+
+def _limited_theta(log_theta: torch.Tensor) -> torch.Tensor:
+    single = torch.promote_types(log_theta.dtype, torch.float32)
+    return log_theta.to(single).clamp(-LOG_THETA_LIMIT, LOG_THETA_LIMIT).exp()
+
+
+def _terms_of_each(x: torch.Tensor, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`_terms_of_tally` does, from the counts themselves."""
+    count, size = x.double(), theta.double()
+    beyond = count + size
+    of_gene = count.sum(0)
+    value = (torch.lgamma(beyond) - torch.lgamma(count + 1.0)).sum(0).sum()
+    value -= (len(x) * torch.lgamma(size) + of_gene * size.log()).sum()
+    slope = size * (torch.digamma(beyond).sum(0) - len(x) * torch.digamma(size)) - of_gene
+    return value.to(theta.dtype), slope.to(theta.dtype)
+
+
+def _terms_of_tally(terms: CountTerms, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of ``log[(theta)_x / theta^x] - log x!``, and d/d ``log theta`` of it."""
     below = torch.arange(1, SMALL, dtype=theta.dtype, device=theta.device)  # k of count k + 1
     factor = below / theta[:, None]

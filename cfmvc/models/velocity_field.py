@@ -73,9 +73,19 @@ class FlowField(nn.Module):
         context, pert_alpha
             From :class:`~cfmvc.models.ContextEncoder`.
         """
+        return self.mixed(self.hidden(z_t, t, context), pert_alpha)
+
+    def hidden(
+        self, z_t: torch.Tensor, t: torch.Tensor | float, context: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the trunk's activations ``h``, ``(B, hidden_dim)``; no perturbation is in them."""
         times = torch.as_tensor(t, dtype=z_t.dtype, device=z_t.device).reshape(-1, 1)
         gamma = time_features(times, self.frequencies).expand(len(z_t), -1)
-        h = self.trunk(torch.cat([z_t, gamma, context], dim=1))
+        h: torch.Tensor = self.trunk(torch.cat([z_t, gamma, context], dim=1))
+        return h
+
+    def mixed(self, h: torch.Tensor, pert_alpha: torch.Tensor) -> torch.Tensor:
+        """Return the velocity that a perturbation makes of the trunk's activations."""
         fields = self.basis(h).view(-1, *self.shape)
         velocity = torch.bmm(self.mix(pert_alpha)[:, None, :], fields)[:, 0]
         return velocity if self.base is None else velocity + self.base(h)

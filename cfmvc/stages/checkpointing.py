@@ -68,6 +68,7 @@ def plain_engine(compute: ComputeConfig, black_boxes: Path | None = None) -> Eng
         recompute=compute.recompute,
         black_boxes=black_boxes,
         gradient_picture=compute.gradient_picture,
+        whole_steps=None if compute.cuda_graphs else False,
     )
 
 

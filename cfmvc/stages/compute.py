@@ -1,5 +1,6 @@
 """The ``compute`` section: device, threads, and one seed for everything random."""
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from cfmvc.config import Section
 from cfmvc.errors import ConfigError
+from cfmvc.training.engine import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -20,11 +22,12 @@ class ComputeConfig(Section):
 
     device: Device
     n_threads: int = Field(ge=0, description="CPU threads; 0: what torch chooses")
-    precision: Literal["float32", "bfloat16"] = Field(description="of matrix products in training")
+    precision: Precision = Field(description="of matrix products in training")
     n_parts: int = Field(ge=1, description="parts in which the cells of a step are computed")
     max_counts_gib: float = Field(
         ge=0, description="larger counts stay on disk, and are read in shuffled blocks of cells"
     )
+    cuda_graphs: bool = Field(description="on a GPU, start a whole step at once, as a CUDA graph")
     recompute: bool = Field(description="recompute activations for the gradient, to save memory")
     gradient_picture: bool = Field(
         description="keep the gradient norms of every step, and draw them by module over time"
@@ -43,6 +46,8 @@ def use(device: Device, n_threads: int) -> torch.device:
         torch.set_num_threads(n_threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("compute.device: 'cuda' is not available here; use 'auto' or 'cpu'")
+    # The default of a large GPU is 32 MiB a stream, more than all of a training.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:2:16:8")
     is_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     # The current one: of several processes each has a GPU of its own.
     return torch.device("cuda", torch.cuda.current_device()) if is_cuda else torch.device("cpu")

@@ -79,8 +79,10 @@ def fit_flow(
                 flow.coupling,
                 flow.recouple_every,
                 controls=latents[0],
+                n_epochs=n_epochs,
             )
-            for some in latents
+            # Validation is always with the pairs of the first epoch.
+            for some, n_epochs in zip(latents, (flow.n_epochs, 1), strict=True)
         ]
         history = train(
             "train_flow",

@@ -16,7 +16,7 @@ Moment = Literal["forward", "backward", "validation"]
 # a gradient log1p(x) is not kept.
 _OF_GENES: dict[Moment, float] = {"forward": 8.25, "backward": 3.0, "validation": 7.25}
 _OF_LATENTS = 10  # moments, draws, divergences, covariates: arrays as wide as the latents
-_OF_TALLY = 17 * 12 + 15 * 4 * 8  # bytes a gene: tally, at_least, and what _terms_of_counts makes
+_OF_TALLY = 17 * 12 + 15 * 4 * 8  # bytes a gene: tally, at_least, and what _terms_of_tally makes
 _N_LAYERS = 4  # as wide as hidden_vae: two of the encoder, two of the decoder
 
 
@@ -78,10 +78,10 @@ class ModelMemory:
 
     def encoding(self, n: int, n_all: int) -> list[Arrays]:
         """Return what it takes to encode ``n_all`` cells, ``n`` at a time (models/reference.py)."""
-        wide = [self.sizes["n_genes"], self.sizes["n_perts"]]
+        wide = [(self.sizes["n_genes"], 2), (self.sizes["n_perts"], 3)]
         return [
-            # Counts, and twice as much on the way to log1p(x); the vectors and their sorted copies.
-            *(Arrays("cells that are encoded", n * width * NUMBER, 3) for width in wide),
+            # Counts, and log1p(x); the vectors and their sorted copies.
+            *(Arrays("cells that are encoded", n * w * NUMBER, times) for w, times in wide),
             Arrays("latents", n_all * self.per_latent),
         ]
 

@@ -38,7 +38,7 @@ def fit_response(
         kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
         keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
         for rows in _slices(len(table)):
-            sums.add(keys[rows], log_normalise(table.counts[rows], library))
+            sums.add(keys[rows], log_normalise(table.rows(rows), library))
     keys, n_cells, means, spread = sums.finished()
     p = np.stack([np.frombuffer(vector, np.float32) for vector in vectors]).astype(np.float64)
     cells = ConditionMeans(p[keys[:, 0]], keys[:, 1], keys[:, 2], n_cells, means)
@@ -56,7 +56,8 @@ class _Sums:
     def add(self, keys: np.ndarray, logged: csr_matrix) -> None:
         finite = np.isfinite(np.asarray(logged.sum(axis=1)).reshape(-1))
         keys, logged = keys[finite], logged[finite]  # the guard names the cells that are not
-        self._squares += np.asarray(logged.multiply(logged).sum(axis=0)).reshape(-1)
+        n_genes = len(self._squares)
+        self._squares += np.bincount(logged.indices, logged.data**2, minlength=n_genes)
         distinct, member = np.unique(keys, axis=0, return_inverse=True)
         ones = np.ones(len(keys))
         rows = csr_matrix(

@@ -23,13 +23,19 @@ class AveragedWeights:
         self.average = self.weights.clone() if decay > 0 else self.weights
         self.n_updates = 0
 
-    def update(self) -> None:
-        """Take in the present weights."""
-        if self.decay == 0:
-            return
-        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        self.average.lerp_(self.weights, 1.0 - decay)
-        self.n_updates += 1
+    @property
+    def next_share(self) -> float:
+        """What the present weights are going to be of the average, when they are taken in."""
+        return 1.0 - min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+
+    def update(self, share: float | torch.Tensor) -> None:
+        """Take in the present weights, as that share of the average; :meth:`count` counts."""
+        if self.decay > 0:
+            self.average.lerp_(self.weights, share)
+
+    def count(self) -> None:
+        """Take note that an update has been done."""
+        self.n_updates += self.decay > 0
 
     @contextmanager
     def applied(self) -> Iterator[None]:

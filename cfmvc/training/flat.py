@@ -53,10 +53,13 @@ class FlatParameters:
 
     def differentiate(self, loss: torch.Tensor, weight: float, is_first: bool) -> None:
         """Take the gradient of a scalar, times ``weight``; added to what is there unless first."""
-        if is_first and weight == 1.0:
+        if is_first and weight == 1.0 and not loss.is_cuda:
             self._written_by_autograd(loss)
             return
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        # On a GPU one kernel for all parameters is less than one for each.
+        # What is made beside other work must not be given back while it may still be read.
+        keep = loss.is_cuda
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True, retain_graph=keep)
         present = [(g, f) for g, f in zip(self._gradients, found, strict=True) if f is not None]
         mine, theirs = [g for g, _ in present], [f for _, f in present]
         if is_first:

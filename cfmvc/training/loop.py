@@ -10,23 +10,17 @@ import torch
 
 from cfmvc.errors import DataError, NonFiniteError
 from cfmvc.shards import current_shard, of_step
-from cfmvc.training.black_box import replayed, write_black_box
 from cfmvc.training.callbacks import Callback, Examine, TrainingState
 from cfmvc.training.checkpoint import Checkpoint
-from cfmvc.training.checkpoint_file import under
 from cfmvc.training.config import LoopConfig
-from cfmvc.training.engine import Engine
+from cfmvc.training.engine import Engine, matrix_products
 from cfmvc.training.events import TrainingEvent
 from cfmvc.training.flat import FlatParameters
+from cfmvc.training.hindsight import Hindsight
 from cfmvc.training.history import EpochSums, History, sums_of_step
 from cfmvc.training.memory_meter import peak_memory
 from cfmvc.training.nan_guard import NanGuard
-from cfmvc.training.objectives import (
-    Objective,
-    copied_buffers,
-    learning_parameters,
-    set_buffers,
-)
+from cfmvc.training.objectives import Objective, learning_parameters
 from cfmvc.training.randomness import RandomState
 from cfmvc.training.schedule import learning_rate
 from cfmvc.training.sources import CellSource
@@ -89,7 +83,8 @@ def train(
         training = _Training(stage, objective, source, validation, config, device, engine)
         training.callbacks, training.termination = list(callbacks), termination
         training.examine = examine
-        return training.run()
+        with matrix_products(device, engine.precision):
+            return training.run()
 
 
 @dataclass
@@ -129,12 +124,12 @@ class _Training:
             self.flat, stage, config.nan_check_interval, config.max_consecutive_vetoes
         )
         self.stepper = Stepper(objective, self.flat, self.guard, config, engine, device)
+        self.hindsight = Hindsight(self.stepper, engine.black_boxes)
         self.engine, self.checkpoints = engine, engine.checkpoints(stage)
         self.state, self.history = TrainingState(stage, config.n_epochs), History()
         self.at, self.sums = _Progress(), EpochSums()
         self.best: torch.Tensor | None = None
         self.last_good: Checkpoint | None = None
-        self.is_recorded = False
 
     def run(self) -> History:
         """Train until the last epoch, or until the validation stops improving."""
@@ -161,10 +156,12 @@ class _Training:
             module.train()
         if self.at.step_in_epoch == 0:
             self._remember()
+        self.hindsight.remember()
         began, before = time.perf_counter(), self.at.seconds
         for cells in self.source.epoch(self.at.epoch, self.at.step_in_epoch):
             n_parts = self.stepper.n_parts
             moment = Moment(self.at.epoch, self.at.step, self._rate())
+            self.hindsight.note(cells, moment)
             self.sums.add(self.stepper(cells, moment), self.stepper.names)
             self.at.step += 1
             self.at.step_in_epoch += 1
@@ -242,7 +239,8 @@ class _Training:
 
     def _look(self) -> bool:
         """Read the guard's flags; True if the training went back to its last good state."""
-        events = [self._examined(event) for event in self.guard.read()]
+        events = [self.hindsight.examined(event) for event in self.guard.read()]
+        self.hindsight.remember()
         self._tell(events)
         self.guard.raise_if_hopeless()
         if not any(event.kind == "nan" for event in events):
@@ -253,28 +251,6 @@ class _Training:
             self._roll_back(events[-1])
             return True
         return False
-
-    def _examined(self, event: TrainingEvent) -> TrainingEvent:
-        """Replay the first non-finite step and keep it, while the weights are those before it.
-
-        They are so on a CPU, where it is looked at at once; on a GPU other steps have followed. Of
-        several processes none could do the step again alone.
-        """
-        folder, is_last = self.engine.black_boxes, event.step == self.at.step - 1
-        if folder is None or event.kind != "nan" or self.is_recorded or not is_last:
-            return event
-        if current_shard().n_ranks > 1:
-            return event
-        self.is_recorded = True
-        parts, precision = self.stepper.parts, self.engine.precision
-        after = copied_buffers(self.objective)
-        set_buffers(self.objective, self.stepper.buffers)
-        findings = replayed(self.objective, parts, self.device, precision)
-        kept = folder / f"{self.state.stage}-step-{event.step}"
-        told = {"event": event.as_json(), "precision": precision}
-        write_black_box(kept, self.objective, parts, findings, told)
-        set_buffers(self.objective, after)
-        return replace(event, module=findings.module, black_box=str(kept))
 
     def _roll_back(self, cause: TrainingEvent) -> None:
         n_rollbacks, factor = self.at.n_rollbacks + 1, self.at.lr_factor / 2
@@ -320,7 +296,7 @@ class _Training:
         if found is not None:
             self._take_up(found)
             self.state.epoch, self.state.step = self.at.epoch, self.at.step
-            self.is_recorded = any(event.black_box for event in self.history.events)
+            self.hindsight.is_over |= any(event.black_box for event in self.history.events)
             for callback in self.callbacks:
                 callback.on_resume(self.state, self.history)
         current_shard().wait()  # none may be removed before all have read it
@@ -351,14 +327,7 @@ class _Training:
             self.last_good = replace(here, tensors=copies)
 
     def _checkpoint(self) -> Checkpoint:
-        averaged, moments = self.stepper.averaged, self.stepper.optimizer.moments
-        tensors = {
-            "values": self.flat.values.detach(),
-            "average": averaged.average,
-            **{f"optimizer.{name}": value for name, value in moments.items()},
-            **{f"objective.{name}": value for name, value in self.objective.buffers().items()},
-            **RandomState.now(self.device).as_tensors(),
-        }
+        tensors = self.stepper.tensors() | RandomState.now(self.device).as_tensors()
         norms = self.stepper.norms.rows
         present = {"best": self.best, "sums": self.sums.total, "gradient_norms": norms}
         tensors |= {name: value for name, value in present.items() if value is not None}
@@ -367,7 +336,6 @@ class _Training:
             "progress": dict(self.at.__dict__),
             "history": self.history.as_json(),
             "sums": self.sums.names,
-            "n_averaged": averaged.n_updates,
             "n_parts": self.stepper.n_parts,
             "guard": [self.guard.first_nan_step, self.guard.n_consecutive],
         }
@@ -379,14 +347,9 @@ class _Training:
             name: value if name.startswith("random.") else value.to(self.device)
             for name, value in found.tensors.items()
         }
-        averaged, values = self.stepper.averaged, found.values
-        self.flat.values.data.copy_(tensors["values"])
-        averaged.average.copy_(tensors["average"])
-        averaged.n_updates = values["n_averaged"]
+        values = found.values
+        self.stepper.set(tensors)
         self.stepper.n_parts = max(values["n_parts"], self.stepper.n_parts)
-        moments = {name: value.clone() for name, value in under("optimizer.", tensors).items()}
-        self.stepper.optimizer.moments = moments
-        set_buffers(self.objective, under("objective.", tensors))
         best, sums = tensors.get("best"), tensors.get("sums")
         self.best = None if best is None else best.clone()
         self.sums = EpochSums(values["sums"], None if sums is None else sums.clone())

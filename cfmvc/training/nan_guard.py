@@ -5,12 +5,14 @@ obeys (``found_inf``), and flags and norms wait in a list that is read every ``i
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from cfmvc.errors import NonFiniteError
+from cfmvc.models.beside import beside
 from cfmvc.shards import current_shard
 from cfmvc.training.events import TrainingEvent
 from cfmvc.training.flat import FlatParameters
@@ -29,10 +31,23 @@ class Verdict:
         1.0 where the update must not happen, else 0.0.
     norm
         Norm of the whole gradient before clipping.
+    values
+        Both, and every probe and part of the loss, ``(n,)``.
+    largest
+        Largest entry of each parameter's gradient, ``(n_parameters,)``; None where nobody is going
+        to ask.
     """
 
     vetoed: torch.Tensor
     norm: torch.Tensor
+    values: torch.Tensor
+    largest: torch.Tensor | None
+
+    def copied(self) -> "Verdict":
+        """Return the same in memory of its own."""
+        largest = None if self.largest is None else self.largest.clone()
+        values = self.values.clone()
+        return Verdict(values[0], values[1], values, largest)
 
 
 @dataclass
@@ -42,7 +57,7 @@ class _Pending:
     cells: np.ndarray
     values: torch.Tensor
     largest: torch.Tensor | None
-    norms: torch.Tensor | None
+    is_last: bool
 
 
 @dataclass
@@ -74,18 +89,18 @@ class NanGuard:
     _probes: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
 
-    def before_update(self, loss: Loss, epoch: int, step: int, cells: np.ndarray) -> Verdict:
+    def before_update(self, loss: Loss, step: int | None = None) -> Verdict:
         """Look at loss and gradient of a step, and say whether its update may happen.
 
         Parameters
         ----------
         loss
             Of this step; its gradient is in ``flat``.
-        epoch, step
-            Where in the training.
-        cells
-            Rows of the training cells in this step.
+        step
+            Its number; None where the same work is done for any step.
         """
+        # Costs nothing on a GPU, where the flag is not looked at before the update.
+        sizes = self._begun_sizes(step)
         norm = torch.linalg.vector_norm(self.flat.gradient)
         self._probes, self._parts = list(loss.probes), list(loss.parts)
         losses = [*loss.probes.values(), *loss.parts.values()]
@@ -93,15 +108,37 @@ class NanGuard:
         vetoed = _flag(figures[: 1 + len(loss.probes)].sum())  # parts are for the record
         if current_shard().n_ranks > 1:  # the norm is common to all, a loss each process's own
             vetoed = current_shard().sum_(vetoed).clamp(max=1.0)
-        # Sizes are looked at when the flags are read, not at every step.
-        is_last = (step + 1) % self.interval == 0
-        largest = self.flat.norms(torch.inf) if is_last else None
-        # On a CPU a look costs nothing; on a GPU the norms do, compared to waiting for the device.
-        self.is_alarmed = not vetoed.is_cuda and bool(vetoed)
-        named = self.flat.norms() if vetoed.is_cuda or self.is_alarmed else None
-        values = torch.cat([vetoed[None], figures])
-        self._pending.append(_Pending(epoch, step, cells, values, largest, named))
-        return Verdict(vetoed, norm)
+        largest = sizes() if sizes is not None else None
+        if largest is None and bool(vetoed):
+            largest = self.flat.norms(torch.inf)
+        return Verdict(vetoed, norm, torch.cat([vetoed[None], figures]), largest)
+
+    def _begun_sizes(self, step: int | None) -> Callable[[], torch.Tensor] | None:
+        gradient = self.flat.gradient
+        if gradient.is_cuda or step is None or self._is_last(step):
+            return beside(lambda: self.flat.norms(torch.inf), gradient)
+        return None
+
+    def note_step(self, verdict: Verdict, epoch: int, step: int, cells: np.ndarray) -> None:
+        """Keep a verdict for the next :meth:`read`.
+
+        Parameters
+        ----------
+        verdict
+            Of the step.
+        epoch, step
+            Where in the training.
+        cells
+            Rows of the training cells in this step.
+        """
+        self.is_alarmed = not verdict.vetoed.is_cuda and bool(verdict.vetoed)
+        last = self._is_last(step)
+        pending = _Pending(epoch, step, cells, verdict.values, verdict.largest, last)
+        self._pending.append(pending)
+
+    def _is_last(self, step: int) -> bool:
+        """Return whether the flags are read after this step: sizes are looked at then alone."""
+        return (step + 1) % self.interval == 0
 
     def is_due(self, n_steps: int) -> bool:
         """Return whether the flags are to be read after so many steps.
@@ -120,7 +157,7 @@ class NanGuard:
             self.n_consecutive = self.n_consecutive + 1 if row[0] else 0
             if row[0]:
                 events.append(self._veto(pending, row))
-            elif pending.largest is not None:
+            elif pending.is_last:
                 events += self._large(pending, row)
         self._pending.clear()
         self.is_alarmed = False
@@ -178,8 +215,9 @@ class NanGuard:
         probes = row[2 : 2 + len(self._probes)]
         bad = [name for name, v in zip(self._probes, probes, strict=True) if not np.isfinite(v)]
         place = bad[0] if bad else "gradient"
-        norms = [] if pending.norms is None else pending.norms.cpu().tolist()
-        names = [n for n, v in zip(self.flat.named, norms, strict=False) if not np.isfinite(v)]
+        assert pending.largest is not None
+        sizes = pending.largest.cpu().tolist()
+        names = [n for n, v in zip(self.flat.named, sizes, strict=True) if not np.isfinite(v)]
         self.last_event = self._event("nan", pending, row, place, names, "update vetoed")
         return self.last_event
 
@@ -218,7 +256,7 @@ class NanGuard:
 def _flag(figure: torch.Tensor) -> torch.Tensor:
     """Return 1.0 where a scalar is not finite, else 0.0; on a GPU without waiting for it."""
     if figure.is_cuda:
-        return (~torch.isfinite(figure)).float()
+        return (figure - figure != 0).float()  # NaN and infinity alone; three kernels
     return figure.new_tensor(0.0 if math.isfinite(figure.item()) else 1.0)
 
 

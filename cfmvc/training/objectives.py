@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cfmvc.data.dataset import Cells
+from cfmvc.models.beside import beside
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.conditions import is_control
 from cfmvc.shards import sum_over_cells
@@ -86,29 +87,34 @@ class BatchOffsets(nn.Module):
 
     sums: torch.Tensor
     sizes: torch.Tensor
+    strata: torch.Tensor
 
     def __init__(self, n_batch: int, n_ct: int, dim_int: int, decay: float = 0.98) -> None:
         super().__init__()
         self.decay = decay
         self.register_buffer("sums", torch.zeros(n_ct, n_batch, dim_int))
         self.register_buffer("sizes", torch.zeros(n_ct, n_batch, 1))
+        self.register_buffer("strata", torch.arange(n_ct * n_batch)[:, None], persistent=False)
 
     def forward(self, z_int: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return a scalar whose gradient is the push; its value means nothing."""
         unperturbed = is_control(cells.p)[:, None]
-        where = (cells.cell_type, cells.batch)
+        stratum = cells.cell_type * self.sums.shape[1] + cells.batch
         # One absurd cell, whose update is vetoed, must not stay in the means for good.
         sane = (z_int.detach().abs() < 1e3).all(1, keepdim=True) & unperturbed
         seen = torch.where(sane, z_int.detach(), torch.zeros_like(z_int))
-        sums = torch.zeros_like(self.sums).index_put_(where, seen, accumulate=True)
-        sizes = torch.zeros_like(self.sizes).index_put_(where, sane.to(seen.dtype), accumulate=True)
-        self.sums.mul_(self.decay).add_(sum_over_cells(sums))
-        self.sizes.mul_(self.decay).add_(sum_over_cells(sizes))
+        # A product sums over strata; to add to rows by their numbers takes a GPU a sort.
+        members = (stratum == self.strata).to(z_int.dtype)
+        self._take_in(self.sums, members @ seen)
+        self._take_in(self.sizes, members @ sane.to(z_int.dtype))
         means = self.sums / self.sizes.clamp_min(1e-6)
         known = (self.sizes > 1.0).to(z_int.dtype)
         centre = (means * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1.0)
-        offsets = ((means - centre) * known)[where]
+        offsets = ((means - centre) * known).flatten(0, 1).index_select(0, stratum)
         return (z_int * offsets * unperturbed).sum(1).mean()
+
+    def _take_in(self, running: torch.Tensor, present: torch.Tensor) -> None:
+        running.mul_(self.decay).add_(sum_over_cells(present).view_as(running))
 
 
 class VaeObjective:
@@ -136,7 +142,8 @@ class VaeObjective:
         }
         self.model, self.beta, self.kl_warmup = model, beta, kl_warmup
         self.tech_penalty = tech_penalty
-        self.ramp = 1.0
+        # What beta is times, on the device: a recorded step reads it anew every time.
+        self._ramp = torch.ones((), device=model.latent_mean.device)
         self.lambda_batch, self.lambda_adv = lambda_batch, lambda_adv
         sizes, device = model.sizes, model.latent_mean.device
         self.adversary = nn.Linear(sizes["dim_int"], sizes["n_perts"]).to(device)
@@ -145,6 +152,15 @@ class VaeObjective:
     def describe(self) -> dict[str, Any]:
         """Return what builds this objective anew."""
         return {"kind": "vae", "settings": self.settings, "moment": {"ramp": self.ramp}}
+
+    @property
+    def ramp(self) -> float:
+        """Share of beta that counts by now."""
+        return float(self._ramp)
+
+    @ramp.setter
+    def ramp(self, share: float) -> None:
+        self._ramp.fill_(share)
 
     def extras(self) -> dict[str, nn.Module]:
         """Return the adversary."""
@@ -157,7 +173,7 @@ class VaeObjective:
 
     def buffers(self) -> dict[str, torch.Tensor]:
         """Return the running means of the batches."""
-        return dict(self.offsets.named_buffers())
+        return {"sums": self.offsets.sums, "sizes": self.offsets.sizes}
 
     def start_epoch(self, progress: float) -> None:
         """Raise beta from 0 over the first ``kl_warmup`` of the epochs."""
@@ -165,10 +181,16 @@ class VaeObjective:
 
     def __call__(self, cells: Cells) -> Loss:
         """Return the negative ELBO a cell, in nats (validation always at full beta)."""
-        model = self.model
-        z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
-        reconstruction, logits = model.reconstruction(cells.x, z_int, z_tech, cells.terms)
-        beta = self.beta * (self.ramp if model.encoder.training else 1.0)
+        model, encoder = self.model, self.model.encoder
+        counted = model.counted(cells.x, cells.terms)
+        q = encoder.posterior(cells.x, cells.batch, cells.cell_type)
+        z_int, z_tech = encoder.latents(q)
+        divergences = beside(lambda: encoder.divergences(q, cells.batch), z_int)
+        is_pushed = self.lambda_batch > 0 and encoder.training
+        push = beside(lambda: self.offsets(z_int, cells), z_int) if is_pushed else None
+        reconstruction, logits = model.reconstruction(counted, z_int, z_tech)
+        kl_int, kl_tech = divergences()
+        beta = self.beta * self._ramp if encoder.training else self.beta
         total = reconstruction + beta * (kl_int + self.tech_penalty * kl_tech).mean()
         parts = {
             "reconstruction": reconstruction,
@@ -178,12 +200,12 @@ class VaeObjective:
         if self.lambda_adv > 0:
             parts["adversary"] = self._adversary_loss(z_int, cells.p)
             total = total + self.lambda_adv * parts["adversary"]
-        if self.lambda_batch > 0 and model.encoder.training:
-            total = total + self.lambda_batch * self.offsets(z_int, cells)
+        if push is not None:
+            total = total + self.lambda_batch * push()
         probes = {
-            "input": cells.x.sum(),
-            "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
-            "decoder": logits.sum(),
+            "input": counted.total.sum(),
+            "encoder": _probe(z_int, z_tech, kl_int, kl_tech),
+            "decoder": logits.detach().sum(1).sum(),
             "likelihood": reconstruction,
             "loss": total,
         }
@@ -297,8 +319,9 @@ class JointObjective:
     def __call__(self, cells: Cells) -> Loss:
         """Return ELBO plus ``lambda_flow`` times the flow-matching loss."""
         model = self.model
+        counted = model.counted(cells.x, cells.terms)
         z_int, z_tech, kl_int, kl_tech = model.encoder(cells.x, cells.batch, cells.cell_type)
-        reconstruction, logits = model.reconstruction(cells.x, z_int, z_tech, cells.terms)
+        reconstruction, logits = model.reconstruction(counted, z_int, z_tech)
         elbo = reconstruction + self.beta * (kl_int + self.tech_penalty * kl_tech).mean()
         flow, fm_loss, dist_loss = model.flow_step(
             z_int,
@@ -312,9 +335,9 @@ class JointObjective:
         total = elbo + self.lambda_flow * flow
         parts = {"elbo": elbo, "fm": fm_loss, "dist": dist_loss}
         probes = {
-            "input": cells.x.sum(),
-            "encoder": z_int.sum() + z_tech.sum() + kl_int.sum() + kl_tech.sum(),
-            "decoder": logits.sum(),
+            "input": counted.total.sum(),
+            "encoder": _probe(z_int, z_tech, kl_int, kl_tech),
+            "decoder": logits.detach().sum(1).sum(),
             "likelihood": reconstruction,
             "velocity": fm_loss,
             "distribution matching": dist_loss,
@@ -324,6 +347,12 @@ class JointObjective:
 
 
 OBJECTIVES: dict[str, Any] = {"vae": VaeObjective, "flow": FlowObjective, "joint": JointObjective}
+
+
+def _probe(*values: torch.Tensor) -> torch.Tensor:
+    """Return one scalar of values of the same cells, finite if all of them are."""
+    columns = [value.detach() if value.dim() == 2 else value.detach()[:, None] for value in values]
+    return torch.cat(columns, dim=1).sum()
 
 
 class _Reversed(torch.autograd.Function):

@@ -11,7 +11,7 @@ import torch
 
 from cfmvc.data.ahead import made_ahead
 from cfmvc.data.dataset import Cells, CellTable
-from cfmvc.data.resident import HeldCells, held_for
+from cfmvc.data.resident import HeldCells, ResidentTable, held_for
 from cfmvc.data.samplers import ShuffledBlocks, ShuffledCells
 from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
@@ -39,6 +39,36 @@ class StepCells:
         return len(self.rows)
 
 
+@dataclass(frozen=True)
+class IndexedCells:
+    """The cells of one optimiser step that are on the device already, all of them.
+
+    Parameters
+    ----------
+    rows
+        Their rows in the table.
+    indices
+        Numbers that say which they are, ``(n_kinds, B)`` int64.
+    gather
+        From such numbers, on the device, to the cells; the same function for every step of a
+        source, and no more than the numbers tells one step from another.
+    device
+        Where.
+    """
+
+    rows: np.ndarray
+    indices: np.ndarray
+    gather: Callable[[torch.Tensor], Any]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, part: slice) -> Any:
+        """Gather some of them."""
+        return self.gather(torch.from_numpy(self.indices[:, part]).to(self.device))
+
+
 class CellSource(Protocol):
     """Cells of one epoch, a step's worth at a time."""
 
@@ -50,7 +80,7 @@ class CellSource(Protocol):
     def n_steps(self) -> int:
         """Steps an epoch."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells | IndexedCells]:
         """Yield the cells of each step from ``first_step`` on."""
 
 
@@ -82,12 +112,12 @@ class TableSource:
         """Steps an epoch."""
         return self._order.n_steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells | IndexedCells]:
         """Yield the cells of each step, in the order of this epoch."""
         windows = self._windows(epoch, first_step)
         if not self.table.is_on_disk:
             for rows in chain.from_iterable(map(self._order.steps, windows)):
-                yield StepCells(rows, partial(self._gathered, self._held, rows))
+                yield self._of_step(rows)
             return
         for window, table in made_ahead(partial(self._read, window) for window in windows):
             held = held_for(table, self.device)
@@ -104,6 +134,12 @@ class TableSource:
 
     def _read(self, window: np.ndarray) -> tuple[np.ndarray, CellTable]:
         return window, self.table.subset(window)
+
+    def _of_step(self, rows: np.ndarray) -> StepCells | IndexedCells:
+        held = self._held
+        if isinstance(held, ResidentTable):
+            return IndexedCells(rows, rows[None], partial(_resident_cells, held), self.device)
+        return StepCells(rows, partial(self._gathered, held, rows))
 
     @cached_property
     def _held(self) -> HeldCells:
@@ -152,6 +188,8 @@ class LatentSource:
         How controls are paired with perturbed cells of their stratum, and every how many epochs.
     controls
         Encoded cells whose controls serve as sources; ``latents`` itself if not given.
+    n_epochs
+        Epochs to come; a thread pairs for the next of them ahead.
     """
 
     def __init__(
@@ -163,8 +201,9 @@ class LatentSource:
         coupling: str = "ot",
         recouple_every: int = 1,
         controls: ReferenceCells | None = None,
+        n_epochs: int = 0,
     ) -> None:
-        self.latents, self.seed = latents, seed
+        self.latents, self.seed, self.n_epochs = latents, seed, n_epochs
         self.controls = latents if controls is None else controls
         self.is_paired = model.source == "control"
         self.standardise = model.standardise
@@ -177,6 +216,7 @@ class LatentSource:
         )
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
         self._paired_at, self._pairs = -1, np.zeros(0, dtype=np.int64)
+        self._coming: Iterator[np.ndarray] = iter(())
 
     @property
     def n_cells(self) -> int:
@@ -188,19 +228,19 @@ class LatentSource:
         """Steps an epoch."""
         return self._order.n_steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[StepCells]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[IndexedCells]:
         """Yield the cells of each step; their latents are drawn when they are taken."""
         if self.is_paired:
             self._couple(epoch // self.recouple_every)
+        device = self.latents.int_mean.device
         for picked in islice(self._order.epoch(epoch), first_step, None):
-            yield StepCells(self.rows[picked], partial(self._drawn_cells, picked))
+            rows = self.rows[picked]
+            indices = np.stack([rows, self._pairs[picked]] if self.is_paired else [rows])
+            yield IndexedCells(rows, indices, self._drawn_cells, device)
 
-    def _drawn_cells(self, picked: np.ndarray, part: slice) -> LatentCells:
-        latents, device = self.latents, self.latents.int_mean.device
-        at = torch.from_numpy(self.rows[picked[part]]).to(device)
-        z_0 = None
-        if self.is_paired:
-            z_0 = _drawn(self.controls, torch.from_numpy(self._pairs[picked[part]]).to(device))
+    def _drawn_cells(self, indices: torch.Tensor) -> LatentCells:
+        latents, at = self.latents, indices[0]
+        z_0 = _drawn(self.controls, indices[1]) if self.is_paired else None
         return LatentCells(
             _drawn(latents, at),
             z_0,
@@ -211,20 +251,39 @@ class LatentSource:
         )
 
     def _couple(self, round_number: int) -> None:
-        """Pair targets with controls, condition by condition; the same for the same round."""
         if round_number == self._paired_at:
             return
+        is_following = round_number == self._paired_at + 1
+        pairs = next(self._coming, None) if is_following else None
+        if pairs is None:
+            end = max(-(-self.n_epochs // self.recouple_every), round_number + 1)
+            rounds = range(round_number, end)
+            self._coming = made_ahead(partial(self._paired, number) for number in rounds)
+            pairs = next(self._coming)
+        self._pairs, self._paired_at = pairs, round_number
+
+    def _paired(self, round_number: int) -> np.ndarray:
+        """Pair targets with controls, condition by condition; the same for the same round."""
         rng = np.random.default_rng((self.seed, round_number, 1))
-        targets = self.standardise(self.latents.int_mean).cpu().numpy()
-        sources = self.standardise(self.controls.int_mean).cpu().numpy()
-        # A target that is not finite stays, for the guard to veto and name; it has no place.
-        targets[~np.isfinite(targets).all(1)] = 0.0
+        targets, sources = self._points
         pairs = [
             candidates[self.coupling(sources[candidates], targets[rows], rng)]
             for rows, candidates in self.groups
         ]
-        self._pairs = np.concatenate([np.zeros(0, np.int64), *pairs])
-        self._paired_at = round_number
+        return np.concatenate([np.zeros(0, np.int64), *pairs])
+
+    @cached_property
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and sources, standardised, on the host."""
+        targets = self.standardise(self.latents.int_mean).cpu().numpy()
+        sources = self.standardise(self.controls.int_mean).cpu().numpy()
+        # A target that is not finite stays, for the guard to veto and name; it has no place.
+        targets[~np.isfinite(targets).all(1)] = 0.0
+        return targets, sources
+
+
+def _resident_cells(held: ResidentTable, indices: torch.Tensor) -> Cells:
+    return held.gathered(indices[0])
 
 
 def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:

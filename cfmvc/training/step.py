@@ -1,6 +1,8 @@
 """One optimiser step: gradient in as many parts as memory asks for, guard, update, average."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,17 +14,22 @@ from cfmvc.shards import current_shard, of_step
 from cfmvc.training.adamw import FlatAdamW
 from cfmvc.training.averages import AveragedWeights
 from cfmvc.training.black_box import Part
+from cfmvc.training.checkpoint_file import under
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.engine import Engine, autocast
 from cfmvc.training.flat import FlatParameters
 from cfmvc.training.gradient_norms import GradientNorms, NoGradientNorms
 from cfmvc.training.history import sums_of_step
-from cfmvc.training.nan_guard import NanGuard
+from cfmvc.training.nan_guard import NanGuard, Verdict
 from cfmvc.training.objectives import Loss, Objective, copied_buffers, set_buffers
 from cfmvc.training.randomness import RandomState
-from cfmvc.training.sources import StepCells
+from cfmvc.training.sources import IndexedCells, StepCells
+from cfmvc.training.whole_step import Rates, WholeStep
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
+
+
+_BEFORE_RECORDING = 3  # steps in which libraries make what they need, which cannot be recorded
 
 
 @dataclass(frozen=True)
@@ -72,24 +79,110 @@ class Stepper:
             if engine.gradient_picture
             else NoGradientNorms()
         )
-        self.names: list[str] = []
-        # Of the last step: what the objective saw, and its buffers before.
+        self.rates, self.names = Rates(device), list[str]()
+        may_record = device.type == "cuda" and not engine.recompute and not engine.gradient_picture
+        self.is_whole = may_record if engine.whole_steps is None else engine.whole_steps
+        self._whole: WholeStep[tuple[torch.Tensor, Verdict]] | None = None
+        self._n_before, self._shape = 0, (0, 0)
+        # Of the last step: its number, what the objective saw (not of a whole one), and its
+        # buffers before.
+        self.last_step = -1
         self.parts: list[Part] = []
         self.buffers: dict[str, torch.Tensor] = {}
 
-    def __call__(self, cells: StepCells, moment: Moment) -> torch.Tensor:
-        """Do a step; returns what it adds to the sums of its epoch, the same in all processes."""
-        loss = self._differentiated(cells)
+    def __call__(self, cells: StepCells | IndexedCells, moment: Moment) -> torch.Tensor:
+        """Do a step; returns what it adds to the sums of its epoch, the same in all processes.
+
+        What is returned is overwritten by the next step.
+        """
+        self.rates.set(moment.rate, self.averaged.next_share)
+        done = self._done_whole(cells) if isinstance(cells, IndexedCells) else None
+        row, verdict = done or self._done_in_parts(cells, moment)
+        self.last_step = moment.step
+        self.guard.note_step(verdict, moment.epoch, moment.step, cells.rows)
+        self.averaged.count()
+        return row
+
+    def in_parts(self, cells: StepCells | IndexedCells, moment: Moment) -> None:
+        """Do a step that has been done before, for another look at it."""
+        self.rates.set(moment.rate, self.averaged.next_share)
+        self._done_in_parts(cells, moment)
+        self.last_step = moment.step
+        self.averaged.count()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all that the steps change, by name."""
+        moments, buffers = self.optimizer.moments, self.objective.buffers()
+        return {
+            "values": self.flat.values.detach(),
+            "average": self.averaged.average,
+            **{f"optimizer.{name}": value for name, value in moments.items()},
+            **{f"objective.{name}": value for name, value in buffers.items()},
+            "n_averaged": torch.tensor(self.averaged.n_updates),
+        }
+
+    def set(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Give what :meth:`tensors` named the values that it had."""
+        self.flat.values.data.copy_(tensors["values"])
+        self.averaged.average.copy_(tensors["average"])
+        self.optimizer.set(under("optimizer.", tensors))
+        set_buffers(self.objective, under("objective.", tensors))
+        self.averaged.n_updates = int(tensors["n_averaged"])
+
+    def _updated(self, loss: Loss, n_cells: int, step: int | None) -> tuple[torch.Tensor, Verdict]:
+        """Move the weights along the gradient; nothing here waits for the device."""
         self.norms.note()
-        verdict = self.guard.before_update(loss, moment.epoch, moment.step, cells.rows)
+        verdict = self.guard.before_update(loss, step)
         clipping = ((verdict.norm + 1e-6) / self.max_norm).clamp(min=1.0)
-        self.optimizer.update(moment.rate, clipping, verdict.vetoed)
-        self.averaged.update()
+        self.optimizer.update(self.rates.lr, clipping, verdict.vetoed)
+        self.averaged.update(self.rates.share)
         self.names = ["loss", *loss.parts]
         shard = current_shard()
-        return shard.sum_(sums_of_step(loss, shard.size(len(cells)), verdict))
+        return shard.sum_(sums_of_step(loss, shard.size(n_cells), verdict)), verdict
 
-    def _differentiated(self, cells: StepCells) -> Loss:
+    # -- whole --------------------------------------------------------------------------------
+
+    def _done_whole(self, cells: IndexedCells) -> tuple[torch.Tensor, Verdict] | None:
+        """Do a step as one piece of work; None, and nothing done, where it is not one."""
+        if not self._is_whole(cells):
+            return None
+        if self._whole is None:
+            self._whole = WholeStep(partial(self._work, cells.gather), self.device)
+        try:
+            row, verdict = self._whole(cells.indices)
+        except torch.OutOfMemoryError:  # in parts, there is a way out
+            self._whole, self.is_whole = None, False
+            return None
+        self.parts = []
+        return row, verdict.copied()
+
+    def _is_whole(self, cells: IndexedCells) -> bool:
+        """Return whether a step is one: of a full number of cells, in one part, by one process."""
+        if not self.is_whole or self.n_parts > 1 or current_shard().n_ranks > 1:
+            return False
+        self._n_before += 1
+        if self._n_before <= _BEFORE_RECORDING:
+            self._shape = max(self._shape, cells.indices.shape)
+            return False
+        return self._shape == cells.indices.shape
+
+    def _work(
+        self, gather: Callable[[torch.Tensor], Any], indices: torch.Tensor
+    ) -> tuple[torch.Tensor, Verdict]:
+        n_cells = indices.shape[1]
+        with of_step(n_cells), autocast(self.device, self.engine.precision):
+            loss = self._loss(gather(indices))
+        self.flat.differentiate(loss.total, 1.0, is_first=True)
+        return self._updated(_detached(loss), n_cells, None)
+
+    # -- in parts -----------------------------------------------------------------------------
+
+    def _done_in_parts(
+        self, cells: StepCells | IndexedCells, moment: Moment
+    ) -> tuple[torch.Tensor, Verdict]:
+        return self._updated(self._differentiated(cells), len(cells), moment.step)
+
+    def _differentiated(self, cells: StepCells | IndexedCells) -> Loss:
         """Return the loss of a step, its gradient in ``flat``; in smaller parts if memory ends."""
         before = RandomState.now(self.device)
         self.buffers = copied_buffers(self.objective)
@@ -119,7 +212,7 @@ class Stepper:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _in_parts(self, cells: StepCells) -> Loss:
+    def _in_parts(self, cells: StepCells | IndexedCells) -> Loss:
         shard, losses, sizes = current_shard(), list[Loss](), list[float]()
         self.parts = []
         for part in self._parts(cells):
@@ -148,7 +241,7 @@ class Stepper:
         value = checkpoint(total, use_reentrant=False)
         return replace(_detached(kept[0]), total=value)
 
-    def _parts(self, cells: StepCells) -> list[range]:
+    def _parts(self, cells: StepCells | IndexedCells) -> list[range]:
         """Return the parts of a step as ranges of its rows; none is empty."""
         n_cells, n_parts = len(cells), min(self.n_parts, len(cells))
         bounds = [n_cells * part // n_parts for part in range(n_parts + 1)]

@@ -9,8 +9,9 @@ import torch
 from cfmvc.data import CellTable, Vocabulary
 from cfmvc.data.reading import open_cells
 from cfmvc.stages import TrainingCells, fit_vae
-from cfmvc.training.config import VaeConfig
-from cfmvc.training.sources import TableSource
+from cfmvc.stages.encoding import encode_table
+from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.sources import IndexedCells, LatentSource, TableSource
 from tests.training.conftest import small_adata, training_cells
 from tests.training.test_resume import Stopped, engine, trained
 
@@ -101,3 +102,28 @@ def test_a_training_from_disk_that_is_stopped_goes_on_to_the_same_bits(
         trained(cells, vae_config, engine(tmp_path), stop_at, source=source)
     found, _ = trained(cells, vae_config, engine(tmp_path), source=source)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_pairs_that_are_made_ahead_are_those_of_their_round(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    shape = flow_config.model_copy(update={"source": "control"})
+    bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU, flow=shape)
+    latents = encode_table(bundle.model, cells.train, CPU)
+    bundle.model.fit_standardisation(latents)
+
+    def source(n_epochs: int) -> LatentSource:
+        return LatentSource(latents, bundle.model, 16, 0, recouple_every=2, n_epochs=n_epochs)
+
+    def pairs_of(some: LatentSource, epoch: int) -> dict[int, int]:
+        steps = list(some.epoch(epoch))
+        assert all(isinstance(step, IndexedCells) for step in steps)
+        return {int(row): int(pair) for step in steps for row, pair in step.indices.T}
+
+    alone = [pairs_of(source(0), epoch) for epoch in range(6)]
+    assert alone[0] == alone[1] != alone[2]
+    ahead = source(6)
+    for epoch in (0, 1, 2, 3, 4, 5, 2, 3, 4, 0, 4):  # also back, as a rollback goes, and on again
+        assert pairs_of(ahead, epoch) == alone[epoch]
+    behind = source(0)  # of whom nobody said how long it goes on
+    assert [pairs_of(behind, epoch) for epoch in range(6)] == alone

@@ -171,7 +171,8 @@ def test_averaged_weights_follow_and_give_way() -> None:
     averaged = AveragedWeights(weights, 0.9)
     for value in (1.0, 2.0, 3.0):
         weights.fill_(value)
-        averaged.update()
+        averaged.update(averaged.next_share)
+        averaged.count()
     with averaged.applied():
         assert 0.0 < weights.item() < 3.0
     assert weights.item() == 3.0
