@@ -23,6 +23,7 @@ from cfmvc.errors import ConfigError
 from cfmvc.evaluation.baselines import BASELINES
 from cfmvc.evaluation.conditions import Condition, Stratum, rows_of_conditions
 from cfmvc.evaluation.exam import Exam
+from cfmvc.evaluation.result import CEILING
 
 Array = NDArray[np.float64]
 ERROR, ADDITIVE, INTERACTIVE = "expectation_error", "additive", "interactive"
@@ -83,6 +84,16 @@ class Truth:
         )
         return self._rows[condition][0] - self._rows[control][0]
 
+    def shift_of_parts(self, condition: Condition) -> Array:
+        """Return the sum of the true shifts of a combination's parts, ``(n_genes,)``.
+
+        An interaction is drawn by itself: who has not seen it can expect no more than this.
+        """
+        treatment = condition.treatment
+        parts = treatment.perturbation.split(SEPARATOR)
+        singly = (treatment._replace(perturbation=part) for part in parts)
+        return np.sum([self.shift(condition._replace(treatment=one)) for one in singly], axis=0)
+
     def kind(self, condition: Condition) -> str:
         """Return ``additive`` or ``interactive`` of a combination, and nothing of others."""
         if SEPARATOR not in condition.treatment.perturbation:
@@ -94,6 +105,8 @@ def expectation_errors(
     truth: Truth, exam: Exam, expected: Mapping[str, AnnData], suffix: str
 ) -> pd.DataFrame:
     """Return the errors of some methods and of the baselines.
+
+    The ceiling of a combination is the sum of what its parts do in truth.
 
     Parameters
     ----------
@@ -122,8 +135,11 @@ def expectation_errors(
             for name, some in rows.items()
         }
         cells |= {name: _counts(one.predict(condition).cells) for name, one in predictors.items()}
-        for name, some in cells.items():
-            error = float(np.sqrt(np.mean((_log_proportions(some) - controls - true) ** 2)))
+        shifts = {name: _log_proportions(some) - controls for name, some in cells.items()}
+        if kind:
+            shifts[CEILING] = truth.shift_of_parts(known)
+        for name, shift in shifts.items():
+            error = float(np.sqrt(np.mean((shift - true) ** 2)))
             errors = {ERROR: error, **({f"{ERROR}_{kind}": error} if kind else {})}
             found.append({"method": name, "condition": str(condition), **errors})
     return pd.DataFrame(found, columns=["method", "condition", *ERRORS])

@@ -9,7 +9,9 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.benchmark.cells import BenchmarkCells
 from cfmvc.benchmark.truth import Truth, expectation_errors
+from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.config import SplitConfig
+from cfmvc.data.simulate import SimulateConfig
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
 from tests.benchmark.conftest import folds, simulated
@@ -65,3 +67,19 @@ def test_the_control_shifts_nothing_and_a_response_does(label: str) -> None:
     assert {truth.kind(condition) for condition in conditions} == {
         "interactive" if "+" in label else ""
     }
+
+
+def test_what_the_parts_do_is_all_of_a_combination_but_its_interaction() -> None:
+    def of_parts(n_interactive: int) -> float:
+        cells = simulated(
+            doses=[], spatial=False, n_combinations=1, n_interactive=n_interactive, n_genes=500
+        )
+        truth = Truth.of(cells, folds(cells, "held_out_cell_type")[0])
+        assert truth is not None
+        pair = next(key for key in truth._rows if "+" in key.treatment.perturbation)
+        return float(np.sqrt(np.mean((truth.shift_of_parts(pair) - truth.shift(pair)) ** 2)))
+
+    config = SimulateConfig(**read_yaml(default_params_file())["simulate"])
+    drawn = config.interaction_effect * config.perturbed_fraction**0.5
+    assert of_parts(0) < 0.2 * drawn
+    assert of_parts(1) == pytest.approx(drawn, rel=0.4)
