@@ -34,7 +34,8 @@ class Hindsight:
 
     def __init__(self, stepper: Stepper, folder: Path | None) -> None:
         self.stepper, self.folder = stepper, folder
-        self.is_over = folder is None
+        # Of several processes none could do the step again alone.
+        self.is_over = folder is None or current_shard().n_ranks > 1
         self._before: _Before | None = None
         self._since: list[tuple[StepCells | IndexedCells, Moment]] = []
 
@@ -52,12 +53,9 @@ class Hindsight:
             self._since.append((cells, moment))
 
     def examined(self, event: TrainingEvent) -> TrainingEvent:
-        """Replay the first non-finite step and keep it; returns the event with what was found.
-
-        Of several processes none could do the step again alone.
-        """
+        """Replay the first non-finite step and keep it; returns the event with what was found."""
         folder = self.folder
-        if folder is None or self.is_over or event.kind != "nan" or current_shard().n_ranks > 1:
+        if folder is None or self.is_over or event.kind != "nan":
             return event
         present = self._now()
         try:
