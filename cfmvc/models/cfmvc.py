@@ -1,7 +1,6 @@
 """CFM-VC: the NB-VAE and the conditional flow in its latent space, as one module."""
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,38 +12,19 @@ from cfmvc.flow.divergences import DIVERGENCES, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
 from cfmvc.flow.solvers import NonFiniteVelocity, integrate
 from cfmvc.models.beside import beside
-from cfmvc.models.conditions import is_control
+from cfmvc.models.conditions import controls_among
 from cfmvc.models.context import ContextEncoder
 from cfmvc.models.decoder import DecoderVAE
 from cfmvc.models.encoder import EncoderVAE, draw
 from cfmvc.models.layers import evaluating
 from cfmvc.models.likelihoods import nb_sample
-from cfmvc.models.nb_loss import TermsOfCounts, count_terms, nb_reconstruction
+from cfmvc.models.nb_loss import Counted, count_terms, nb_reconstruction
 from cfmvc.models.prepared_field import PreparedField
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.models.velocity_field import FlowField
 from cfmvc.shards import normal_like
 
 Source = Literal["noise", "control"]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Counts of some cells, not below 0, and what the likelihood needs of them alone.
-
-    Parameters
-    ----------
-    x
-        ``(B, n_genes)``.
-    total
-        ``(B,)``.
-    terms
-        From :func:`~cfmvc.models.nb_loss.count_terms`.
-    """
-
-    x: torch.Tensor
-    total: torch.Tensor
-    terms: TermsOfCounts
 
 
 class CFMVCModel(nn.Module):
@@ -230,7 +210,7 @@ class CFMVCModel(nn.Module):
         elif z_0 is not None:
             start = self.standardise(z_0.detach() if detach else z_0)
         else:
-            start, weight = _controls_among(z_1, p, batch_idx, ct_idx)
+            start, weight = controls_among(z_1, p, batch_idx, ct_idx)
         path = straight_path(start, z_1, TIMES[self.times](z_1))
         context = self.context.covariates(batch_idx, ct_idx, spatial)
         perturbation = beside(lambda: self.context.alpha(p, context), context)
@@ -398,19 +378,6 @@ class CFMVCModel(nn.Module):
         controls = self.reference.select(self.reference.is_control)
         rows = controls.nearest(torch.zeros_like(p), batch_idx, ct_idx)
         return controls.int_mean[rows]
-
-
-def _controls_among(
-    z: torch.Tensor, p: torch.Tensor, batch_idx: torch.Tensor, ct_idx: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pick a control cell of the same stratum for each row; weight 0 where there is none."""
-    unperturbed = is_control(p)
-    candidates = (same_condition(batch_idx, ct_idx) & unperturbed[None, :]).to(z.dtype)
-    weight = (candidates.sum(1) > 0).to(z.dtype) * (~unperturbed).to(z.dtype)
-    # The largest of weights over exponential draws, as torch.multinomial does it, which waits for
-    # the device to check its input.
-    chosen = ((candidates + 1e-9) / torch.empty_like(candidates).exponential_()).argmax(1)
-    return z[chosen], weight
 
 
 def _check_choices(source: str, divergence: str, times: str) -> None:

@@ -6,6 +6,7 @@ value and gradient together.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,25 @@ LOG_THETA_LIMIT = 10.0
 
 TermsOfCounts = Callable[[], tuple[torch.Tensor, torch.Tensor]]
 """Waits for the sum over cells of ``log[(theta)_x / theta^x] - log x!``, and d/d ``log theta``."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts of some cells, not below 0, and what the likelihood needs of them alone.
+
+    Parameters
+    ----------
+    x
+        ``(B, n_genes)``.
+    total
+        ``(B,)``.
+    terms
+        From :func:`count_terms`.
+    """
+
+    x: torch.Tensor
+    total: torch.Tensor
+    terms: TermsOfCounts
 
 
 def nb_reconstruction(
