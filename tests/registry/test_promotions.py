@@ -12,7 +12,7 @@ from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
 from cfmvc.registry.history import REFUSED, history_name, read_history
 from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
-from tests.forked import PROCESSES
+from tests.forked import PROCESSES, forked
 from tests.registry.a_promoter import (
     NAME,
     ByQuality,
@@ -171,7 +171,7 @@ def test_killed_between_any_two_steps_it_is_healthy_or_mended(
         folder.mkdir()
         shutil.copy(workspace / "mlflow.db", folder / "mlflow.db")
         uri = f"sqlite:///{folder / 'mlflow.db'}"
-        process = PROCESSES.Process(target=promote_and_die, args=(uri, folder, version, n_calls))
+        process = forked(promote_and_die, uri, folder, version, n_calls)
         process.start()
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL)
@@ -210,16 +210,16 @@ def expect_one_champion_at_a_time(uri: str, workspace: Path, n_models: int = N_M
             rounds.append((registry.name, made))
     start, answers = PROCESSES.Barrier(N_PROMOTERS, timeout=60), PROCESSES.Queue()
     processes = [
-        PROCESSES.Process(
-            target=race_and_tell,
-            args=(answers, number, uri, workspace, rounds, start),
-            daemon=True,
-        )
+        forked(race_and_tell, answers, number, uri, workspace, rounds, start, daemon=True)
         for number in range(N_PROMOTERS)
     ]
     for process in processes:
         process.start()
-    told = dict(answers.get(timeout=200) for _ in processes)
+    told: dict[int, list[str]] = {}
+    for _ in processes:
+        number, answer = answers.get(timeout=200)
+        assert isinstance(answer, list), f"promoter {number} has failed:\n{answer}"
+        told[number] = answer
     for process in processes:
         process.join(60)
     said: dict[str, list[tuple[int, str]]] = {registry.name: [] for registry in registries}
