@@ -26,6 +26,8 @@ PROCESSES.set_forkserver_preload(
         "sqlalchemy",
         "mlflow.store.tracking.sqlalchemy_store",
         "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.cli",
+        "mlflow.server",
         "cfmvc.stages",
         "cfmvc.tracking.run",
         "cfmvc.registry.promote",
