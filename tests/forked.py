@@ -28,6 +28,8 @@ PROCESSES.set_forkserver_preload(
         "mlflow.store.model_registry.sqlalchemy_store",
         "mlflow.cli",
         "mlflow.server",
+        "dvc.cli",
+        "dvc.repo",
         "cfmvc.stages",
         "cfmvc.tracking.run",
         "cfmvc.registry.promote",
