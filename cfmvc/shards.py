@@ -3,15 +3,20 @@
 Each process takes a contiguous share of every step's cells. What is drawn at random is drawn for
 all of the step's cells, by all processes alike, and each keeps the rows of its share: several
 processes see the noise that one would have seen, and one state of the generator describes them all.
+
+Stages that do not train ask for their share as well: torch is imported where it has to work.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,16 @@ class Shard:
     def sum_(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""
         if self.n_ranks > 1:
+            import torch.distributed as dist
+
             dist.all_reduce(values)
         return values
 
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.n_ranks > 1:
+            import torch.distributed as dist
+
             dist.barrier()
 
 
@@ -99,7 +108,13 @@ def process_group() -> Iterator[Shard]:
 
     On GPUs each process takes the device of its local rank.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield current_shard()
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
         yield current_shard()
         return
     if torch.cuda.is_available():
@@ -123,11 +138,15 @@ def sum_over_cells(values: torch.Tensor) -> torch.Tensor:
 
 def normal_like(values: torch.Tensor) -> torch.Tensor:
     """Draw from N(0, 1), one row a cell: the shape and place of ``values``."""
+    import torch
+
     return _own_rows(torch.randn, values)
 
 
 def uniform_like(values: torch.Tensor) -> torch.Tensor:
     """Draw from U[0, 1), one row a cell: the shape and place of ``values``."""
+    import torch
+
     return _own_rows(torch.rand, values)
 
 

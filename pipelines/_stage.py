@@ -10,12 +10,10 @@ from typing import Any, TypeVar
 from cfmvc.config import Section, read_yaml, section_of
 from cfmvc.errors import CfmvcError, DataError
 from cfmvc.shards import Shard, process_group
-from cfmvc.stages.checkpointing import fingerprint_of
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
 from cfmvc.tracking.config import home_of
 from cfmvc.tracking.resumption import Resumption
 from cfmvc.tracking.tracker import NullTracker, Tracker
-from cfmvc.training.alone import alone
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -83,6 +81,8 @@ def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -
             opened = Stage(name, workspace, NullTracker(), params, shard)
             if sections:
                 _expect(files)
+                from cfmvc.stages.checkpointing import fingerprint_of  # torch: only trainings wait
+
                 values = {section: params.get(section) for section in (*sections, "compute")}
                 opened.fingerprint = fingerprint_of(files, values)
             if not shard.is_first:  # it computes its share; the first one writes and logs
@@ -108,6 +108,8 @@ def _resumption(opened: Stage) -> Iterator[Resumption | None]:
     if not opened.fingerprint:
         yield None
         return
+    from cfmvc.training.alone import alone
+
     folder = opened.checkpoints / opened.name
     with alone(folder.with_suffix(".lock"), str(folder)):
         yield Resumption(folder, opened.fingerprint)

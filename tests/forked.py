@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
@@ -24,11 +26,35 @@ PROCESSES.set_forkserver_preload(
         "sqlalchemy",
         "mlflow.store.tracking.sqlalchemy_store",
         "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.cli",
+        "mlflow.server",
+        "dvc.cli",
+        "dvc.repo",
         "cfmvc.stages",
         "cfmvc.tracking.run",
         "cfmvc.registry.promote",
     ]
 )
+
+
+def forked(
+    target: Callable[..., Any],
+    *arguments: Any,
+    environment: Mapping[str, str] | None = None,
+    daemon: bool = False,
+) -> BaseProcess:
+    """Return a process, not yet started, that calls a function in this environment, or in another.
+
+    Left alone it would have that in which some test before has started the server.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    return PROCESSES.Process(target=_call, args=(environment, target, arguments), daemon=daemon)
+
+
+def _call(environment: dict[str, str], target: Callable[..., Any], arguments: tuple) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
 
 
 class ForkedModule:
@@ -54,9 +80,7 @@ class ForkedModule:
     ) -> None:
         self._logs = [self._new_log() for _ in range(1 + is_split)]
         logs = (self._logs[0], self._logs[-1])
-        self._process = PROCESSES.Process(
-            target=_run, args=(module, list(arguments), cwd, dict(environment), logs)
-        )
+        self._process = forked(_run, module, list(arguments), cwd, logs, environment=environment)
         self._process.start()
 
     def _new_log(self) -> Path:
@@ -114,14 +138,11 @@ def _run(
     module: str,
     arguments: list[str],
     cwd: Path,
-    environment: dict[str, str],
     logs: tuple[Path, Path],
 ) -> None:
     os.setsid()
     for descriptor, log in zip((1, 2), logs, strict=True):
         os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -38,6 +38,7 @@ SMALL = {
     "evaluate.n_bootstrap": 200,
     "compute.n_threads": 1,
 }
+_MODULES = {"cfmvc": "tests.cli.a_command", "dvc": "dvc", "mlflow": "mlflow"}
 STAGES = ("simulate", "prepare", "train_vae", "train_flow", "generate", "evaluate", "register")
 
 
@@ -79,11 +80,16 @@ class Project:
         )
 
     def run(self, *command: str, expect: int = 0, **options: str) -> str:
-        """Run a command to its end and return what it printed; ``cfmvc`` is forked."""
+        """Run a command to its end and return what it printed; forked where that is possible.
+
+        A stage finds its parent by the command line of DVC's process, which a forked one lacks.
+        """
         process: ForkedModule | subprocess.Popen[str]
-        if command[0] == "cfmvc":
+        program, *words = command
+        runs_stages = program == "dvc" and words[:1] in (["repro"], ["exp"])
+        if program in _MODULES and not runs_stages:
             environment = self.env | options
-            process = ForkedModule("tests.cli.a_command", command[1:], self.folder, environment)
+            process = ForkedModule(_MODULES[program], words, self.folder, environment)
         else:
             process = self.start(*command, **options)
         output, _ = process.communicate(timeout=900)

@@ -12,14 +12,13 @@ from tests.pipelines.conftest import SMALL, Project, new_project
 def test_an_added_file_is_there_for_a_run_with_parameters(
     tmp_path: Path, template_store: Path
 ) -> None:
+    """The experiment is what `mlflow run` makes of parameters: see test_mlflow_run."""
     project = new_project(tmp_path, SMALL, template_store)
     theirs = tmp_path / "theirs.h5ad"
     project.run("cfmvc", "simulate", "--out", str(theirs), "--set", "simulate.seed=7")
     project.run("cfmvc", "data", "add", str(theirs))
     assert "theirs.h5ad.dvc" in project.run("dvc", "stage", "list", "--all")
-    project.run(
-        *("mlflow", "run", ".", "-e", "prepare", "-P", "split.seed=3", "--env-manager", "local")
-    )
+    project.run("dvc", "exp", "run", "--temp", "--set-param", "split.seed=3", "prepare")
     shown = json.loads(project.run("dvc", "exp", "show", "--json"))
     experiments = [e for rev in shown for e in rev.get("experiments") or []]
     assert len(experiments) == 1

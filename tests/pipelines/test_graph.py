@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cfmvc.evaluation import METRICS
-from tests.pipelines.conftest import SMALL, STAGES, Project, copy_of, stages_run
+from tests.pipelines.conftest import Project, copy_of, stages_run
 
 
 def test_second_repro_does_nothing(built: Project) -> None:
@@ -47,22 +47,16 @@ def test_dvc_shows_metrics_and_plots(built: Project) -> None:
 
 @pytest.mark.slow
 def test_changes_reach_no_further_than_they_should(built: Project, tmp_path: Path) -> None:
+    """That of the flow's parameters, and what follows, is seen in test_mlflow_run."""
     project = copy_of(built, tmp_path)
     before = project.outs()
     project.change({"tracking.experiment": "elsewhere", "tracking.flush_seconds": 5})
     assert stages_run(project.run("dvc", "repro")) == []
 
-    # that the rest follows is seen in test_mlflow_run
-    project.change({"flow.lr": 5e-4})
-    assert stages_run(project.run("dvc", "repro", "generate")) == list(STAGES[3:5])
-    after = project.outs()
-    assert after["models/vae"] == before["models/vae"]
-    assert after["models/flow"] != before["models/flow"]
-
-    project.change({"flow.lr": SMALL.get("flow.lr", 1e-3)})
     project.change({"generate.seed": 7})
-    output = project.run("dvc", "repro", "generate")
-    assert "train_vae" not in stages_run(output)
+    assert stages_run(project.run("dvc", "repro", "generate")) == ["generate"]
+    after = project.outs()
+    assert after["results/generated.h5ad"] != before["results/generated.h5ad"]
 
 
 def test_a_missing_or_unknown_parameter_stops_the_stage(built: Project, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from tests.pipelines.real_data import expect_ahead, repro
 # Fewer epochs than shipped (80 each), and still far ahead.
 VALUES = {
     "split.held_out": [{"perturbation": "IFNb", "cell_type": "CD4 T cells"}],
-    "vae.n_epochs": 30,
-    "flow.n_epochs": 40,
+    "vae.n_epochs": 20,
+    "flow.n_epochs": 25,
 }
 
 

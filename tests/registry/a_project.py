@@ -17,6 +17,7 @@ from cfmvc.registry.register import register_model
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.lineage import DATA_TAG, SPLIT_TAG
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.registry.conftest import make_bundle
 from tests.tracking.conftest import CONFIG, PARAMS
 
@@ -150,7 +151,7 @@ def dvc_commit(folder: Path, stage: str) -> None:
 
 
 def run(folder: Path, *command: str) -> str:
-    """Run a program of this environment in the project."""
+    """Run a program of this environment in the project; DVC is forked, and runs no stage here."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "GIT", "DVC"))}
     environment = kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -160,6 +161,11 @@ def run(folder: Path, *command: str) -> str:
         "GIT_COMMITTER_NAME": "a",
         "GIT_COMMITTER_EMAIL": "a@example.org",
     }
+    if command[0] == "dvc":
+        process = ForkedModule("dvc", command[1:], folder, environment, is_split=True)
+        said, errors = process.communicate()
+        assert process.returncode == 0, f"{command}: {said}{errors}"
+        return said
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout

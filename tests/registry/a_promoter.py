@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -89,5 +90,19 @@ def race(
     return answers
 
 
-def race_and_tell(answers: Any, number: int, *arguments: Any) -> None:
-    answers.put((number, race(*arguments[:2], number, *arguments[2:])))
+def race_and_tell(
+    answers: Any,
+    number: int,
+    uri: str,
+    workspace: Path,
+    rounds: list[tuple[str, list[int]]],
+    start: Any,
+) -> None:
+    """Race, and put number and answers into the queue; an error goes there at once, as text."""
+    try:
+        answers.put((number, race(uri, workspace, number, rounds, start)))
+    except Exception:
+        answers.put((number, traceback.format_exc()))
+        answers.close()
+        answers.join_thread()  # before the others tell that nobody waits for them
+        start.abort()

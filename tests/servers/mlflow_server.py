@@ -1,13 +1,15 @@
 """A real MLflow server on loopback, which can be killed and started again."""
 
-import sys
+import os
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.servers.leash import Leashed
+from tests.forked import ForkedModule
 from tests.servers.ports import HOST, free_ports
 
+_START_SECONDS = 120
 _SMALL = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -17,7 +19,7 @@ class Server:
     Parameters
     ----------
     folder
-        For its log, its files and its SQLite database.
+        For its files and its SQLite database.
     backend
         Address of another database.
     artifacts
@@ -44,22 +46,28 @@ class Server:
             "MLFLOW_BACKEND_STORE_URI": backend or f"sqlite:///{folder / 'mlflow.db'}",
             **(environment or {}),
         }
-        self._process: Leashed | None = None
+        self._process: ForkedModule | None = None
 
     @property
     def uri(self) -> str:
         return f"http://{HOST}:{self._port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--host", HOST, "--port", str(self._port), *self._options]
-        self._process = Leashed(command, self._folder / "server.log", self._environment)
-        self._process.wait_until(self._is_healthy)
+        words = ["--workers", "1", "--host", HOST, "--port", str(self._port), *self._options]
+        environment = {**os.environ, **self._environment}
+        self._process = ForkedModule("tests.servers.a_server", words, self._folder, environment)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._is_healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()
+                raise TimeoutError(self._process.communicate()[0][-3000:])
+            time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it with all its workers, without a word."""
+        """Kill it without a word."""
         if self._process is not None:
-            self._process.end()
+            self._process.kill()
+            self._process.wait()
             self._process = None
 
     def _is_healthy(self) -> bool:

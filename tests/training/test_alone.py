@@ -1,52 +1,46 @@
 """One training at a time in a folder."""
 
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
 from cfmvc.errors import CheckpointError
 from cfmvc.training.alone import alone
+from tests.forked import PROCESSES, forked
 
-HOLD = """
-import sys, time
-from collections.abc import Iterator
-from pathlib import Path
-from cfmvc.training.alone import alone
-with alone(Path(sys.argv[1]), "a folder"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+
+def hold(lock: Path, held: Event, enough: Event) -> None:
+    with alone(lock, "a folder"):
+        held.set()
+        enough.wait()
 
 
 @contextmanager
-def another(lock: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Let another process hold a lock, until its input ends or it is killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(lock)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    yield process
+def another(lock: Path) -> Iterator[tuple[BaseProcess, Event]]:
+    """Let another process hold a lock, until the event or until it is killed."""
+    held, enough = PROCESSES.Event(), PROCESSES.Event()
+    process = forked(hold, lock, held, enough)
+    process.start()
+    assert held.wait(60)
+    yield process, enough
     process.kill()
-    process.communicate()
+    process.join()
 
 
 def test_the_second_is_told_which_process_is_there(tmp_path: Path) -> None:
     lock = tmp_path / "made" / "x.lock"
-    with another(lock) as process:
+    with another(lock) as (process, enough):
         said = rf"a folder: process {process.pid} of \S+ trains"
         with pytest.raises(CheckpointError, match=said), alone(lock, "a folder"):
             pass
         assert lock.exists()
-        process.communicate(input="")
+        enough.set()
+        process.join()
         assert not lock.exists()
     with alone(lock, "a folder"):
         assert lock.exists()
@@ -55,9 +49,9 @@ def test_the_second_is_told_which_process_is_there(tmp_path: Path) -> None:
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
-    with another(lock) as process:
+    with another(lock) as (process, _):
         process.kill()
-        process.wait()
+        process.join()
         with alone(lock, "a folder"):
             pass
 

@@ -1,7 +1,6 @@
 """The first non-finite step is kept, and done again to the bit by another process."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cfmvc.training.callbacks import NoCallback, TrainingState
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.events import TrainingEvent
+from tests.forked import ForkedModule
 
 CPU = torch.device("cpu")
 
@@ -45,10 +45,11 @@ def box(cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path) -> tuple[Pa
 
 
 def replay_nan(*words: str | Path, expect: int = 0) -> str:
-    command = [sys.executable, "-c", "from cfmvc.cli import main; main()", "replay-nan"]
-    done = subprocess.run([*command, *map(str, words)], text=True, capture_output=True, check=False)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    words = ("replay-nan", *map(str, words))
+    process = ForkedModule("tests.cli.a_command", words, Path.cwd(), os.environ)
+    said, _ = process.communicate()
+    assert process.returncode == expect, said
+    return said
 
 
 def test_another_process_reproduces_the_step(box: tuple[Path, TrainingEvent]) -> None:

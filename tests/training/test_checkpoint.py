@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cfmvc.errors import CheckpointError
 from cfmvc.training import checkpoint_file
 from cfmvc.training.checkpoint import Checkpoint, Checkpoints, NoCheckpoints
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.training.a_saver import N_KILLS, checkpoint
 
 SMALL = 10
@@ -46,15 +46,11 @@ def steps(folder: Path) -> list[int]:
 
 
 def run_saver(how: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.a_saver", how, str(folder)],
-        cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")  # no damage to be told of either
-    return done.stdout
+    words = (how, str(folder))
+    process = ForkedModule("tests.training.a_saver", words, PROJECT, os.environ, is_split=True)
+    said, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")  # no damage to be told of either
+    return said
 
 
 def bits(tensor: torch.Tensor) -> bytes:
