@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cfmvc.config import Section
 from cfmvc.errors import ConfigError
-from cfmvc.training.engine import Precision
+from cfmvc.training.config import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -24,7 +24,8 @@ from cfmvc.files import atomic_path, read_json
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.likelihoods import nan_causes
 from cfmvc.training.checkpoint_file import under
-from cfmvc.training.engine import Precision, autocast
+from cfmvc.training.config import Precision
+from cfmvc.training.engine import autocast
 from cfmvc.training.objectives import (
     OBJECTIVES,
     LatentCells,

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from cfmvc.config import Section
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""Of matrix products in training."""
+
 
 class LoopConfig(Section):
     """What every training stage sets."""

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from cfmvc.training.checkpoint import Checkpoints, NoCheckpoints
-
-Precision = Literal["float32", "tf32", "bfloat16"]
+from cfmvc.training.config import Precision
 
 
 def no_checkpoints(stage: str) -> NoCheckpoints:

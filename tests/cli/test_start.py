@@ -66,3 +66,12 @@ def test_what_is_imported_is_not_looked_through_for_garbage() -> None:
         "assert gc.isenabled() and gc.get_freeze_count() > 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_predicting_does_not_import_the_training() -> None:
+    code = (
+        "import sys, cfmvc.cli.predicting\n"
+        "print(*(n for n in sys.modules if n.startswith(('cfmvc.training.', 'mlflow'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"cfmvc.training.config"}
