@@ -5,7 +5,9 @@ types, meanings and ranges; an unknown or a missing key is a :class:`ConfigError
 """
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +36,7 @@ def default_params_file() -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping (YAML 1.2, so that ``1e-3`` is a number)."""
     try:
-        values = YAML(typ="safe").load(path.read_text())
+        values = deepcopy(_parsed(path.read_text()))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except YAMLError as error:
@@ -42,6 +44,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections with keys, found {type(values).__name__}")
     return values
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """Parse a text once: params.yaml takes 50 ms each time, and every section asks for it."""
+    return YAML(typ="safe").load(text)
 
 
 def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str) -> SectionT:

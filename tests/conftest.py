@@ -13,6 +13,9 @@ from filelock import FileLock
 
 # Small matrices are slower on several threads, and the suite itself runs on both cores: two
 # processes of two threads that wait for each other take ten times as long.
+# Processes that compile the whole package anew, each for itself, take seconds more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 for _threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 

@@ -40,13 +40,13 @@ def file(cells: AnnData, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git and DVC repository with the shipped params.yaml, dvc.yaml and .gitignore."""
     dvc = Path(sys.executable).parent / "dvc"
     if not dvc.is_file():
         pytest.skip("dvc is not installed in this environment")
-    folder = tmp_path / "project"
+    folder = tmp_path_factory.mktemp("new") / "project"
     folder.mkdir()
     params = default_params_file()
     for name in ("params.yaml", "dvc.yaml", ".gitignore"):
@@ -56,6 +56,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run(dvc, "config", "core.analytics", "false", cwd=folder)
     run("git", "add", "-A", cwd=folder)
     run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def project(new_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the repository, which is the working folder."""
+    folder = shutil.copytree(new_project, tmp_path / "project")
     monkeypatch.chdir(folder)
     return folder
 

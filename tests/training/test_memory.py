@@ -19,17 +19,17 @@ from tests.training.conftest import LOOP
 
 CPU = torch.device("cpu")
 GIB = 1024**3
-LARGE = Case(n_cells=2500, n_genes=5000, cells_per_step=2048, hidden_dim=512)
+LARGE = Case(n_cells=2500, n_genes=5000, cells_per_step=2048, hidden_dim=512)  # a step an epoch
 CASES = [
     Case(n_cells=2000, n_genes=5000, cells_per_step=512, hidden_dim=512),
     Case(n_cells=5000, n_genes=500, cells_per_step=4096, hidden_dim=512),
     Case("flow", n_cells=2000, n_genes=500, cells_per_step=512, lambda_dist=1.0),
 ]
 SLOW = [
-    Case(n_cells=5000, n_genes=5000, cells_per_step=4096, hidden_dim=512),
+    LARGE,
     replace(LARGE, n_parts=4),
-    Case("flow", 5000, 5000, cells_per_step=256),
-    Case("joint", 4000, 5000, cells_per_step=512, lambda_dist=1.0),
+    Case("flow", 2500, 5000, cells_per_step=256),
+    Case("joint", 2000, 5000, cells_per_step=512, lambda_dist=1.0),
 ]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 

@@ -1,5 +1,6 @@
 """Studies whose workers are killed at any moment, on real databases."""
 
+import os
 import random
 import signal
 import time
@@ -26,7 +27,7 @@ BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.
 def start(workspace: Path, *options: str) -> ForkedModule:
     """Start ``cfmvc tune`` as a process of its own."""
     arguments = ["tune", "--study", "s", "--no-test", *options]
-    return ForkedModule("cfmvc", arguments, workspace, {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    return ForkedModule("cfmvc", arguments, workspace, os.environ)  # one thread, and our own code
 
 
 def study_in(uri: str) -> optuna.Study:
@@ -95,7 +96,7 @@ def planned(params: dict[str, Any], **tune: Any) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("repeat", range(5))
+@pytest.mark.parametrize("repeat", [0, 2, 4])  # early, in the middle, late
 def test_four_workers_on_postgresql_of_which_one_is_killed(
     repeat: int, workspace: Path, store: Store, params: dict[str, Any], fresh_postgres: str
 ) -> None:
