@@ -197,7 +197,7 @@ def test_eight_promoters_race_twenty_times(workspace: Path) -> None:
 
 @pytest.mark.slow
 def test_they_race_on_postgres(workspace: Path, postgres: str) -> None:
-    expect_one_champion_at_a_time(postgres, workspace, n_models=2)
+    expect_one_champion_at_a_time(postgres, workspace)
 
 
 def expect_one_champion_at_a_time(
