@@ -215,4 +215,4 @@ def test_a_command_without_a_picture_needs_no_matplotlib(
 ) -> None:
     modules = loaded(*command, "--region", REGION)
     assert (tmp_path / "changed.h5ad").is_file()
-    assert modules & {"mlflow", "matplotlib", "sklearn", "cfmvc.training"} == set()
+    assert modules & {"mlflow", "matplotlib", "sklearn", "cfmvc.training.loop"} == set()
