@@ -23,6 +23,7 @@ from cfmvc.tracking.config import absolute_uri
 
 _POLL_SECONDS = 0.1
 _STUDY = "tune"
+_SIGNATURE = {"name": "cfmvc", "email": "cfmvc@localhost"}
 
 
 def main() -> None:
@@ -43,9 +44,22 @@ def main() -> None:
     elif settings:
         changes = [part for setting in settings for part in ("--set-param", setting)]
         command += ["exp", "run", "--temp", *changes, entry]
+        sign_experiments()
     else:
         command += ["repro", entry]
     sys.exit(run_to_its_end(command))
+
+
+def sign_experiments() -> None:
+    """Give git a name for the commits of experiments, where nobody has told it one.
+
+    DVC keeps an experiment as commits outside of all branches, and makes none without a name.
+    """
+    for key in ("name", "email"):
+        known = subprocess.run(["git", "config", f"user.{key}"], capture_output=True, check=False)
+        if known.returncode:
+            for role in ("AUTHOR", "COMMITTER"):
+                os.environ.setdefault(f"GIT_{role}_{key.upper()}", _SIGNATURE[key])
 
 
 def run_to_its_end(command: list[str]) -> int:
