@@ -42,5 +42,7 @@ def log_normalise(counts: sparse.csr_matrix, library: float) -> sparse.csr_matri
     """
     sizes = library_sizes(counts)
     factors = np.divide(library, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    values = counts.data * np.repeat(factors, np.diff(counts.indptr))
-    return sparse.csr_matrix((np.log1p(values), counts.indices, counts.indptr), counts.shape)
+    values = np.log1p(counts.data * np.repeat(factors, np.diff(counts.indptr)))
+    # Copies: who sorts the result in place must not mix up the counts.
+    places = (counts.indices.copy(), counts.indptr.copy())
+    return sparse.csr_matrix((values, *places), counts.shape)

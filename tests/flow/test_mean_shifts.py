@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from cfmvc.flow import mean_shifts
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.mean_shifts import MeanShifts, expected_shifts
-from cfmvc.flow.variances import cost
+from cfmvc.flow.variances import cost, likeliest_sizes
 
 N_DIMS, N_PERTURBATIONS, N_STRATA = 16, 10, 4
 
@@ -78,6 +78,23 @@ def test_cost_is_the_likelihood_and_its_gradient() -> None:
     assert costs[0] - costs[1] == pytest.approx(expected, rel=1e-8)
     for x in points:
         assert check_grad(lambda y: cost_at(y)[0], lambda y: cost_at(y)[1], x) < 1e-3
+
+
+def test_the_size_of_a_single_part_is_the_likeliest_of_all() -> None:
+    some = screen(0.3, n_cells=20)[0].rows(np.arange(12))
+    kernel = some.conditions.kernels(some.conditions).sum(axis=0)
+    noise = np.diag(1.0 / some.conditions.n_cells) + 0.01
+    shifts = [scale * some.shift for scale in (1.0, 2.0, 4.0)]
+    found = likeliest_sizes(kernel, noise, shifts)
+    assert (np.diff(found) > 0).all()
+
+    def likelihood(size: float, shift: np.ndarray) -> float:
+        normal = multivariate_normal(np.zeros(len(noise)), size * kernel + noise)
+        return float(normal.logpdf(shift.T).sum())
+
+    for size, shift in zip(found, shifts, strict=True):
+        others = size * np.exp(np.concatenate([np.linspace(-4, 4, 33), [-0.01, 0.01]]))
+        assert likelihood(size, shift) >= max(likelihood(other, shift) for other in others) - 1e-6
 
 
 def test_blocks_keep_perturbations_together_and_lose_no_row(
