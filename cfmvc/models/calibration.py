@@ -2,31 +2,33 @@ r"""Factors on the means of virtual cells that bring their mean log expression t
 
 For a count with the Laplace transform :math:`L`, Frullani's integral gives
 
-.. math:: E \log(1 + s x) = \int_0^\infty \frac{1 - L(u s)}{u} e^{-u} du,
+.. math:: E \log(1 + s x) = \int_0^\infty \frac{1 - L(w)}{w} e^{-w / s} dw,
 
-and the counts of :mod:`cfmvc.models.counterfactual` have one in closed form: a binomial share ``q``
-of the ``x`` molecules that were seen, and a negative binomial number of new ones of mean ``m`` and
-shape ``a``,
+and the counts of :mod:`cfmvc.models.counterfactual` have one in closed form. Of the ``x`` molecules
+that were seen a binomial share ``q`` stays where the mean falls, and where it rises a negative
+binomial number of new ones, of mean ``m`` and shape ``a``, is added:
 
-.. math:: L(v) = (1 - q e)^x\, (1 + m e / a)^{-a}, \qquad e = 1 - \exp(-v).
+.. math:: L(w) = (1 - q e)^x \quad\text{or}\quad e^{-w x} (1 + m e / a)^{-a}, \qquad
+    e = 1 - \exp(-w).
 
 So nothing is drawn, and Newton's method finds the factors, all genes at once. The integral is taken
-over :math:`\log u` by the trapezoidal rule.
+over :math:`\log w` by the trapezoidal rule, from where the integrand is the count's mean, times
+``w``, and its rest a geometric series.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 _STEP = 1.2
-_NODES = torch.exp(torch.arange(-12.0, 1.7, _STEP))
-_WEIGHTS = _STEP * torch.exp(-_NODES)
+_LINEAR = 0.1  # 1 - L(w) is the mean times w for a count of 1 / w times this
+_LAST = 9.0  # exp(-w / s) is 0 beyond that many s
 _MOST_STEPS = 5
-_STILL = 1e-3  # log expression: no gene's mean moves by more any longer
+_STILL = 1e-2  # log expression: the next step of Newton's would move no gene by a fifth of that
 _LARGEST_STEP, _LARGEST = 2.0, 12.0  # of the logarithms of the factors
 _SMALLEST_SLOPE = 1e-4
 _ALMOST_ONE = 1.0 - 1e-6
-_GENES_AT_ONCE = 256  # on a CPU: what is computed of so many stays in its cache
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ class Virtual:
     before: torch.Tensor | None
     after: torch.Tensor
     theta: torch.Tensor
+
+    def split(self, n_cells: list[int]) -> "list[Virtual]":
+        """Return the first cells, those after them, and so on."""
+        after = self.after.split(n_cells)
+        if self.counts is None or self.before is None:
+            return [Virtual(None, None, some, self.theta) for some in after]
+        tables = zip(self.counts.split(n_cells), self.before.split(n_cells), after, strict=True)
+        return [Virtual(*some, self.theta) for some in tables]
 
 
 def scaled(means: torch.Tensor, log_factors: torch.Tensor) -> torch.Tensor:
@@ -97,47 +107,74 @@ def log_factors(
     return found, mean
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """Distributions of counts by their transforms ``exp(-w stay) (1 + base e)^exponent``.
+
+    Parameters
+    ----------
+    base, exponent
+        ``(B, G)``.
+    stay
+        Molecules that stay for certain, ``(B, G)``; None for none.
+    expected
+        Means, ``(B, G)``.
+    moved
+        How far they move with the logarithms of the factors, ``(B, G)``.
+    """
+
+    base: torch.Tensor
+    exponent: torch.Tensor
+    stay: torch.Tensor | None
+    expected: torch.Tensor
+    moved: torch.Tensor
+
+    @classmethod
+    def of(cls, cells: Virtual, after: torch.Tensor) -> "_Counts":
+        """Describe the counts of cells whose perturbed means are ``after``."""
+        x, before, theta = cells.counts, cells.before, cells.theta
+        if x is None or before is None:
+            return cls(after / theta, -theta.expand_as(after), None, after, after)
+        rises = after >= before
+        shape = theta + x
+        rate = 1.0 / (theta + before)
+        stay = torch.where(rises, x, 0.0)
+        kept = after / before.clamp_min(1e-12)
+        base = torch.where(rises, (after - before).mul_(rate), -kept)
+        exponent = torch.where(rises, -shape, x)
+        expected = torch.addcmul(stay, base, exponent, value=-1.0)
+        moved = torch.where(rises, rate.mul_(shape).mul_(after), expected)
+        return cls(base, exponent, stay, expected, moved)
+
+
 def _expectation(
     cells: Virtual, after: torch.Tensor, library: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean over cells of the expected log expression, and its slope, ``(G,)`` each."""
-    x = torch.zeros_like(after) if cells.counts is None else cells.counts
-    before = torch.zeros_like(after) if cells.before is None else cells.before
-    shape = cells.theta + x
-    per_unit = shape / (cells.theta + before)
-    kept = (after / before.clamp_min(1e-12)).clamp_max_(1.0)
-    kept = torch.where(before > 0, kept, 1.0)
-    ratio = (after - before).clamp_min_(0.0).mul_(per_unit)
-    size = library / torch.addcmul(ratio, kept, x).sum(1, keepdim=True).clamp_min(1.0)
-    ratio /= shape
-    rises = torch.where(after >= before, after * per_unit, 0.0)
-    falls = torch.where(after < before, kept * x, 0.0)
-    width = _GENES_AT_ONCE if after.device.type == "cpu" else after.shape[1]
-    blocks = zip(
-        *(table.split(width, dim=1) for table in (x, shape, kept, ratio, rises, falls)),
-        strict=True,
-    )
-    means, slopes = zip(*(_transformed(size, *block) for block in blocks), strict=True)
-    return torch.cat(means), torch.cat(slopes)
-
-
-def _transformed(
-    size: torch.Tensor,
-    x: torch.Tensor,
-    shape: torch.Tensor,
-    kept: torch.Tensor,
-    ratio: torch.Tensor,
-    rises: torch.Tensor,
-    falls: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum the integral of some genes, whose tables are ``(B, g)``, in place where it can be."""
-    mean, slope = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
-    for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-        e = (-torch.expm1(-node * size)).clamp_max_(_ALMOST_ONE)
-        left, grown = (kept * -e).add_(1.0), (ratio * e).add_(1.0)
-        power = torch.log(left).mul_(x).addcmul_(torch.log(grown), shape, value=-1.0)
-        transform = power.exp_()
-        mean += weight * (1.0 - transform.mean(0))
-        steepness = torch.div(rises, grown).addcdiv_(falls, left)
-        slope += weight * steepness.mul_(transform).mul_(e).mean(0)
+    counts = _Counts.of(cells, after)
+    size = library / counts.expected.sum(1, keepdim=True).clamp_min(1.0)
+    largest = counts.expected.amax(0)
+    largest = (largest + largest.square() * (1.0 + 1.0 / cells.theta)).sqrt().max()
+    nodes = _nodes(size.aminmax(), largest)
+    weights = torch.exp(-nodes / size).mul_(_STEP / len(size))  # (B, nodes)
+    rest = _STEP * float(nodes[0]) / math.expm1(_STEP)
+    mean, slope = rest * counts.expected.mean(0), rest * counts.moved.mean(0)
+    grown, transform = torch.empty_like(after), torch.empty_like(after)
+    for weight, node in zip(weights.T.contiguous(), nodes.tolist(), strict=True):
+        e = min(-math.expm1(-node), _ALMOST_ONE)
+        torch.mul(counts.base, e, out=grown).add_(1.0)
+        torch.log(grown, out=transform).mul_(counts.exponent)
+        if counts.stay is not None:
+            transform.add_(counts.stay, alpha=-node)
+        mean += weight.sum() - weight @ transform.exp_()
+        slope += e * (weight @ transform.div_(grown).mul_(counts.moved))
     return mean, slope
+
+
+def _nodes(size: tuple[torch.Tensor, torch.Tensor], largest: torch.Tensor) -> torch.Tensor:
+    """Return the places of an integral for cells of these sizes and counts, ``(nodes,)``."""
+    smallest_size, largest_size = (float(value) for value in size)
+    first = math.log(_LINEAR / max(float(largest), 1.0 / smallest_size)) / _STEP
+    last = math.log(_LAST * largest_size) / _STEP
+    steps = torch.arange(math.floor(first), math.ceil(last) + 1, device=largest.device)
+    return torch.exp(_STEP * steps)

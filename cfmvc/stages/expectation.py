@@ -11,8 +11,9 @@ from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors
 from cfmvc.stages.background import Background
 
-_MOST_CELLS = 128  # of a stratum's controls, which the factors are found on
-_NEW_CELLS = 128  # where there are none
+_MOST_CELLS = 64  # of a stratum's controls, which the factors are found on
+_NEW_CELLS = 64  # where there are none
+_AT_ONCE = 16  # conditions whose cells are carried together
 
 Carried = Callable[[torch.Tensor, torch.Tensor | None], Virtual]
 """Makes virtual cells of condition rows ``(B,)`` out of controls ``(B,)``, or out of noise."""
@@ -74,18 +75,16 @@ def expectation_of(
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
     factors = torch.zeros(means.shape, device=bundle.device)
-    for row in np.flatnonzero(found).tolist():
-        if not p[row].any():
-            shift[row] = 0.0
-            continue
-        stratum = strata[of_row[row]]
-        cells = carried(torch.full((stratum.n_cells,), row, device=bundle.device), stratum.controls)
-        start = torch.from_numpy(stratum.mean).to(cells.after)
-        if cells.counts is not None:  # of these very cells, so that nothing hangs on the choice
-            start = _log_normalised(cells.counts, library).mean(0)
-        target = start + torch.from_numpy(expected[row]).to(start)
-        factors[row], mean = log_factors(cells, target, library, share)
-        shift[row] = (mean - start).cpu().numpy()
+    is_perturbed = p.any(axis=1)
+    shift[found & ~is_perturbed] = 0.0
+    for rows in _together(np.flatnonzero(found & is_perturbed).tolist(), of_row, strata):
+        for row, cells in zip(rows, _carried(rows, of_row, strata, carried), strict=True):
+            start = torch.from_numpy(means[row]).to(cells.after)
+            if cells.counts is not None:  # of these very cells: nothing hangs on the choice
+                start = _log_normalised(cells.counts, library).mean(0)
+            target = start + torch.from_numpy(expected[row]).to(start)
+            factors[row], mean = log_factors(cells, target, library, share)
+            shift[row] = (mean - start).cpu().numpy()
     return Expectation(factors, shift, spread, state)
 
 
@@ -119,6 +118,32 @@ class _Stratum:
     def n_cells(self) -> int:
         """How many virtual cells the factors are found on."""
         return _NEW_CELLS if self.controls is None else len(self.controls)
+
+
+def _together(
+    rows: list[int], of_row: list[tuple[int, int]], strata: dict[tuple[int, int], _Stratum]
+) -> list[list[int]]:
+    """Put conditions together that start alike: from controls, or from noise."""
+    from_noise = [row for row in rows if strata[of_row[row]].controls is None]
+    from_controls = [row for row in rows if strata[of_row[row]].controls is not None]
+    return [
+        some[start : start + _AT_ONCE]
+        for some in (from_noise, from_controls)
+        for start in range(0, len(some), _AT_ONCE)
+    ]
+
+
+def _carried(
+    rows: list[int],
+    of_row: list[tuple[int, int]],
+    strata: dict[tuple[int, int], _Stratum],
+    carried: Carried,
+) -> list[Virtual]:
+    """Make the virtual cells of some conditions together, and return them one by one."""
+    n_cells = [strata[of_row[row]].n_cells for row in rows]
+    controls = [c for row in rows if (c := strata[of_row[row]].controls) is not None]
+    of_cell = torch.tensor(rows).repeat_interleave(torch.tensor(n_cells))
+    return carried(of_cell, torch.cat(controls) if controls else None).split(n_cells)
 
 
 def _controls(background: Background | None, batch: int, cell_type: int) -> torch.Tensor | None:

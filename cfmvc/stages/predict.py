@@ -272,6 +272,7 @@ class _Generator:
             return None
 
         def carried(rows: torch.Tensor, controls: torch.Tensor | None) -> Virtual:
+            rows = rows.to(self.bundle.device)
             library = torch.full_like(rows, self.bundle.median_library, dtype=torch.float32)
             if controls is not None and self.background is not None:
                 library = self.background.cells.library[controls]
