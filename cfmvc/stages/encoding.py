@@ -23,7 +23,9 @@ def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> R
 def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -> None:
     """Centre the batches in ``z_int`` by all training cells, after the encoder has learnt."""
     cells = encode_table(model, table, device)
-    model.encoder.centring.settle(cells.int_mean, cells.is_control, cells.batch, cells.cell_type)
+    model.encoder.centring.settle(
+        cells.int_mean, cells.vector, cells.is_control, cells.batch, cells.cell_type
+    )
 
 
 def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:

@@ -126,7 +126,9 @@ def train_flow_stage(
 def _settle(model: CFMVCModel, source: LoaderSource) -> None:
     """Centre the batches in ``z_int`` by all training cells."""
     seen = encode_cells(model.encoder, source.all_cells())
-    model.encoder.centring.settle(seen.int_mean, seen.is_control, seen.batch, seen.cell_type)
+    model.encoder.centring.settle(
+        seen.int_mean, seen.vector, seen.is_control, seen.batch, seen.cell_type
+    )
 
 
 def _remember(model: CFMVCModel, source: LoaderSource) -> None:
