@@ -55,6 +55,8 @@ class CFMVCModel(nn.Module):
         Shares dropped in training.
     embedding_dim
         Width of the perturbations' embeddings, or None where they are told apart by label alone.
+    n_neighbours
+        Neighbours in the tissue whose mean latent is a part of the context; 0 without coordinates.
     """
 
     latent_mean: torch.Tensor
@@ -81,6 +83,7 @@ class CFMVCModel(nn.Module):
         dropout_flow: float = 0.0,
         label_dropout: float = 0.0,
         embedding_dim: int | None = None,
+        n_neighbours: int = 0,
     ) -> None:
         _check_choices(source, divergence, times)
         super().__init__()
@@ -92,8 +95,16 @@ class CFMVCModel(nn.Module):
             n_genes, n_batch, n_ct, dim_int, dim_tech, hidden_vae, dropout_vae
         )
         self.decoder = DecoderVAE(n_genes, dim_int, dim_tech, hidden_vae, dropout_vae)
+        self.n_neighbours = 0 if spatial_dim is None else n_neighbours
         self.context = ContextEncoder(
-            n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout, embedding_dim
+            n_batch,
+            n_ct,
+            n_perts,
+            spatial_dim,
+            hidden_ctx,
+            label_dropout,
+            embedding_dim,
+            dim_int if self.n_neighbours else 0,
         )
         self.field = FlowField(
             dim_int,

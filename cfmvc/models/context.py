@@ -29,6 +29,8 @@ class ContextEncoder(nn.Module):
         Perturbation columns, the control's (the first, which is ignored) included.
     spatial_dim
         Number of coordinates, or None.
+    neighbour_dim
+        Width of what is told of a cell's neighbours, beside its coordinates; 0 for nothing.
     hidden_dim
         Width of ``context`` and of ``pert_alpha``.
     label_dropout
@@ -54,21 +56,24 @@ class ContextEncoder(nn.Module):
         hidden_dim: int = 64,
         label_dropout: float = 0.0,
         embedding_dim: int | None = None,
+        neighbour_dim: int = 0,
     ) -> None:
         super().__init__()
         self.context_dim = self.alpha_dim = hidden_dim
         self.batch_embedding = LabelEmbedding(n_batch, EMBEDDING, label_dropout)
         self.cell_type_embedding = LabelEmbedding(n_ct, EMBEDDING, label_dropout)
         self.place = None
-        n_covariates = 2 * EMBEDDING
+        n_covariates, n_place = 2 * EMBEDDING, 0
         if spatial_dim is not None:
+            n_place = spatial_dim + neighbour_dim
             self.place = nn.Sequential(
-                nn.Linear(spatial_dim, SPATIAL), nn.SiLU(), nn.Linear(SPATIAL, SPATIAL)
+                nn.Linear(n_place, SPATIAL), nn.SiLU(), nn.Linear(SPATIAL, SPATIAL)
             )
             n_covariates += SPATIAL
+        self.n_coordinates = spatial_dim or 0
         self.register_buffer("largest_dose", torch.ones(()))
-        self.register_buffer("centre", torch.zeros(spatial_dim or 0))
-        self.register_buffer("extent", torch.ones(spatial_dim or 0))
+        self.register_buffer("centre", torch.zeros(n_place))
+        self.register_buffer("extent", torch.ones(n_place))
         self.context = nn.Linear(n_covariates, hidden_dim)
         self.has_embedding = embedding_dim is not None
         n_embedding = embedding_dim or 0
@@ -90,13 +95,17 @@ class ContextEncoder(nn.Module):
         vectors
             Perturbation vectors, ``(n, p_dim)``; the largest entry becomes 1 (without doses it is).
         spatial
-            Coordinates, ``(n_cells, spatial_dim)``: centred, the largest deviation becomes 1.
+            Coordinates and neighbours, ``(n_cells, spatial_dim + neighbour_dim)``: centred, the
+            largest deviation of a coordinate becomes 1, the standard deviation of neighbours too.
         """
         largest = vectors.max() if vectors.numel() else torch.zeros(())
         self.largest_dose.copy_(largest if largest > 0 else torch.ones(()))
         if spatial is not None and len(spatial):
             self.centre.copy_(spatial.mean(0))
-            self.extent.copy_((spatial - self.centre).abs().max().clamp_min(1e-6))
+            n, rest = self.n_coordinates, spatial - self.centre
+            self.extent[:n] = rest[:, :n].abs().max().clamp_min(1e-6)
+            if spatial.shape[1] > n:
+                self.extent[n:] = rest[:, n:].square().mean().sqrt().clamp_min(1e-6)
 
     @torch.no_grad()
     def embed(self, vectors: torch.Tensor) -> None:
@@ -132,7 +141,8 @@ class ContextEncoder(nn.Module):
         batch_idx, ct_idx
             Column numbers, ``(B,)``.
         spatial
-            Coordinates, ``(B, spatial_dim)``; needed where the encoder was built with them.
+            Coordinates and neighbours, ``(B, spatial_dim + neighbour_dim)``; needed where the
+            encoder was built with them.
         """
         context = self.covariates(batch_idx, ct_idx, spatial)
         return context, self.alpha(p, context)

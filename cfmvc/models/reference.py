@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 
@@ -33,6 +34,9 @@ class ReferenceCells:
         Moments of the posterior, ``(n, dim_int)`` and ``(n, dim_tech)``.
     spatial
         Coordinates, or None.
+    neighbours
+        Mean ``int_mean`` of the cells around (:mod:`~cfmvc.models.neighbours`), ``(n, dim_int)``;
+        or None.
     """
 
     vectors: torch.Tensor
@@ -45,6 +49,7 @@ class ReferenceCells:
     tech_mean: torch.Tensor
     tech_std: torch.Tensor
     spatial: torch.Tensor | None = None
+    neighbours: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.library)
@@ -53,6 +58,13 @@ class ReferenceCells:
     def p(self) -> torch.Tensor:
         """Perturbation vectors of all cells, ``(n, K)``; gathered anew at each call."""
         return self.vectors[self.vector]
+
+    @cached_property
+    def place(self) -> torch.Tensor | None:
+        """What the context is told of where cells are: coordinates, and who is around them."""
+        if self.spatial is None or self.neighbours is None:
+            return self.spatial
+        return torch.cat([self.spatial, self.neighbours], dim=1)
 
     @property
     def is_control(self) -> torch.Tensor:

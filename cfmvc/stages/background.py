@@ -74,18 +74,29 @@ def kept_background(bundle: Bundle) -> Background | None:
     return Background(reference.select(reference.is_control), None)
 
 
-def background_of(bundle: Bundle, controls: AnnData) -> Background:
+def background_of(bundle: Bundle, controls: AnnData, tissue: AnnData | None = None) -> Background:
     """Encode the control cells of canonical cells, of the batches and cell types that are known.
+
+    Parameters
+    ----------
+    bundle
+        A trained model.
+    controls
+        Canonical cells, controls among them.
+    tissue
+        Canonical cells among which neighbours are looked for, where the model asks for them;
+        ``controls`` if not given.
 
     Raises
     ------
     DataError
         If genes are missing, or no usable control is left.
     """
-    vocabulary = bundle.vocabulary
-    usable = _usable_controls(bundle, controls)
-    table = CellTable.from_adata(usable, vocabulary)
-    return Background(encode_table(bundle.model, table, bundle.device), table.counts)
+    table = CellTable.from_adata(_usable_controls(bundle, controls), bundle.vocabulary)
+    around = None
+    if tissue is not None and bundle.model.n_neighbours:
+        around = background_of(bundle, tissue).cells
+    return Background(encode_table(bundle.model, table, bundle.device, around), table.counts)
 
 
 def _usable_controls(bundle: Bundle, controls: AnnData) -> AnnData:

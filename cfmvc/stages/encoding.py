@@ -7,17 +7,23 @@ import torch
 from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.heap import give_back
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.neighbours import with_neighbours
 from cfmvc.models.reference import ReferenceCells, encode_cells
 
 CELLS_AT_A_TIME = 4096
 
 
-def encode_table(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
-    """Encode all cells of a table."""
+def encode_table(
+    model: CFMVCModel,
+    table: CellTable,
+    device: torch.device,
+    tissue: ReferenceCells | None = None,
+) -> ReferenceCells:
+    """Encode all cells of a table; their neighbours are of ``tissue``, or else of the table."""
     give_back()  # of what was before, and of the counts: either may be the stage's peak
     encoded = encode_cells(model.encoder, _all(table, device), len(table))
     give_back()
-    return encoded
+    return with_neighbours(encoded, encoded if tissue is None else tissue, model.n_neighbours)
 
 
 def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -> None:

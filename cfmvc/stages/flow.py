@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
@@ -62,9 +63,10 @@ def fit_flow(
     announce(flow_memory(shape, sizes, flow, engine, device), device, callbacks)
     with seeded(flow.seed, device):
         model = _with_new_flow(bundle.model, flow).to(device)
-        latents = [encode_table(model, table, device) for table in (cells.train, cells.val)]
+        train_latents = encode_table(model, cells.train, device)
+        latents = [train_latents, encode_table(model, cells.val, device, tissue=train_latents)]
         model.fit_standardisation(latents[0])
-        model.context.calibrate(latents[0].vectors, latents[0].spatial)
+        model.context.calibrate(latents[0].vectors, latents[0].place)
         if cells.embeddings is not None:
             model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
         target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
@@ -115,12 +117,13 @@ def fit_joint(
     expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)
     announce(expected, device, callbacks)
     with seeded(joint.seed, device):
+        tables = _with_surroundings(model, cells, device)
         history = train(
             "train_joint",
             JointObjective(model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty),
-            TableSource(cells.train, joint.cells_per_step, joint.seed, device),
-            TableSource(cells.val, joint.cells_per_step, joint.seed, device)
-            if len(cells.val)
+            TableSource(tables[0], joint.cells_per_step, joint.seed, device),
+            TableSource(tables[1], joint.cells_per_step, joint.seed, device)
+            if len(tables[1])
             else None,
             joint,
             device,
@@ -131,6 +134,22 @@ def fit_joint(
         encoded = encode_table(model, cells.train, device)
         model.reference = encoded.bounded(KEPT_PER_CONDITION)
     return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
+
+
+def _with_surroundings(
+    model: CFMVCModel, cells: TrainingCells, device: torch.device
+) -> tuple[CellTable, CellTable]:
+    """Return tables whose places say who is around, as the latents are before the fine-tuning."""
+    if model.n_neighbours == 0:
+        return cells.train, cells.val
+    latents = encode_table(model, cells.train, device)
+    others = encode_table(model, cells.val, device, tissue=latents)
+    tables = zip((cells.train, cells.val), (latents.place, others.place), strict=True)
+    train_table, val_table = (
+        replace(table, spatial=None if place is None else place.cpu().numpy())
+        for table, place in tables
+    )
+    return train_table, val_table
 
 
 def _looked_at(

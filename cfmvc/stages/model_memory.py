@@ -40,8 +40,11 @@ class ModelMemory:
 
     @property
     def per_latent(self) -> int:
-        """Bytes of an encoded cell: moments, library, three codes (models/reference.py)."""
-        return (self.n_latent + 1) * NUMBER + 3 * 8
+        """Bytes of an encoded cell: moments, library, place, three codes (models/reference.py)."""
+        n_place = self.sizes["spatial_dim"] or 0
+        if n_place and self.sizes.get("n_neighbours"):
+            n_place = 2 * (n_place + self.sizes["dim_int"])  # the parts, and the whole
+        return (self.n_latent + 1 + n_place) * NUMBER + 3 * 8
 
     def weights(self) -> list[Arrays]:
         """Return the weights; half of them are the encoder's matrix, half the decoder's."""

@@ -69,7 +69,8 @@ def extent_of(places: NDArray[np.floating]) -> str:
 def _trained_range(bundle: Bundle) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     kept = bundle.model.reference
     if kept is None or kept.spatial is None or len(kept) == 0:
-        centre, extent = bundle.model.context.centre, bundle.model.context.extent
+        context = bundle.model.context
+        centre, extent = (v[: context.n_coordinates] for v in (context.centre, context.extent))
         return (centre - extent).cpu().numpy(), (centre + extent).cpu().numpy()
     places = kept.spatial.cpu().numpy()
     return places.min(axis=0), places.max(axis=0)

@@ -296,7 +296,7 @@ class _Generator:
         if self.background is not None and origins is not None:
             drawn = self.background.cells.select(origins)
             z_tech = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
-            spatial = drawn.spatial
+            spatial = drawn.place
             if model.source == "control" or self.arithmetic is not None or self.is_paired:
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)
                 counts = self.background.dense_counts(origins)

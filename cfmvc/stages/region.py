@@ -126,6 +126,7 @@ def perturb_region(
             layers={"counts": counts[rows]},
             obsm={"spatial": places[rows]},
         ),
+        cells,
         perturbation,
         dose,
         {"seed": seed, "n_steps": n_steps, "method": method, "progress": progress},
@@ -167,6 +168,7 @@ def _controls_in(bundle: Bundle, cells: AnnData, in_region: np.ndarray, region: 
 def _carry(
     bundle: Bundle,
     controls: AnnData,
+    tissue: AnnData,
     perturbation: str,
     dose: float | None,
     options: dict[str, Any],
@@ -179,7 +181,7 @@ def _carry(
         asked["dose"] = dose
     # generated stratum after stratum; within each in the order of the file
     order = np.argsort(strata.groupby(["batch", "cell_type"]).ngroup().to_numpy(), kind="stable")
-    background, origins = background_of(bundle, controls), torch.from_numpy(order)
+    background, origins = background_of(bundle, controls, tissue), torch.from_numpy(order)
     made = carry_controls(bundle, asked, background, origins.to(bundle.device), **options)
     return Prediction(made.cells[np.argsort(order)].copy(), made.events)
 

@@ -163,6 +163,7 @@ def flow_shape(flow: FlowConfig) -> dict[str, Any]:
         "n_basis": flow.n_basis,
         "source": flow.source,
         "divergence": flow.divergence,
+        "n_neighbours": flow.n_neighbours,
         "times": flow.times,
         "dropout_flow": flow.dropout,
         "label_dropout": flow.label_dropout,

@@ -68,6 +68,11 @@ class FlowConfig(LoopConfig):
     hidden_dim: int = Field(ge=1, description="width of the velocity field's trunk")
     hidden_ctx: int = Field(ge=1, description="width of the context encoder")
     n_basis: int = Field(ge=1)
+    n_neighbours: int = Field(
+        ge=0,
+        description="where cells have coordinates: nearest controls of their batch whose mean "
+        "latent is a part of the context; 0: the coordinates alone",
+    )
     times: Literal["uniform", "logit_normal"]
     divergence: Literal["energy", "mmd"]
     lambda_dist: float = Field(ge=0, description="weight of the distribution matching")

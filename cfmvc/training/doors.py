@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from cfmvc.errors import ConfigError
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.neighbours import with_neighbours
 from cfmvc.models.reference import KEPT_PER_CONDITION, encode_cells
 from cfmvc.training.config import LoopConfig
 from cfmvc.training.loop import train
@@ -101,9 +103,15 @@ def train_flow_stage(
     )
     loaders = [LoaderSource(train_loader, where)]
     loaders += [] if val_loader is None else [LoaderSource(val_loader, where)]
+    if not freeze_vae and model.n_neighbours:
+        raise ConfigError(
+            "n_neighbours: a loader's cells do not say who is around while the encoder learns; "
+            "freeze the VAE, or fine-tune with `cfmvc fit --set joint.n_epochs=...`"
+        )
     encoded = [encode_cells(model.encoder, loader.all_cells()) for loader in loaders]
+    encoded = [with_neighbours(some, encoded[0], model.n_neighbours) for some in encoded]
     model.fit_standardisation(encoded[0])
-    model.context.calibrate(encoded[0].vectors, encoded[0].spatial)
+    model.context.calibrate(encoded[0].vectors, encoded[0].place)
     if not freeze_vae:
         joint = JointObjective(model, beta, lambda_dist=lambda_dist)
         for module in joint.modules():
@@ -134,7 +142,7 @@ def _settle(model: CFMVCModel, source: LoaderSource) -> None:
 def _remember(model: CFMVCModel, source: LoaderSource) -> None:
     """Keep encoded training cells: library sizes and controls to generate from."""
     encoded = encode_cells(model.encoder, source.all_cells())
-    encoded = encoded.select(encoded.is_finite)
+    encoded = with_neighbours(encoded.select(encoded.is_finite), encoded, model.n_neighbours)
     if len(encoded) == 0:
         return
     model.reference = encoded.bounded(KEPT_PER_CONDITION)

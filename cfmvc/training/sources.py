@@ -247,7 +247,7 @@ class LatentSource:
             latents.vectors.index_select(0, latents.vector.index_select(0, at)),
             latents.batch.index_select(0, at),
             latents.cell_type.index_select(0, at),
-            None if latents.spatial is None else latents.spatial.index_select(0, at),
+            None if latents.place is None else latents.place.index_select(0, at),
         )
 
     def _couple(self, round_number: int) -> None:

@@ -25,20 +25,28 @@ def small_tissue(n_cells: int = 300, n_genes: int = 20, n_coordinates: int = 2) 
     return cells
 
 
-def fit(
-    cells: AnnData, n_epochs: int = 1, source: Literal["control", "noise"] = "control", **vae: Any
-) -> Bundle:
-    """Train both stages with the parameters as shipped, but for a few."""
-    params = read_yaml(default_params_file())
+def tables_of(cells: AnnData) -> TrainingCells:
+    """Return the cells as a stage takes them, every tenth to validate."""
     vocabulary = Vocabulary.of(
         cells.obs["perturbation"], cells.obs["batch"], cells.obs["cell_type"], "control"
     )
     table = CellTable.from_adata(cells, vocabulary)
     is_val = np.arange(len(table)) % 10 == 0
     parts = table.subset(~is_val), table.subset(is_val)
-    training = TrainingCells(*parts, vocabulary, list(cells.var_names))
+    return TrainingCells(*parts, vocabulary, list(cells.var_names))
+
+
+def fit(
+    cells: AnnData,
+    n_epochs: int = 1,
+    source: Literal["control", "noise"] = "control",
+    flow: dict[str, Any] | None = None,
+    **vae: Any,
+) -> Bundle:
+    """Train both stages with the parameters as shipped, but for a few."""
+    params, training = read_yaml(default_params_file()), tables_of(cells)
     vae = {**params["vae"], "n_epochs": n_epochs, "hidden_dim": 16, **vae}
-    flow = {**params["flow"], "n_epochs": n_epochs, "source": source}
+    flow = {**params["flow"], "n_epochs": n_epochs, "source": source, **(flow or {})}
     device = torch.device("cpu")
     bundle, _ = fit_vae(training, parse_section(VaeConfig, vae, "vae"), device, [])
     return fit_flow(bundle, training, parse_section(FlowConfig, flow, "flow"), device, [])[0]

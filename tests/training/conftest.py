@@ -96,6 +96,7 @@ def flow_config_from(source: Literal["control", "noise"]) -> FlowConfig:
         hidden_dim=16,
         hidden_ctx=8,
         n_basis=4,
+        n_neighbours=0,
         times="uniform",
         divergence="energy",
         lambda_dist=0.1,

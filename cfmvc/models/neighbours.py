@@ -1,0 +1,70 @@
+"""What surrounds a cell in its tissue: the mean latent of its nearest unperturbed neighbours."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
+from cfmvc.models.reference import ReferenceCells
+
+_AT_A_TIME = 16_384  # cells whose neighbours' latents are gathered at once
+
+
+def with_neighbours(cells: ReferenceCells, tissue: ReferenceCells, n: int) -> ReferenceCells:
+    """Return cells that know the mean ``int_mean`` of their neighbours.
+
+    Neighbours are the ``n`` nearest controls of a cell's batch, because what is asked for later is
+    asked of unperturbed tissue; all cells of the batch, where it has no controls. A cell is not its
+    own neighbour, nor is who lies at the very same place. A cell without any neighbour takes the
+    mean of the tissue.
+
+    Parameters
+    ----------
+    cells
+        Encoded cells; those without coordinates are returned as they are.
+    tissue
+        Encoded cells that may be neighbours, with coordinates; ``cells`` may be among them.
+    n
+        How many neighbours; 0 for none.
+    """
+    if n == 0 or cells.spatial is None or tissue.spatial is None:
+        return cells
+    usable = tissue.is_finite & torch.isfinite(tissue.spatial).all(1)
+    around = tissue.select(usable)
+    latents = around.int_mean.cpu().numpy()
+    found = np.zeros((len(cells), latents.shape[1]), np.float32)
+    if len(latents):
+        found += latents.mean(axis=0)
+    for batch in cells.batch.unique():
+        mine = (cells.batch == batch).nonzero().reshape(-1).cpu().numpy()
+        near = around.batch == batch
+        if (near & around.is_control).any():
+            near &= around.is_control
+        there = near.nonzero().reshape(-1).cpu().numpy()
+        if len(there):
+            places = _places(cells, mine)
+            found[mine] = _means(places, _places(around, there), latents[there], n, found[mine])
+    return replace(cells, neighbours=torch.from_numpy(found).to(cells.int_mean))
+
+
+def _places(cells: ReferenceCells, rows: np.ndarray) -> np.ndarray:
+    assert cells.spatial is not None
+    return cells.spatial.cpu().numpy()[rows]
+
+
+def _means(
+    places: np.ndarray, others: np.ndarray, latents: np.ndarray, n: int, alone: np.ndarray
+) -> np.ndarray:
+    """Return the mean latents of the ``n`` others next to each place, or what it has alone."""
+    tree, found = KDTree(others), alone.copy()
+    for start in range(0, len(places), _AT_A_TIME):
+        rows = slice(start, start + _AT_A_TIME)
+        # one more, for it may be the cell itself
+        distance, other = tree.query(np.nan_to_num(places[rows]), k=range(1, n + 2))
+        counts = (distance > 0) & np.isfinite(distance)
+        counts &= counts.cumsum(axis=1) <= n
+        share = counts / counts.sum(axis=1, keepdims=True).clip(1)
+        mean = np.einsum("ij,ijd->id", share, latents[np.where(counts, other, 0)])
+        found[rows] = np.where(counts.any(axis=1, keepdims=True), mean, found[rows])
+    return found
