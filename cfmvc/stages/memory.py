@@ -121,7 +121,7 @@ def flow_memory(
     """Return the expected peak of stage 2; ``sizes`` are those of the model with its new flow."""
     model, data = ModelMemory(sizes), shape.tables(device)
     there = [*data, *model.weights(), *model.weights()]  # as it was trained, and with a new flow
-    n_all, width = sum(shape.n_cells), sizes["dim_int"] * NUMBER
+    n_all, width = sum(shape.n_cells), (sizes["dim_int"] + model.n_place) * NUMBER
     # Latents, moved means, and what is coupled: both sides in standard units.
     later = [
         *there,

@@ -37,13 +37,13 @@ class ModelMemory:
         self.n_vae = _n_numbers(model.encoder) + _n_numbers(model.decoder)
         self.n_flow = _n_numbers(model.context) + _n_numbers(model.field)
         self.n_latent = 2 * (sizes["dim_int"] + sizes["dim_tech"])
+        self.n_place = len(model.context.centre)
 
     @property
     def per_latent(self) -> int:
         """Bytes of an encoded cell: moments, library, place, three codes (models/reference.py)."""
-        n_place = self.sizes["spatial_dim"] or 0
-        if n_place and self.sizes.get("n_neighbours"):
-            n_place = 2 * (n_place + self.sizes["dim_int"])  # the parts, and the whole
+        # of neighbours and coordinates the parts and the whole
+        n_place = self.n_place * (2 if self.n_place > (self.sizes["spatial_dim"] or 0) else 1)
         return (self.n_latent + 1 + n_place) * NUMBER + 3 * 8
 
     def weights(self) -> list[Arrays]:

@@ -19,6 +19,8 @@ from cfmvc.models.reference import ReferenceCells
 from cfmvc.shards import normal_like
 from cfmvc.training.objectives import LatentCells
 
+_PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
+
 
 @dataclass(frozen=True)
 class StepCells:
@@ -275,11 +277,27 @@ class LatentSource:
     @cached_property
     def _points(self) -> tuple[np.ndarray, np.ndarray]:
         """Targets and sources, standardised, on the host."""
-        targets = self.standardise(self.latents.int_mean).cpu().numpy()
-        sources = self.standardise(self.controls.int_mean).cpu().numpy()
+        targets, sources = (self._point(cells) for cells in (self.latents, self.controls))
         # A target that is not finite stays, for the guard to veto and name; it has no place.
         targets[~np.isfinite(targets).all(1)] = 0.0
         return targets, sources
+
+    def _point(self, cells: ReferenceCells) -> np.ndarray:
+        """Return where cells are among all others: their latents, and their places beside them.
+
+        Pairs that are near in their latents alone would make the source itself say what becomes of
+        it, and the place nothing (the curse of conditions; Cheng and Schwing 2025,
+        arXiv:2503.10636).
+        """
+        parts = [self.standardise(cells.int_mean)]
+        for name in ("spatial", "neighbours"):
+            place, known = (getattr(some, name) for some in (cells, self.controls))
+            if place is not None and known is not None:
+                centre = known.mean(0)
+                extent = (known - centre).square().sum(1).mean().clamp_min(1e-12)
+                weight = (_PLACE * parts[0].shape[1] / extent).sqrt()
+                parts.append((place - centre) * weight)
+        return torch.cat(parts, dim=1).cpu().numpy()
 
 
 def _resident_cells(held: ResidentTable, indices: torch.Tensor) -> Cells:

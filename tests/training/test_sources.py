@@ -1,5 +1,6 @@
 """Steps of a table on disk hold what the same rows of a table in memory hold."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cfmvc.stages import TrainingCells, fit_vae
 from cfmvc.stages.encoding import encode_table
 from cfmvc.training.config import FlowConfig, VaeConfig
 from cfmvc.training.sources import IndexedCells, LatentSource, TableSource
-from tests.training.conftest import small_adata, training_cells
+from tests.training.conftest import flow_config_from, small_adata, training_cells
 from tests.training.test_resume import Stopped, engine, trained
 
 CPU = torch.device("cpu")
@@ -127,3 +128,25 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
         assert pairs_of(ahead, epoch) == alone[epoch]
     behind = source(0)  # of whom nobody said how long it goes on
     assert [pairs_of(behind, epoch) for epoch in range(6)] == alone
+
+
+def test_pairs_lie_near_each_other_in_the_tissue(
+    vae_config: VaeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose pair may lie anywhere, to him his place says nothing of what becomes of him."""
+    shape = flow_config_from("control")
+    cells = training_cells(600, 12)
+    places = np.random.default_rng(0).uniform(0, 1000, (len(cells.train), 2)).astype(np.float32)
+    bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU, flow=shape)
+    latents = encode_table(bundle.model, cells.train, CPU)
+    latents = replace(latents, spatial=torch.from_numpy(places))
+    bundle.model.fit_standardisation(latents)
+
+    def distance() -> float:
+        source = LatentSource(latents, bundle.model, 64, 0)
+        target, control = np.concatenate([step.indices for step in source.epoch(0)], axis=1)
+        return float(np.linalg.norm(places[target] - places[control], axis=1).mean())
+
+    near = distance()
+    monkeypatch.setattr("cfmvc.training.sources._PLACE", 0.0)
+    assert near < 0.5 * distance()
