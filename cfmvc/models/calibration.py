@@ -155,7 +155,7 @@ def _expectation(
     size = library / counts.expected.sum(1, keepdim=True).clamp_min(1.0)
     largest = counts.expected.amax(0)
     largest = (largest + largest.square() * (1.0 + 1.0 / cells.theta)).sqrt().max()
-    nodes = _nodes(size.aminmax(), largest)
+    nodes = _nodes(size, largest)
     weights = torch.exp(-nodes / size).mul_(_STEP / len(size))  # (B, nodes)
     rest = _STEP * float(nodes[0]) / math.expm1(_STEP)
     mean, slope = rest * counts.expected.mean(0), rest * counts.moved.mean(0)
@@ -171,10 +171,15 @@ def _expectation(
     return mean, slope
 
 
-def _nodes(size: tuple[torch.Tensor, torch.Tensor], largest: torch.Tensor) -> torch.Tensor:
-    """Return the places of an integral for cells of these sizes and counts, ``(nodes,)``."""
-    smallest_size, largest_size = (float(value) for value in size)
-    first = math.log(_LINEAR / max(float(largest), 1.0 / smallest_size)) / _STEP
+def _nodes(size: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+    """Return the places of an integral for cells of these sizes and counts, ``(nodes,)``.
+
+    Where something is not finite any places do: the result is not finite wherever they are.
+    """
+    sizes = size.nan_to_num(1.0).clamp(1e-6, 1e6).aminmax()
+    smallest_size, largest_size = (float(value) for value in sizes)
+    largest_count = float(largest.nan_to_num(1.0, posinf=1.0))
+    first = math.log(_LINEAR / max(largest_count, 1.0 / smallest_size)) / _STEP
     last = math.log(_LAST * largest_size) / _STEP
     steps = torch.arange(math.floor(first), math.ceil(last) + 1, device=largest.device)
     return torch.exp(_STEP * steps)

@@ -127,3 +127,12 @@ def test_totals_stay_and_factors_of_one_change_nothing() -> None:
     found = scaled(cells.after, factors)
     assert torch.equal(found[::2], cells.after[::2])
     torch.testing.assert_close(found.sum(1), cells.after.sum(1))
+
+
+def test_what_is_not_finite_stays_so_and_raises_nothing() -> None:
+    for broken in (float("nan"), float("inf")):
+        cells = virtual()
+        cells.after[3, 5] = broken
+        found, mean = log_factors(cells, torch.ones(N_GENES), 60.0)
+        assert found.shape == mean.shape == (N_GENES,)
+        assert not torch.isfinite(mean).all()
