@@ -73,7 +73,11 @@ def scaled(means: torch.Tensor, log_factors: torch.Tensor) -> torch.Tensor:
 
 
 def log_factors(
-    cells: Virtual, target: torch.Tensor, library: float, share: float = 1.0
+    cells: Virtual,
+    target: torch.Tensor,
+    library: float,
+    share: float = 1.0,
+    sd: torch.Tensor | float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the factors that bring the cells' mean to its target.
 
@@ -87,6 +91,10 @@ def log_factors(
         Total counts to which cells are normalised.
     share
         Of the way from the mean that the cells have to the target, in [0, 1].
+    sd
+        Standard deviations of the target, ``(G,)``. The likeliest log factors are found, where
+        those of standard deviation 1 are expected: of a gene that hardly a cell shows, a target
+        that is a little wrong would else ask for a factor of hundreds.
 
     Returns
     -------
@@ -97,8 +105,10 @@ def log_factors(
     found = torch.zeros_like(target)
     mean, slope = _expectation(cells, cells.after, library)
     goal = mean + share * (target.clamp_min(0.0) - mean)
+    doubt = torch.as_tensor(sd, dtype=mean.dtype, device=mean.device).square()
     for _ in range(_MOST_STEPS):
-        step = (goal - mean) / slope.clamp_min(_SMALLEST_SLOPE)
+        slope = slope.clamp_min(_SMALLEST_SLOPE)
+        step = (slope * (goal - mean) - doubt * found) / (slope.square() + doubt)
         found = (found + step.clamp(-_LARGEST_STEP, _LARGEST_STEP)).clamp(-_LARGEST, _LARGEST)
         before = mean
         mean, slope = _expectation(cells, scaled(cells.after, found), library)

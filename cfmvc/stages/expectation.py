@@ -83,7 +83,8 @@ def expectation_of(
             if cells.counts is not None:  # of these very cells: nothing hangs on the choice
                 start = _log_normalised(cells.counts, library).mean(0)
             target = start + torch.from_numpy(expected[row]).to(start)
-            factors[row], mean = log_factors(cells, target, library, share)
+            sd = torch.from_numpy(spread[row]).to(start)
+            factors[row], mean = log_factors(cells, target, library, share, sd)
             shift[row] = (mean - start).cpu().numpy()
     return Expectation(factors, shift, spread, state)
 

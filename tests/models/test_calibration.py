@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from scipy.stats import binom, nbinom
 
 from cfmvc.models.calibration import Virtual, _expectation, log_factors, scaled
@@ -136,3 +137,25 @@ def test_what_is_not_finite_stays_so_and_raises_nothing() -> None:
         found, mean = log_factors(cells, torch.ones(N_GENES), 60.0)
         assert found.shape == mean.shape == (N_GENES,)
         assert not torch.isfinite(mean).all()
+
+
+def test_doubtful_targets_are_followed_as_far_as_is_likely() -> None:
+    """Against a minimiser that knows neither slope nor Newton's method."""
+    cells = Virtual(*(None if v is None else v.double() for v in vars(virtual()).values()))
+    library, gene = 60.0, 7
+    start, _ = _expectation(cells, cells.after, library)
+    target, sd = start.clone(), torch.full_like(start, 0.3)
+    target[gene] += 0.4
+    found, _ = log_factors(cells, target, library, sd=sd)
+
+    def unlikely(log_factor: float) -> float:
+        changed = found.clone()
+        changed[gene] = log_factor
+        mean, _ = _expectation(cells, scaled(cells.after, changed), library)
+        return float((mean[gene] - target[gene]) ** 2 / sd[gene] ** 2 + log_factor**2)
+
+    best = minimize_scalar(unlikely, bounds=(-3.0, 3.0), method="bounded").x
+    # The totals, which the slope leaves out, take a little away.
+    assert float(found[gene]) == pytest.approx(best, rel=0.2)
+    surely, _ = log_factors(cells, target, library)
+    assert 0.0 < float(found[gene]) < 0.9 * float(surely[gene])

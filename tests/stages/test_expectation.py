@@ -144,4 +144,5 @@ def test_the_shift_and_its_uncertainty_come_with_the_cells(
     assert (spread[:, 2] == 0).all()
     assert (spread[:, :2] > 0).all()
     if bundle.model.source == "control":
-        np.testing.assert_allclose(shift[:, 0], expected_of(bundle, 0), atol=0.05)
+        # but for what the expectation itself is unsure of
+        np.testing.assert_allclose(shift[:, 0], expected_of(bundle, 0), atol=0.1)
