@@ -50,7 +50,8 @@ def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
         size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(
             response.uncertainty(*asked)[0] ** 2 + noise
         )
-        is_in = np.abs(truth - response.expected(*asked)[0]) < size
+        expected = response.expected(*asked)[0] + response.corrections(*asked)[0]
+        is_in = np.abs(truth - expected) < size
         top = np.argsort(-np.abs(truth))[:N_TOP]
         yield {"condition": " | ".join(labels), "all": is_in.mean(), "top": is_in[top].mean()}
 

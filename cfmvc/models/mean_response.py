@@ -14,6 +14,7 @@ import torch
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.own_level import slopes
 from cfmvc.flow.shift_process import ShiftProcess
+from cfmvc.models.control_levels import ControlLevels, between_batches
 
 _SMALLEST_SPREAD = 1e-2
 
@@ -64,6 +65,8 @@ class MeanResponse:
         strata of the training.
     embedding
         Of each perturbation column, ``(K, E)``.
+    between
+        Variance of the true means of controls between batches of a cell type, ``(G,)``.
     """
 
     process: ShiftProcess
@@ -76,6 +79,7 @@ class MeanResponse:
     n_controls: np.ndarray
     controls: np.ndarray
     embedding: np.ndarray
+    between: np.ndarray
 
     @classmethod
     def fit(
@@ -130,6 +134,9 @@ class MeanResponse:
             cells.n_cells[controls],
             cells.means[controls].astype(np.float32),
             embedding,
+            between_batches(
+                strata[controls], cells.n_cells[controls], cells.means[controls], spread
+            ),
         )
 
     def controls_of(self, batch: int, cell_type: int) -> tuple[np.ndarray, int] | None:
@@ -157,6 +164,33 @@ class MeanResponse:
         asked = self._conditions(p, batch, cell_type, controls, n_controls)
         own = (asked.p @ self.slope)[:, None] * (controls - self.level)
         return np.asarray(self.process.expected(asked) * self.spread + own)
+
+    def corrections(
+        self,
+        p: np.ndarray,
+        batch: np.ndarray,
+        cell_type: np.ndarray,
+        controls: np.ndarray,
+        n_controls: np.ndarray,
+    ) -> np.ndarray:
+        """Return what the noise of the measured controls adds to the shifts, ``(n, G)``.
+
+        Exactly 0 for no perturbation, and where the training has a shift from the same controls:
+        there :meth:`expected` knows their noise by it. Parameters as there.
+        """
+        levels = ControlLevels(
+            self.strata, self.n_controls, self.controls, self.spread, self.between
+        )
+        measured = self.process.conditions
+        known = set(zip(measured.batch.tolist(), measured.cell_type.tolist(), strict=True))
+        found, of_stratum = np.zeros(controls.shape), dict[tuple[int, int], np.ndarray]()
+        for row in np.flatnonzero(p.any(axis=1)).tolist():
+            stratum = (int(batch[row]), int(cell_type[row]))
+            if stratum not in known and stratum not in of_stratum:
+                n_cells = float(n_controls[row])
+                of_stratum[stratum] = levels.correction(*stratum, controls[row], n_cells)
+            found[row] = of_stratum.get(stratum, 0.0)
+        return found
 
     def uncertainty(
         self,

@@ -70,7 +70,8 @@ def expectation_of(
     conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread = (np.full(means.shape, np.nan, np.float32) for _ in range(3))
-    expected[found] = response.expected(*conditions)
+    # The noise of the controls is in the flow's mean as well, and goes all of the way.
+    expected[found] = response.expected(*conditions) + response.corrections(*conditions) / share
     spread[found] = response.uncertainty(*conditions)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])

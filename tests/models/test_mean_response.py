@@ -50,6 +50,28 @@ def test_no_perturbation_is_exactly_nothing() -> None:
     assert (asked(response, [0.0, 0.0, 0.0]) == 0.0).all()
 
 
+def test_noise_of_controls_is_known_by_other_batches_where_no_shift_tells_it() -> None:
+    cells, _ = means()
+    noisy = cells.means.copy()
+    row = np.flatnonzero(~cells.p.any(1) & (cells.batch == 0) & (cells.cell_type == 2))
+    noise = 0.5 / np.sqrt(5) * np.random.default_rng(1).normal(size=N_GENES)
+    noisy[row] += noise
+    is_out = (cells.batch == 0) & (cells.cell_type == 2) & cells.p.any(1)
+    few = np.where(np.arange(len(is_out)) == row, 5, cells.n_cells)
+    given = {**vars(cells), "means": noisy, "n_cells": few}
+
+    def corrected(seen: dict[str, np.ndarray], p: list[float]) -> np.ndarray:
+        response = fitted(ConditionMeans(**seen))
+        where = (np.asarray([0]), np.asarray([2]))
+        return response.corrections(np.asarray([p]), *where, noisy[row], few[row])[0]
+
+    apart = {name: values[~is_out] for name, values in given.items()}
+    found = corrected(apart, [0, 1.0, 0])
+    assert np.abs(noise + found).mean() < 0.7 * np.abs(noise).mean()
+    assert (corrected(apart, [0, 0.0, 0]) == 0.0).all()
+    assert (corrected(given, [0, 1.0, 0]) == 0.0).all()
+
+
 def test_doses_count_relative_to_the_largest() -> None:
     cells, _ = means()
     large = ConditionMeans(**{**vars(cells), "p": 1000.0 * cells.p})
