@@ -96,15 +96,9 @@ class CFMVCModel(nn.Module):
         )
         self.decoder = DecoderVAE(n_genes, dim_int, dim_tech, hidden_vae, dropout_vae)
         self.n_neighbours = 0 if spatial_dim is None else n_neighbours
+        around = dim_int if self.n_neighbours else 0
         self.context = ContextEncoder(
-            n_batch,
-            n_ct,
-            n_perts,
-            spatial_dim,
-            hidden_ctx,
-            label_dropout,
-            embedding_dim,
-            dim_int if self.n_neighbours else 0,
+            n_batch, n_ct, n_perts, spatial_dim, hidden_ctx, label_dropout, embedding_dim, around
         )
         self.field = FlowField(
             dim_int,
