@@ -124,7 +124,9 @@ def test_neither_the_number_of_cells_nor_a_file_changes_what_is_expected(
     assert (here.layers["counts"] != there.layers["counts"]).nnz == 0
     few = predict_cells(bundle, CONDITIONS.assign(n_cells=[1, 1, 1]), cells, seed=0, n_steps=4)
     many = predict_cells(bundle, CONDITIONS, cells, seed=0, n_steps=4).cells
-    np.testing.assert_allclose(few.cells.varm["shift"], many.varm["shift"], atol=0.1)
+    # of the same controls; but from noise 64 cells are drawn anew, which differ by chance
+    atol = 0.05 if bundle.model.source == "control" else 0.15
+    np.testing.assert_allclose(few.cells.varm["shift"], many.varm["shift"], atol=atol)
 
 
 def test_the_shift_and_its_uncertainty_come_with_the_cells(
