@@ -20,18 +20,23 @@ def encode_table(
     tissue: ReferenceCells | None = None,
 ) -> ReferenceCells:
     """Encode all cells of a table; their neighbours are of ``tissue``, or else of the table."""
-    give_back()  # of what was before, and of the counts: either may be the stage's peak
-    encoded = encode_cells(model.encoder, _all(table, device), len(table))
-    give_back()
+    encoded = _encoded(model, table, device)
     return with_neighbours(encoded, encoded if tissue is None else tissue, model.n_neighbours)
 
 
 def settle_centring(model: CFMVCModel, table: CellTable, device: torch.device) -> None:
     """Centre the batches in ``z_int`` by all training cells, after the encoder has learnt."""
-    cells = encode_table(model, table, device)
+    cells = _encoded(model, table, device)
     model.encoder.centring.settle(
         cells.int_mean, cells.vector, cells.is_control, cells.batch, cells.cell_type
     )
+
+
+def _encoded(model: CFMVCModel, table: CellTable, device: torch.device) -> ReferenceCells:
+    give_back()  # of what was before, and of the counts: either may be the stage's peak
+    encoded = encode_cells(model.encoder, _all(table, device), len(table))
+    give_back()
+    return encoded
 
 
 def _all(table: CellTable, device: torch.device) -> Iterator[Cells]:

@@ -86,10 +86,7 @@ def test_neighbours_tell_what_the_cell_itself_does_not() -> None:
     with_them = fit(known, **settings, flow={"n_neighbours": 10, **flow})
     without = fit(known, **settings, flow=flow)
     found, blind, true = contrast(with_them, other), contrast(without, other), truth(other)
-    print(
-        f"more in patches that respond: with neighbours {found:.3f}, without {blind:.3f}, ", end=""
-    )
-    print(f"in truth {true:.3f}")
+    print(f"with neighbours {found:.3f}, without {blind:.3f}, in truth {true:.3f}")
     # In a tissue of another layout the coordinates of the first say nothing.
     assert found > 0.35 * true
     assert found > 3 * abs(blind)
