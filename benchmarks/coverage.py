@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from benchmarks.reference_folds import kang_folds, papalexi_folds
 from cfmvc.data.normalise import log_normalise
+from cfmvc.models.mean_response import AskedShifts
 from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import fit_response
 
@@ -43,14 +44,12 @@ def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
         known = response.controls_of(int(batch[0]), int(cell_type[0]))
         assert known is not None
         mean, n_controls = known
-        asked = (p, batch, cell_type, mean[None], np.asarray([n_controls]))
+        asked = AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls]))
         logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
         truth = np.asarray(logged.mean(axis=0)).reshape(-1) - mean
         noise = response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls)
-        size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(
-            response.uncertainty(*asked)[0] ** 2 + noise
-        )
-        expected = response.expected(*asked)[0] + response.corrections(*asked)[0]
+        size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(response.uncertainty(asked)[0] ** 2 + noise)
+        expected = response.expected(asked)[0] + response.corrections(asked)[0]
         is_in = np.abs(truth - expected) < size
         top = np.argsort(-np.abs(truth))[:N_TOP]
         yield {"condition": " | ".join(labels), "all": is_in.mean(), "top": is_in[top].mean()}

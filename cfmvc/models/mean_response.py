@@ -43,6 +43,25 @@ class ConditionMeans:
 
 
 @dataclass(frozen=True)
+class AskedShifts:
+    """Conditions whose shifts are asked for.
+
+    Parameters
+    ----------
+    p, batch, cell_type
+        As in :class:`ConditionMeans`.
+    controls, n_controls
+        Mean log-normalised controls of their strata, ``(n, G)``, and how many they are, ``(n,)``.
+    """
+
+    p: np.ndarray
+    batch: np.ndarray
+    cell_type: np.ndarray
+    controls: np.ndarray
+    n_controls: np.ndarray
+
+
+@dataclass(frozen=True)
 class MeanResponse:
     """Expected mean shifts.
 
@@ -144,84 +163,46 @@ class MeanResponse:
         found = np.flatnonzero((self.strata == (batch, cell_type)).all(axis=1))
         return (self.controls[found[0]], int(self.n_controls[found[0]])) if len(found) else None
 
-    def expected(
-        self,
-        p: np.ndarray,
-        batch: np.ndarray,
-        cell_type: np.ndarray,
-        controls: np.ndarray,
-        n_controls: np.ndarray,
-    ) -> np.ndarray:
-        """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation.
+    def expected(self, asked: AskedShifts) -> np.ndarray:
+        """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation."""
+        conditions = self._conditions(asked)
+        own = (conditions.p @ self.slope)[:, None] * (asked.controls - self.level)
+        return np.asarray(self.process.expected(conditions) * self.spread + own)
 
-        Parameters
-        ----------
-        p, batch, cell_type
-            Conditions, ``(n, K)``, ``(n,)``, ``(n,)``.
-        controls, n_controls
-            Mean log-normalised controls of their strata, ``(n, G)``, and how many they are.
-        """
-        asked = self._conditions(p, batch, cell_type, controls, n_controls)
-        own = (asked.p @ self.slope)[:, None] * (controls - self.level)
-        return np.asarray(self.process.expected(asked) * self.spread + own)
-
-    def corrections(
-        self,
-        p: np.ndarray,
-        batch: np.ndarray,
-        cell_type: np.ndarray,
-        controls: np.ndarray,
-        n_controls: np.ndarray,
-    ) -> np.ndarray:
+    def corrections(self, asked: AskedShifts) -> np.ndarray:
         """Return what the noise of the measured controls adds to the shifts, ``(n, G)``.
 
         Exactly 0 for no perturbation, and where the training has a shift from the same controls:
-        there :meth:`expected` knows their noise by it. Parameters as there.
+        there :meth:`expected` knows their noise by it.
         """
         levels = ControlLevels(
             self.strata, self.n_controls, self.controls, self.spread, self.between
         )
         measured = self.process.conditions
         known = set(zip(measured.batch.tolist(), measured.cell_type.tolist(), strict=True))
-        found, of_stratum = np.zeros(controls.shape), dict[tuple[int, int], np.ndarray]()
-        for row in np.flatnonzero(p.any(axis=1)).tolist():
-            stratum = (int(batch[row]), int(cell_type[row]))
+        found, of_stratum = np.zeros(asked.controls.shape), dict[tuple[int, int], np.ndarray]()
+        for row in np.flatnonzero(asked.p.any(axis=1)).tolist():
+            stratum = (int(asked.batch[row]), int(asked.cell_type[row]))
             if stratum not in known and stratum not in of_stratum:
-                n_cells = float(n_controls[row])
-                of_stratum[stratum] = levels.correction(*stratum, controls[row], n_cells)
+                measured_mean, n_cells = asked.controls[row], float(asked.n_controls[row])
+                of_stratum[stratum] = levels.correction(*stratum, measured_mean, n_cells)
             found[row] = of_stratum.get(stratum, 0.0)
         return found
 
-    def uncertainty(
-        self,
-        p: np.ndarray,
-        batch: np.ndarray,
-        cell_type: np.ndarray,
-        controls: np.ndarray,
-        n_controls: np.ndarray,
-    ) -> np.ndarray:
+    def uncertainty(self, asked: AskedShifts) -> np.ndarray:
         """Return the standard deviations of the shifts around what is expected, ``(n, G)``."""
-        asked = self._conditions(p, batch, cell_type, controls, n_controls)
-        return self.process.spread(asked) * self.spread
+        return self.process.spread(self._conditions(asked)) * self.spread
 
-    def _conditions(
-        self,
-        p: np.ndarray,
-        batch: np.ndarray,
-        cell_type: np.ndarray,
-        controls: np.ndarray,
-        n_controls: np.ndarray,
-    ) -> Conditions:
-        scaled = p.astype(float) / self.largest
-        state = self.basis.scores(controls)
-        nothing_measured = np.ones(len(p))
+    def _conditions(self, asked: AskedShifts) -> Conditions:
+        scaled = asked.p.astype(float) / self.largest
+        nothing_measured = np.ones(len(asked.p))
         return Conditions(
             scaled,
-            batch,
-            cell_type,
+            asked.batch,
+            asked.cell_type,
             nothing_measured,
-            n_controls,
-            state,
+            asked.n_controls,
+            self.basis.scores(asked.controls),
             scaled @ self.embedding,
         )
 

@@ -9,6 +9,7 @@ import torch
 from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors
+from cfmvc.models.mean_response import AskedShifts
 from cfmvc.stages.background import Background
 
 _MOST_CELLS = 64  # of a stratum's controls, which the factors are found on
@@ -67,12 +68,12 @@ def expectation_of(
     means = np.stack([strata[stratum].mean for stratum in of_row])
     n_controls = np.asarray([strata[stratum].n_controls for stratum in of_row])
     found = np.isfinite(means).all(axis=1)  # elsewhere nobody knows what a shift is taken from
-    conditions = (p[found], batch[found], cell_type[found], means[found], n_controls[found])
+    shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread = (np.full(means.shape, np.nan, np.float32) for _ in range(3))
     # The noise of the controls is in the flow's mean as well, and goes all of the way.
-    expected[found] = response.expected(*conditions) + response.corrections(*conditions) / share
-    spread[found] = response.uncertainty(*conditions)
+    expected[found] = response.expected(shifts) + response.corrections(shifts) / share
+    spread[found] = response.uncertainty(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
     factors = torch.zeros(means.shape, device=bundle.device)

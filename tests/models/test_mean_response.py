@@ -1,10 +1,9 @@
 """The mean response: learnt from means, stored without loss, and nothing for no perturbation."""
 
 import numpy as np
-import pytest
 from safetensors.torch import load, save
 
-from cfmvc.models.mean_response import ConditionMeans, MeanResponse
+from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse
 
 N_GENES, N_TYPES = 60, 5
 
@@ -34,7 +33,8 @@ def asked(response: MeanResponse, p: list[float], batch: int = 0, cell_type: int
     known = response.controls_of(batch, cell_type)
     assert known is not None
     where = (np.asarray([batch]), np.asarray([cell_type]))
-    return response.expected(np.asarray([p]), *where, known[0][None], np.asarray([known[1]]))[0]
+    controls = known[0][None], np.asarray([known[1]])
+    return response.expected(AskedShifts(np.asarray([p]), *where, *controls))[0]
 
 
 def test_expects_the_effect_where_it_was_not_measured() -> None:
@@ -63,7 +63,7 @@ def test_noise_of_controls_is_known_by_other_batches_where_no_shift_tells_it() -
     def corrected(seen: dict[str, np.ndarray], p: list[float]) -> np.ndarray:
         response = fitted(ConditionMeans(**seen))
         where = (np.asarray([0]), np.asarray([2]))
-        return response.corrections(np.asarray([p]), *where, noisy[row], few[row])[0]
+        return response.corrections(AskedShifts(np.asarray([p]), *where, noisy[row], few[row]))[0]
 
     apart = {name: values[~is_out] for name, values in given.items()}
     found = corrected(apart, [0, 1.0, 0])
@@ -95,17 +95,15 @@ def test_where_nothing_was_measured_nothing_is_known() -> None:
     assert fitted(cells).controls_of(0, 99) is None
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_uncertainty_grows_with_the_distance_from_what_was_measured(known: bool) -> None:
+def test_uncertainty_grows_with_the_distance_from_what_was_measured() -> None:
     cells, _ = means()
     is_out = (cells.p[:, 1] > 0) & (cells.cell_type == 2)
     seen = ConditionMeans(**{name: values[~is_out] for name, values in vars(cells).items()})
     response = fitted(seen)
     mean, n = response.controls_of(0, 2) or (np.zeros(0), 0)
+    where, size = (np.asarray([0]), np.asarray([2])), np.asarray([n])
     spread = {
-        kind: response.uncertainty(
-            np.asarray([p]), np.asarray([0]), np.asarray([2]), mean[None], np.asarray([n])
-        ).mean()
+        kind: response.uncertainty(AskedShifts(np.asarray([p]), *where, mean[None], size)).mean()
         for kind, p in (("unseen", [0, 1.0, 0]), ("seen", [0, 0, 1.0]), ("none", [0, 0, 0.0]))
     }
     assert spread["none"] == 0.0 < spread["seen"] < spread["unseen"]

@@ -12,6 +12,7 @@ from cfmvc.data.canonical import write_canonical
 from cfmvc.data.normalise import log_normalise
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
+from cfmvc.models.mean_response import AskedShifts
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import training_cells
@@ -81,7 +82,8 @@ def expected_of(bundle: Bundle, row: int) -> np.ndarray:
     known = bundle.response.controls_of(int(batch[0]), int(cell_type[0]))
     assert known is not None
     p = bundle.vocabulary.perturbation_matrix(one["perturbation"].to_numpy())
-    return bundle.response.expected(p, batch, cell_type, known[0][None], np.asarray([known[1]]))[0]
+    controls = known[0][None], np.asarray([known[1]])
+    return bundle.response.expected(AskedShifts(p, batch, cell_type, *controls))[0]
 
 
 def weighed(bundle: Bundle, share: float) -> Bundle:
