@@ -27,6 +27,7 @@ SHIPPED = "as shipped"
 VARIANTS: dict[str, list[str]] = {
     SHIPPED: [],
     "the flow alone": ["flow.mean_response=0"],
+    "mean response 0.6": ["flow.mean_response=0.6"],
     "the mean response wholly": ["flow.mean_response=1"],
     "noise as the source": ["flow.source=noise"],
     "control source, pairs at random": ["flow.coupling=independent"],
@@ -38,6 +39,10 @@ VARIANTS: dict[str, list[str]] = {
     "energy distance in the loss": ["flow.lambda_dist=1"],
     "MMD in the loss": ["flow.lambda_dist=1", "flow.divergence=mmd"],
     "weights not averaged": ["flow.ema_decay=0"],
+    "VAE: twice as wide": ["vae.hidden_dim=512"],
+    "VAE: 64 latents instead of 32": ["vae.dim_int=64"],
+    "VAE: beta 1": ["vae.beta=1"],
+    "VAE: batches not pulled together": ["vae.lambda_batch=0"],
 }
 METRICS = ("pearson_delta", "mse_top50", "energy_distance", "variance_ratio_top50")
 _N_DRAWS = 2000

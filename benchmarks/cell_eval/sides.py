@@ -97,7 +97,7 @@ def sides_of(
     }
     (stratum,) = {condition.stratum for condition in true}
     means = {condition: found.mean(axis=0) for condition, found in true.items()}
-    predicted = {condition: predictor.predict(condition).cells for condition in true}
+    predicted = {condition: predictor.predict(condition) for condition in true}
     cases = {
         str(condition.treatment): next(
             scorer.cases(
@@ -110,6 +110,6 @@ def sides_of(
         list(cells.var_names),
         reference.controls(stratum),
         {str(condition.treatment): found for condition, found in true.items()},
-        {str(condition.treatment): found for condition, found in predicted.items()},
+        {str(condition.treatment): found.cells for condition, found in predicted.items()},
         cases,
     )

@@ -19,6 +19,7 @@ from cfmvc.benchmark.folds import Fold
 from cfmvc.config import section_of
 from cfmvc.data.config import SplitConfig
 from cfmvc.data.normalise import log_normalise
+from cfmvc.evaluation.baselines import Prediction
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.generated import counts_of
@@ -144,7 +145,7 @@ def scored(exam: Exam, predicted: list[NDArray[np.float32]]) -> pd.DataFrame:
     rows = []
     for condition, cells in zip(exam.truth, predicted, strict=True):
         target = exam.target(condition, n_draws=0)
-        case = next(exam.scorer.cases(RIVAL, target, cells.astype(np.float64)))
+        case = next(exam.scorer.cases(RIVAL, target, Prediction(cells.astype(np.float64))))
         scores = exam.scorer.scores(RIVAL, target, case)
         rows.append({"method": RIVAL, "condition": str(condition), **scores})
     return pd.DataFrame(rows, columns=["method", "condition", *METRICS])

@@ -20,10 +20,22 @@ _LEAST = 2  # cells that make a population: one has no spread, and no distance f
 
 
 class Prediction(NamedTuple):
-    """Predicted cells, shape ``(n_cells, n_genes)``, and what was out of the ordinary."""
+    """Predicted cells, and what was out of the ordinary.
+
+    Parameters
+    ----------
+    cells
+        Log space, shape ``(n_cells, n_genes)``.
+    note
+        In words.
+    origin
+        Number of what each cell was made of, from 0, shape ``(n_cells,)``; None: each of something
+        else.
+    """
 
     cells: Array
     note: str = ""
+    origin: NDArray[np.int64] | None = None
 
 
 class Baseline(Protocol):
@@ -146,7 +158,7 @@ class NearestPerturbation:
         }
         if distances:
             return Prediction(self._reference.cells([min(distances, key=lambda o: distances[o])]))
-        cells, _ = self._instead.predict(condition)
+        cells = self._instead.predict(condition).cells
         return Prediction(cells, "no other perturbation to choose; perturbed mean")
 
     def _distance(self, one: Treatment, other: Treatment) -> float | None:

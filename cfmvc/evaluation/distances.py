@@ -1,5 +1,6 @@
 """Distances between populations of cells, unbiased, also where cells count more than once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,7 +51,8 @@ class Pairs:
     """All distances within and between two populations, computed once for any weights.
 
     A cell that counts twice makes no pair with itself: its copy would be at distance 0, which no
-    two different cells are, and the mean would be biased.
+    two different cells are, and the mean would be biased. The same holds for virtual cells that
+    are made of the same control cell: a mean over pairs is unbiased if the two are independent.
 
     Parameters
     ----------
@@ -58,39 +60,59 @@ class Pairs:
         Shapes ``(n, d)`` and ``(m, d)``.
     bandwidth
         Of the kernel, see :func:`squared_mmd`.
+    origin
+        Number of what each cell of ``a`` was made of, ``(n,)``; None: each of something else.
     """
 
     a: Array
     b: Array
     bandwidth: float
+    origin: NDArray[np.int64] | None = None
 
     def energy_distance(self, a_weights: Array, b_weights: Array) -> float:
         """Return the energy distance of the cells, each counted as often as its weight says."""
         cross, within_a, within_b = self._distances
         between = _mean(cross, a_weights, b_weights)
-        return 2 * between - _among(within_a, a_weights) - _among(within_b, b_weights)
+        return 2 * between - within_a.mean(a_weights) - within_b.mean(b_weights)
 
     def squared_mmd(self, a_weights: Array, b_weights: Array) -> float:
         """Return the squared MMD of the cells, each counted as often as its weight says."""
         cross, within_a, within_b = self._kernels
-        within = _among(within_a, a_weights) + _among(within_b, b_weights)
+        within = within_a.mean(a_weights) + within_b.mean(b_weights)
         return within - 2 * _mean(cross, a_weights, b_weights)
 
     @cached_property
-    def _distances(self) -> tuple[Array, Array, Array]:
-        return cdist(self.a, self.b), cdist(self.a, self.a), cdist(self.b, self.b)
+    def _distances(self) -> "tuple[Array, _Among, _Among]":
+        return self._mapped(lambda distance: distance)
 
     @cached_property
-    def _kernels(self) -> tuple[Array, ...]:
-        return tuple(np.exp(-(d**2) / (2 * self.bandwidth**2)) for d in self._distances)
+    def _kernels(self) -> "tuple[Array, _Among, _Among]":
+        return self._mapped(lambda distance: np.exp(-(distance**2) / (2 * self.bandwidth**2)))
+
+    def _mapped(self, to: Callable[[Array], Array]) -> "tuple[Array, _Among, _Among]":
+        mine = np.arange(len(self.a)) if self.origin is None else self.origin
+        within_a = _Among.of(to(cdist(self.a, self.a)), mine)
+        within_b = _Among.of(to(cdist(self.b, self.b)), np.arange(len(self.b)))
+        return to(cdist(self.a, self.b)), within_a, within_b
+
+
+@dataclass(frozen=True)
+class _Among:
+    """Values of the pairs of cells of one population; 0 where both are of one origin."""
+
+    values: Array
+    origin: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Array, origin: NDArray[np.int64]) -> "_Among":
+        return cls(np.where(origin[:, None] == origin[None, :], 0.0, values), origin)
+
+    def mean(self, weights: Array) -> float:
+        """Return the mean over pairs of cells of different origins."""
+        of_origin = np.bincount(self.origin, weights)
+        n_pairs = weights.sum() ** 2 - (of_origin**2).sum()
+        return float(weights @ self.values @ weights / n_pairs)
 
 
 def _mean(matrix: Array, rows: Array, columns: Array) -> float:
     return float(rows @ matrix @ columns / (rows.sum() * columns.sum()))
-
-
-def _among(square: Array, weights: Array) -> float:
-    """Return the mean over pairs of different cells."""
-    itself = weights**2
-    total = weights @ square @ weights - itself @ np.diagonal(square)
-    return float(total / (weights.sum() ** 2 - itself.sum()))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cfmvc.evaluation.baselines import BASELINES
+from cfmvc.evaluation.baselines import BASELINES, Prediction
 from cfmvc.evaluation.case import Case
 from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
@@ -64,7 +64,7 @@ def evaluate(
     for condition in exam.truth:
         target = run.target(condition)
         for name, method in {**predicted, **predictors}.items():
-            run.score(name, target, *method.predict(condition))
+            run.score(name, target, method.predict(condition))
     run.score_ceiling()
     order = [MODEL] * (MODEL in predicted) + [*BASELINES, *(rivals or {}), CEILING]
     return run.finish(order, with_dose="dose" in cells.obs)
@@ -88,11 +88,11 @@ class _Run:
         self._chances.append({name: chance(target.truth) for name, chance in known.items()})
         return target
 
-    def score(self, method: str, target: Target, predicted: Array, note: str = "") -> None:
+    def score(self, method: str, target: Target, predicted: Prediction) -> None:
         cases = self._scorer.cases(method, target, predicted)
         case = next(cases)
         scores = self._scorer.scores(method, target, case)
-        self._add(method, target.condition, scores, case, note)
+        self._add(method, target.condition, scores, case, predicted.note)
         for draw, other in enumerate(cases):
             self._add_draw(
                 method, target.condition, draw, self._scorer.scores(method, target, other)
@@ -119,7 +119,7 @@ class _Run:
             scores = []
             for split, (drawn, kept) in enumerate(halvings):
                 target = self._scorer.target(condition, kept[condition], means[split], n_draws=0)
-                case = next(self._scorer.cases(CEILING, target, drawn[condition]))
+                case = next(self._scorer.cases(CEILING, target, Prediction(drawn[condition])))
                 scores.append(self._scorer.scores(CEILING, target, case))
                 self._add_draw(CEILING, condition, split, scores[-1])
             table = pd.DataFrame(scores)

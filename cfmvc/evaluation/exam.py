@@ -14,13 +14,14 @@ from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import Prediction
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
-from cfmvc.evaluation.generated import counts_of, generated_rows
+from cfmvc.evaluation.generated import counts_of, generated_rows, origins_of
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.result import MODEL
 from cfmvc.evaluation.scorer import Scorer, Target
 
 Array = NDArray[np.float64]
+_LEAST_ORIGINS = 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Exam:
         """
         title = "generated cells" if name == MODEL else f"cells of '{name}'"
         rows = generated_rows(generated, self.cells, self.asked, self.control, title)
-        return Answer(log_normalise(counts_of(generated, title), self.library), rows)
+        logged = log_normalise(counts_of(generated, title), self.library)
+        return Answer(logged, rows, origins_of(generated))
 
     @cached_property
     def means(self) -> dict[Condition, Array]:
@@ -125,7 +127,7 @@ class Exam:
         """
         answer, rows = self.answer(MODEL, generated), []
         for condition, target in self._targets.items():
-            case = next(self.scorer.cases(MODEL, target, answer.predict(condition).cells))
+            case = next(self.scorer.cases(MODEL, target, answer.predict(condition)))
             rows.append(self.scorer.scores(MODEL, target, case))
         averages = pd.DataFrame(rows, columns=list(METRICS)).mean().dropna()
         return {str(name): float(value) for name, value in averages.items()}
@@ -141,10 +143,24 @@ class Answer:
 
     logged: sparse.csr_matrix
     rows: dict[Condition, Rows]
+    origins: NDArray[np.int64]
 
     def predict(self, condition: Condition) -> Prediction:
-        """Return a condition's cells."""
-        return Prediction(self.logged[self.rows[condition]].toarray())
+        """Return a condition's cells.
+
+        Raises
+        ------
+        DataError
+            If all of them are made of the same cell: they have no pairs to compare.
+        """
+        rows = self.rows[condition]
+        known, origin = np.unique(self.origins[rows], return_inverse=True)
+        if len(known) < _LEAST_ORIGINS:
+            raise DataError(
+                f"the {len(rows)} generated cells of '{condition}' are all made of one control "
+                "cell (obs['control_cell']); give more controls of its batch and cell type"
+            )
+        return Prediction(self.logged[rows].toarray(), origin=origin)
 
 
 def means_of(truth: dict[Condition, Array]) -> dict[Condition, Array]:

@@ -2,6 +2,7 @@
 
 import anndata as ad
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from cfmvc.errors import DataError, listed
@@ -62,3 +63,13 @@ def generated_rows(
             "out of the scores: generate it"
         )
     return {condition: found[condition] for condition in asked}
+
+
+def origins_of(cells: ad.AnnData) -> NDArray[np.int64]:
+    """Return the number of what each cell was made of, ``(n_cells,)``.
+
+    ``obs["control_cell"]`` names it; without that column, each cell is of its own.
+    """
+    if "control_cell" not in cells.obs:
+        return np.arange(cells.n_obs)
+    return np.unique(cells.obs["control_cell"].astype(str), return_inverse=True)[1]

@@ -44,11 +44,15 @@ class Population:
         Principal components of some of them, shape ``(n_pcs, n_components)``.
     of_pcs
         Which cells these are, shape ``(n_pcs,)``.
+    origin
+        Number of what each cell was made of, shape ``(n_cells,)``, all numbers up to the largest
+        being there; its own, if of nothing that others are made of, too.
     """
 
     cells: Array
     pcs: Array
     of_pcs: NDArray[np.int64]
+    origin: NDArray[np.int64]
 
     def moments(self, top: NDArray[np.int64]) -> Moments:
         """Return the moments of the cells as they are."""
@@ -63,27 +67,35 @@ class Population:
     def resampled(
         self, top: NDArray[np.int64], n_draws: int, rng: np.random.Generator
     ) -> Iterator[Moments]:
-        """Yield the moments of as many cells, drawn from these with replacement, ``n_draws`` times.
+        """Yield the moments of the cells of as many origins, drawn with replacement.
 
-        Cells drawn more than once are counted, not copied: matrices of distances serve all draws.
+        Cells of one origin come and go together: another control cell would have given others.
+        Those drawn more than once are counted, not copied: matrices of distances serve all draws.
         """
-        n = len(self.cells)
         if n_draws == 0:
             return
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
-        # one cell, drawn n times, makes no pair; of two cells every other draw would be such a one
-        while (alone := counts.max(axis=1) == n).any():
-            counts[alone] = rng.multinomial(n, np.full(n, 1 / n), size=int(alone.sum()))
+        counts = self._drawn(n_draws, rng)
+        n = counts.sum(axis=1)
         # around the mean, so that squares do not lose the digits of a small variance
         centre = self.cells.mean(axis=0)
         centred = self.cells - centre
-        means = counts @ centred / n
-        variances = (counts @ centred**2 - n * means**2) / (n - 1)
+        means = counts @ centred / n[:, None]
+        variances = (counts @ centred**2 - n[:, None] * means**2) / (n[:, None] - 1)
         some = centred[:, top]
-        for weights, mean, variance in zip(counts, means, variances, strict=True):
-            covariance = (some.T * weights) @ some / (n - 1)
-            covariance -= np.outer(mean[top], mean[top]) * (n / (n - 1))
-            yield Moments(n, mean + centre, variance.clip(0.0), covariance, weights[self.of_pcs])
+        for size, weights, mean, variance in zip(n, counts, means, variances, strict=True):
+            covariance = (some.T * weights) @ some / (size - 1)
+            covariance -= np.outer(mean[top], mean[top]) * (size / (size - 1))
+            here = weights[self.of_pcs]
+            yield Moments(int(size), mean + centre, variance.clip(0.0), covariance, here)
+
+    def _drawn(self, n_draws: int, rng: np.random.Generator) -> Array:
+        """Return how often each cell is drawn, ``(n_draws, n_cells)``."""
+        n = int(self.origin.max()) + 1
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
+        # one origin, drawn n times, makes no pair; of two every other draw would be such a one
+        while (alone := counts.max(axis=1) == n).any():
+            counts[alone] = rng.multinomial(n, np.full(n, 1 / n), size=int(alone.sum()))
+        return counts[:, self.origin]
 
 
 def _covariance(cells: Array) -> Array:

@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from cfmvc.errors import DataError
+from cfmvc.evaluation.baselines import Prediction
 from cfmvc.evaluation.case import Case, Truth
 from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
@@ -114,7 +115,7 @@ class Scorer:
         bandwidth = median_bandwidth(true_cells.pcs, controls.pcs)
         return Target(condition, truth, true_cells, controls, list(pairs), bandwidth)
 
-    def cases(self, method: str, target: Target, predicted: Array) -> Iterator[Case]:
+    def cases(self, method: str, target: Target, predicted: Prediction) -> Iterator[Case]:
         """Put a prediction beside the truth: as it is first, then with other cells on both sides.
 
         Parameters
@@ -124,10 +125,11 @@ class Scorer:
         target
             What is predicted.
         predicted
-            Log-space cells, shape ``(n_cells, n_genes)``.
+            The cells.
         """
-        population = self._population(predicted, method, target.condition)
-        pairs = Pairs(population.pcs, target.true.pcs, target.bandwidth)
+        population = self._population(predicted.cells, method, target.condition, predicted.origin)
+        origin = population.origin[population.of_pcs]
+        pairs = Pairs(population.pcs, target.true.pcs, target.bandwidth, origin)
         n_draws = len(target.draws) - 1
         drawn = self._moments(population, target.truth, n_draws, method, target.condition)
         for mine, (true, controls) in zip(drawn, target.draws, strict=True):
@@ -154,12 +156,19 @@ class Scorer:
         """Return the principal components in which distances were taken."""
         return self._population(cells, method, condition).pcs
 
-    def _population(self, cells: Array, name: str, condition: Condition) -> Population:
+    def _population(
+        self,
+        cells: Array,
+        name: str,
+        condition: Condition,
+        origin: NDArray[np.int64] | None = None,
+    ) -> Population:
         chosen = np.arange(len(cells))
         if len(cells) > self._config.max_cells:
             rng = random_generator(self._config.seed, name, str(condition))
             chosen = np.sort(rng.choice(len(cells), self._config.max_cells, replace=False))
-        return Population(cells, self._pca.transform(cells[chosen]), chosen)
+        mine = np.arange(len(cells)) if origin is None else origin
+        return Population(cells, self._pca.transform(cells[chosen]), chosen, mine)
 
     def _moments(
         self, cells: Population, truth: Truth, n_draws: int, name: str, condition: Condition

@@ -26,10 +26,13 @@ class Background:
     counts
         Their counts, ``(n_cells, n_genes)`` CSR; None where the model alone is at hand, which keeps
         latents and library sizes but no counts.
+    names
+        Of the cells, ``(n_cells,)``.
     """
 
     cells: ReferenceCells
     counts: csr_matrix | None
+    names: np.ndarray
 
     def dense_counts(self, rows: torch.Tensor) -> torch.Tensor | None:
         """Return the counts of some cells, ``(B, n_genes)`` float32, or None."""
@@ -71,7 +74,9 @@ def kept_background(bundle: Bundle) -> Background | None:
     reference = bundle.model.reference
     if reference is None:
         return None
-    return Background(reference.select(reference.is_control), None)
+    rows = reference.is_control.nonzero().reshape(-1)
+    names = np.asarray([f"kept-{row}" for row in rows.tolist()], dtype=object)
+    return Background(reference.select(rows), None, names)
 
 
 def background_of(bundle: Bundle, controls: AnnData, tissue: AnnData | None = None) -> Background:
@@ -92,11 +97,13 @@ def background_of(bundle: Bundle, controls: AnnData, tissue: AnnData | None = No
     DataError
         If genes are missing, or no usable control is left.
     """
-    table = CellTable.from_adata(_usable_controls(bundle, controls), bundle.vocabulary)
+    usable = _usable_controls(bundle, controls)
+    table, names = CellTable.from_adata(usable, bundle.vocabulary), usable.obs_names.to_numpy()
     around = None
     if tissue is not None and bundle.model.n_neighbours:
         around = background_of(bundle, tissue).cells
-    return Background(encode_table(bundle.model, table, bundle.device, around), table.counts)
+    cells = encode_table(bundle.model, table, bundle.device, around)
+    return Background(cells, table.counts, names)
 
 
 def _usable_controls(bundle: Bundle, controls: AnnData) -> AnnData:

@@ -100,8 +100,13 @@ def predict_cells(
         if bundle.model.source == "control" or arithmetic is not None:
             expect_controls(background, asked, wanted.batch, wanted.cell_type)
         generator = _Generator(bundle, background, n_steps, method, arithmetic)
-        parts, means = generator.generate(wanted, progress)
+        # For all cells at once, so that each control serves about equally often.
+        origins = generator.origins(wanted)
+        library = generator.libraries(wanted, origins)
+        parts, means = generator.carry(wanted, origins, library, progress)
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+    if background is not None and origins is not None:
+        made.cells.obs["control_cell"] = pd.Categorical(background.names[origins.cpu().numpy()])
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
@@ -229,14 +234,6 @@ class _Generator:
     is_paired: bool = False  # a noise source moves given cells, too, instead of drawing new ones
     expectation: Expectation | None = None  # of the conditions that were asked for last
 
-    def generate(
-        self, wanted: _Wanted, progress: Callable[[int, int], None]
-    ) -> tuple[list[Part], np.ndarray]:
-        """Return sampled counts and events, a chunk of cells at a time, and all expectations."""
-        # For all cells at once, so that each control serves about equally often.
-        origins = self._origins(wanted)
-        return self.carry(wanted, origins, self._libraries(wanted, origins), progress)
-
     def carry(
         self,
         wanted: _Wanted,
@@ -244,7 +241,10 @@ class _Generator:
         library: torch.Tensor,
         progress: Callable[[int, int], None],
     ) -> tuple[list[Part], np.ndarray]:
-        """As :meth:`generate`, from given origins and with given total counts."""
+        """Return sampled counts and events, a chunk of cells at a time, and all expectations.
+
+        From given control cells, or from noise where they are None, and with given total counts.
+        """
         self.expectation = self._expectation(wanted)
         parts = []
         means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
@@ -260,7 +260,7 @@ class _Generator:
             progress(start + len(row), len(wanted))
         return parts, means
 
-    def _origins(self, wanted: _Wanted) -> torch.Tensor | None:
+    def origins(self, wanted: _Wanted) -> torch.Tensor | None:
         """Draw a control cell of its stratum for each cell."""
         if self.background is None:
             return None
@@ -337,7 +337,7 @@ class _Generator:
         )
         return with_it - without
 
-    def _libraries(self, wanted: _Wanted, origins: torch.Tensor | None) -> torch.Tensor:
+    def libraries(self, wanted: _Wanted, origins: torch.Tensor | None) -> torch.Tensor:
         """Return total counts: of the condition's training cells, or else of the control cell.
 
         A control cell keeps its rank among the others, so that a deep one stays deep.

@@ -29,7 +29,8 @@ class Prediction:
     ----------
     cells
         ``layers["counts"]`` (sampled, int32 CSR), ``layers["mean"]`` (expectation, float32),
-        ``obs`` as asked, one row a cell.
+        ``obs`` as asked, one row a cell; ``control_cell`` names the control that it is made of, if
+        it is made of one. Cells made of the same one are not independent of each other.
         Where the model has a mean response (and there are not more than 1,000 conditions)
         ``varm["shift"]`` and ``varm["shift_sd"]``, genes x ``uns["shift_conditions"]``: the
         expected shift of log-normalised expression from the controls, and the standard deviation

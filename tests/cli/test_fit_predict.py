@@ -101,6 +101,11 @@ def test_no_perturbation_gives_the_control_cells_themselves(
     assert len(set(unperturbed)) == min(40, len(known))
     perturbed = {tuple(row) for row in cells[~is_control].layers["counts"].toarray()}
     assert not perturbed & known
+    # and each says which it is made of
+    made_of = cells.obs["control_cell"].astype(str)
+    assert set(made_of) <= set(real.obs_names[rows])
+    there = real[made_of[is_control]].layers["counts"].toarray()
+    np.testing.assert_array_equal(cells[is_control].layers["counts"].toarray(), there)
 
 
 def test_same_seed_same_bytes(

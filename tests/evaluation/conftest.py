@@ -32,9 +32,15 @@ def config() -> EvaluateConfig:
     return CONFIG
 
 
+def population_of(cells: np.ndarray) -> Population:
+    """Cells whose genes are the principal components, each of an origin of its own."""
+    every = np.arange(len(cells))
+    return Population(cells, cells, every, every)
+
+
 def moments_of(cells: np.ndarray) -> Moments:
     """Moments of cells of which nothing else is looked at."""
-    return Population(cells, cells, np.arange(len(cells))).moments(np.zeros(0, dtype=np.int64))
+    return population_of(cells).moments(np.zeros(0, dtype=np.int64))
 
 
 def case_of(
@@ -50,10 +56,7 @@ def case_of(
         responds(own, unperturbed),
         np.zeros((0, true.shape[1])) if others is None else controls.mean(axis=0) + others,
     )
-    moments = [
-        Population(cells, cells, np.arange(len(cells))).moments(top)
-        for cells in (predicted, true, controls)
-    ]
+    moments = [population_of(cells).moments(top) for cells in (predicted, true, controls)]
     pairs = Pairs(predicted, true, median_bandwidth(true, controls))
     return Case(*moments, pairs, truth)
 

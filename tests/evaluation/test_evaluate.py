@@ -51,6 +51,25 @@ def test_the_quick_score_of_a_model_is_that_of_the_whole_evaluation(
     assert quick == whole.to_dict()
 
 
+def test_cells_made_of_one_control_cell_are_no_pair(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    config = config.model_copy(update={"max_cells": 1000})  # all of them, and no choice
+    once = held_out(cells)
+    once.obs["control_cell"] = [f"control {number}" for number in range(once.n_obs)]
+    twice = ad.concat([once, once], merge="same")
+    scores = [run(cells, made, config).averages.loc["model"] for made in (once, twice)]
+    # copies add nothing: neither a gene's mean nor a distance changes
+    for metric in ("mae_delta", "energy_distance", "mmd2"):
+        assert scores[1][metric] == pytest.approx(scores[0][metric], abs=1e-9)
+    del twice.obs["control_cell"]
+    unaware = run(cells, twice, config).averages["energy_distance"]["model"]
+    assert unaware > scores[0]["energy_distance"] + 0.01
+    once.obs["control_cell"] = "the same"
+    with pytest.raises(DataError, match="all made of one control cell"):
+        run(cells, once, config)
+
+
 def test_generated_controls_and_unasked_conditions_change_nothing(
     cells: ad.AnnData, config: EvaluateConfig
 ) -> None:

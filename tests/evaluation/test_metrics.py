@@ -26,7 +26,7 @@ from cfmvc.evaluation.shifts import (
     weighted_squared_error,
 )
 from cfmvc.evaluation.spreads import correlation_error, variance_error, variance_ratio
-from tests.evaluation.conftest import case_of, moments_of
+from tests.evaluation.conftest import case_of, moments_of, population_of
 
 Array = NDArray[np.float64]
 populations = arrays(
@@ -280,10 +280,58 @@ def test_cells_that_count_twice_are_copies_but_make_no_pair_with_themselves(
     assert Pairs(a, b, 1.0).energy_distance(weights, ones) == pytest.approx(expected)
 
 
+def test_cells_of_one_origin_make_no_pair() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
+    origin, weights = np.array([0, 0, 1, 2, 2, 2, 1]), rng.integers(1, 4, size=7).astype(float)
+    pairs = [(i, j) for i, j in itertools.product(range(7), repeat=2) if origin[i] != origin[j]]
+    share = [weights[i] * weights[j] for i, j in pairs]
+    among = np.average([math.dist(a[i], a[j]) for i, j in pairs], weights=share)
+    within = np.mean([math.dist(x, y) for x, y in itertools.permutations(b, 2)])
+    cross = np.average([math.dist(x, y) for x in a for y in b], weights=np.repeat(weights, 4))
+    found = Pairs(a, b, 1.0, origin).energy_distance(weights, np.ones(4))
+    assert found == pytest.approx(2 * cross - among - within)
+
+
+def test_distances_are_unbiased_however_often_a_control_serves() -> None:
+    rng = np.random.default_rng(2)
+    n, rounds = 12, 5
+    origins = {"known": np.tile(np.arange(n), rounds), "unknown": None}
+    found: dict[str, list[list[float]]] = {name: [] for name in origins}
+    for _ in range(300):
+        # true cells, and virtual ones: the same distribution, made of few controls
+        true = rng.normal(size=(30, 4)) + rng.normal(size=(30, 4))
+        controls = np.tile(rng.normal(size=(n, 4)), (rounds, 1))
+        virtual = controls + rng.normal(size=controls.shape)
+        weights = np.ones(len(virtual)), np.ones(len(true))
+        for name, origin in origins.items():
+            pairs = Pairs(virtual, true, 2.0, origin)
+            found[name].append([pairs.energy_distance(*weights), pairs.squared_mmd(*weights)])
+    for name, scores in found.items():
+        mean, error = np.mean(scores, axis=0), np.std(scores, axis=0) / math.sqrt(len(scores))
+        assert (abs(mean) < 3 * error).all() if name == "known" else (mean > 5 * error).all()
+
+
+def test_cells_of_one_origin_are_redrawn_together() -> None:
+    rng = np.random.default_rng(3)
+    cells, top, origin = rng.normal(5.0, 1.0, size=(9, 4)), np.array([2, 0]), np.arange(9) % 4
+    population = Population(cells, cells, np.arange(9), origin)
+    counts = np.random.default_rng(7).multinomial(4, np.full(4, 1 / 4), size=5)
+    assert counts.max() < 4  # none of one origin alone, which would be drawn anew
+    drawn = population.resampled(top, 5, np.random.default_rng(7))
+    for often, moments in zip(counts, drawn, strict=True):
+        copies = np.repeat(cells, often[origin], axis=0)
+        assert moments.n_cells == len(copies)
+        np.testing.assert_allclose(moments.mean, copies.mean(axis=0))
+        np.testing.assert_allclose(moments.variance, copies.var(axis=0, ddof=1))
+        np.testing.assert_allclose(moments.top_covariance, np.cov(copies[:, top], rowvar=False))
+        assert moments.pc_weights.tolist() == often[origin].tolist()
+
+
 def test_resampled_moments_are_those_of_the_copied_cells() -> None:
     rng = np.random.default_rng(0)
     cells, top = rng.normal(5.0, 1.0, size=(20, 6)), np.array([4, 1])
-    population = Population(cells, cells[::2], np.arange(0, 20, 2))
+    population = Population(cells, cells[::2], np.arange(0, 20, 2), np.arange(20))
     counts = np.random.default_rng(7).multinomial(20, np.full(20, 1 / 20), size=3)
     drawn = population.resampled(top, 3, np.random.default_rng(7))
     for weights, moments in zip(counts, drawn, strict=True):
@@ -296,6 +344,6 @@ def test_resampled_moments_are_those_of_the_copied_cells() -> None:
 
 def test_of_two_cells_no_draw_is_one_of_them_twice() -> None:
     cells = np.array([[0.0, 1.0], [2.0, 1.0]])
-    population = Population(cells, cells, np.arange(2))
+    population = population_of(cells)
     drawn = list(population.resampled(np.arange(1), 40, np.random.default_rng(0)))
     assert all((moments.pc_weights == 1).all() for moments in drawn)
