@@ -44,7 +44,12 @@ VARIANTS: dict[str, list[str]] = {
     "VAE: beta 1": ["vae.beta=1"],
     "VAE: batches not pulled together": ["vae.lambda_batch=0"],
 }
-METRICS = ("pearson_delta", "mse_top50", "energy_distance", "variance_ratio_top50")
+METRICS = {  # and to how many digits
+    "pearson_delta": 3,
+    "mse_top50": 4,
+    "energy_distance": 3,
+    "variance_ratio_top50": 3,
+}
 _N_DRAWS = 2000
 
 
@@ -77,10 +82,10 @@ def row_of(name: str, shipped: pd.DataFrame, mine: pd.DataFrame) -> str:
     """Return a line of the table in Markdown."""
     mean, bounds = mine.groupby(level="seed").mean().mean(), differences(shipped, mine)
     cells = []
-    for metric in METRICS:
+    for metric, digits in METRICS.items():
         low, high = bounds.loc[metric]
-        word = "" if name == SHIPPED else f" ({low:+.3f} to {high:+.3f})"
-        cells.append(f"{mean[metric]:.3f}{word}{' *' if low > 0 or high < 0 else ''}")
+        word = "" if name == SHIPPED else f" ({low:+.{digits}f} to {high:+.{digits}f})"
+        cells.append(f"{mean[metric]:.{digits}f}{word}{' *' if low > 0 or high < 0 else ''}")
     return f"| {name} | {' | '.join(cells)} |"
 
 
