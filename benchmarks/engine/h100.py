@@ -16,6 +16,7 @@ from benchmarks.engine.cells import (
     vae_config,
 )
 from benchmarks.engine.inference import N_CELLS, N_STEPS, Asked, our_means
+from benchmarks.engine.profiling import profile_of
 from benchmarks.engine.rounds import spread
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
@@ -23,6 +24,7 @@ from cfmvc.models import Bundle
 from cfmvc.stages import fit_flow, fit_vae
 from cfmvc.stages.checkpointing import plain_engine
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.training.history import History
 
 _EPOCHS = 50
 _WARM_EPOCHS = 2
@@ -79,7 +81,37 @@ def run(setting: Setting) -> list[Row]:
     device, cells = use("cuda", 0), bench_cells()
     went_through(device, cells, _WARM_EPOCHS, 1, N_CELLS)  # kernels are loaded, graphs captured
     course = went_through(device, cells, _EPOCHS, setting.n_rounds, N_CELLS)
-    return rows_of(course, cells, _EPOCHS, N_CELLS)
+    rows = rows_of(course, cells, _EPOCHS, N_CELLS)
+    return [row.explained(lambda row=row: profiled(row.what, device, cells)) for row in rows]
+
+
+def profiled(name: str, device: torch.device, cells: BenchCells) -> str:
+    """Return the kernels (on a CPU: the operators) of a short course of what a row measures.
+
+    Empty for memory, which has none.
+    """
+    engine = plain_engine(section("compute", ComputeConfig))
+    vae, flow = vae_config(_WARM_EPOCHS), flow_config(_WARM_EPOCHS)
+    encoded, first = fit_vae(cells.training, vae, device, engine=engine)
+    bundle, second = fit_flow(encoded, cells.training, flow, device, engine=engine)
+    asked = Asked.of(bundle, cells, N_CELLS).to(device)
+    courses = {
+        STAGE_1: (lambda: fit_vae(cells.training, vae, device, engine=engine), _steps(first)),
+        STAGE_2: (
+            lambda: fit_flow(encoded, cells.training, flow, device, engine=engine),
+            _steps(second),
+        ),
+        INFERENCE: (lambda: our_means(bundle, asked), 1),
+    }
+    if name not in courses:
+        return ""
+    work, n_units = courses[name]
+    unit = "call" if name == INFERENCE else "step"
+    return profile_of(work, n_units, unit, device.type)
+
+
+def _steps(history: History) -> int:
+    return int(history.rows[-1]["step"])
 
 
 def went_through(

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from benchmarks.engine.cells import bench_cells
-from benchmarks.engine.h100 import BARS, PEAK, rows_of, run, went_through
+from benchmarks.engine.h100 import (
+    BARS,
+    INFERENCE,
+    PEAK,
+    STAGE_1,
+    STAGE_2,
+    profiled,
+    rows_of,
+    run,
+    went_through,
+)
 from benchmarks.engine.results import cells_of
 from benchmarks.engine.setting import Setting
 
@@ -19,6 +29,16 @@ def test_all_of_the_course_is_timed_on_any_device() -> None:
         assert len(course.seconds[name]) == 2
         assert rows[name].is_met is not None
     assert rows[PEAK].is_met is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "unit"), [(STAGE_1, "step"), (STAGE_2, "step"), (INFERENCE, "call")]
+)
+def test_what_misses_its_bar_is_profiled(name: str, unit: str) -> None:
+    table = profiled(name, torch.device("cpu"), bench_cells(200, 30))
+    assert f"ms a {unit} without the profiler" in table
+    assert "aten::addmm" in table
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here there is something to measure")
