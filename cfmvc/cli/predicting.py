@@ -19,6 +19,7 @@ from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import Device, use
 from cfmvc.stages.predict import predict_cells
+from cfmvc.stages.prediction import asked_of
 
 
 def predict_file(
@@ -54,7 +55,7 @@ def predict_file(
     return {
         "out": str(out),
         "n_cells": prediction.cells.n_obs,
-        "n_conditions": len(prediction.cells.obs.drop_duplicates()),
+        "n_conditions": len(asked_of(prediction.cells.obs).drop_duplicates()),
         "n_genes": prediction.cells.n_vars,
         "n_velocity_events": len(prediction.events),
         "warnings": prediction.warnings,

@@ -14,6 +14,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from cfmvc.models import load_bundle
 from cfmvc.registry.model_folder import DEFAULTS
 from cfmvc.stages import predict_cells
+from cfmvc.stages.prediction import asked_of
 
 
 class VirtualCells(PythonModel):
@@ -59,7 +60,8 @@ class VirtualCells(PythonModel):
         ).cells
         values = cells.layers["mean"] if chosen["use_mean"] else cells.layers["counts"].toarray()
         genes = pd.DataFrame(values, columns=list(cells.var_names)).astype("float32")
-        return pd.concat([_as_text(cells.obs).reset_index(drop=True), genes], axis=1)
+        # the model's own controls have no names that would mean anything elsewhere
+        return pd.concat([_as_text(asked_of(cells.obs)).reset_index(drop=True), genes], axis=1)
 
 
 def _as_text(obs: pd.DataFrame) -> pd.DataFrame:

@@ -46,6 +46,11 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
 
 
+def asked_of(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return what of the cells' columns was asked for: all but the cell that they are made of."""
+    return obs.drop(columns="control_cell", errors="ignore")
+
+
 def assembled(
     gene_names: list[str],
     asked: pd.DataFrame,
