@@ -89,11 +89,15 @@ class Pairs:
     def _kernels(self) -> "tuple[Array, _Among, _Among]":
         return self._mapped(lambda distance: np.exp(-(distance**2) / (2 * self.bandwidth**2)))
 
+    @cached_property
+    def _raw(self) -> tuple[Array, Array, Array]:
+        return cdist(self.a, self.b), cdist(self.a, self.a), cdist(self.b, self.b)
+
     def _mapped(self, to: Callable[[Array], Array]) -> "tuple[Array, _Among, _Among]":
         mine = np.arange(len(self.a)) if self.origin is None else self.origin
-        within_a = _Among.of(to(cdist(self.a, self.a)), mine)
-        within_b = _Among.of(to(cdist(self.b, self.b)), np.arange(len(self.b)))
-        return to(cdist(self.a, self.b)), within_a, within_b
+        cross, within_a, within_b = (to(distances) for distances in self._raw)
+        own = np.arange(len(self.b))
+        return cross, _Among.of(within_a, mine), _Among.of(within_b, own)
 
 
 @dataclass(frozen=True)
