@@ -1,5 +1,6 @@
 """All commands under one roof, and errors printed for people."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -66,6 +67,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors meant for people are printed bare, with their exit code."""
+    # Before torch is imported. Threads that wait for each other by spinning take twenty times as
+    # long where another process has one of the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except CfmvcError as error:

@@ -313,13 +313,20 @@ def _coupled_groups(
     latents: ReferenceCells, controls: ReferenceCells
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
-    member = latents.condition
-    usable = controls.is_control & controls.is_finite
-    groups = []
-    for number in member[~latents.is_control].unique():
-        rows = (member == number).nonzero().reshape(-1)
-        same = (controls.batch == latents.batch[rows[0]]) & usable
-        same &= controls.cell_type == latents.cell_type[rows[0]]
-        if same.any():
-            groups.append((rows.cpu().numpy(), same.nonzero().reshape(-1).cpu().numpy()))
-    return groups
+    usable = _rows_by(controls.stratum, controls.is_control & controls.is_finite)
+    sources = {_stratum(controls, rows): rows for rows in usable}
+    perturbed = _rows_by(latents.condition, ~latents.is_control)
+    pairs = [(rows, sources.get(_stratum(latents, rows))) for rows in perturbed]
+    return [(rows.numpy(), some.numpy()) for rows, some in pairs if some is not None]
+
+
+def _rows_by(member: torch.Tensor, chosen: torch.Tensor) -> list[torch.Tensor]:
+    """Return the chosen rows of each group that has some, on the host, in order."""
+    rows = chosen.cpu().nonzero().reshape(-1)
+    numbers, order = member.cpu()[rows].sort(stable=True)
+    sizes = numbers.unique_consecutive(return_counts=True)[1]
+    return list(rows[order].split(sizes.tolist())) if len(rows) else []
+
+
+def _stratum(cells: ReferenceCells, rows: torch.Tensor) -> tuple[int, int]:
+    return int(cells.batch[rows[0]]), int(cells.cell_type[rows[0]])

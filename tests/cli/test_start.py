@@ -1,11 +1,13 @@
 """A short start: what a command does not import, asked of a fresh process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cfmvc.cli import main
 from tests.registry.conftest import make_bundle
 
 SLOW = {"torch", "anndata", "h5py", "pandas", "scipy", "numpy", "mlflow", "matplotlib", "sklearn"}
@@ -46,6 +48,18 @@ def test_help_and_version_import_the_command_line_alone(words: tuple[str, ...]) 
 )
 def test_help_of_a_command_does_not_import_its_work(words: tuple[str, ...]) -> None:
     assert loaded(*words, "--help") & (SLOW | {"ruamel.yaml", "rich"}) == set()
+
+
+def test_threads_do_not_wait_by_spinning_unless_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine that takes twenty times as long, and torch reads it when it is imported."""
+    for asked, found in (("", "passive"), ("active", "active")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", asked)
+        if not asked:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        monkeypatch.setattr("sys.argv", ["cfmvc", "--version"])
+        with pytest.raises(SystemExit):
+            main()
+        assert os.environ["OMP_WAIT_POLICY"] == found
 
 
 def test_predict_imports_neither_the_training_nor_what_it_can_do_without(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from cfmvc.data import CellTable, Vocabulary
 from cfmvc.data.reading import open_cells
+from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages import TrainingCells, fit_vae
 from cfmvc.stages.encoding import encode_table
 from cfmvc.training.config import FlowConfig, VaeConfig
@@ -128,6 +129,58 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
         assert pairs_of(ahead, epoch) == alone[epoch]
     behind = source(0)  # of whom nobody said how long it goes on
     assert [pairs_of(behind, epoch) for epoch in range(6)] == alone
+
+
+def test_pairs_are_finite_controls_of_the_stratum(
+    vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    cells = training_cells(300, 12)
+    shape = flow_config.model_copy(update={"source": "control"})
+    bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU, flow=shape)
+    latents = encode_table(bundle.model, cells.train, CPU)
+    bundle.model.fit_standardisation(latents)
+    means = latents.int_mean.clone()
+    means[latents.is_control.nonzero()[::3, 0]] = torch.nan
+    alone = latents.is_control & (latents.batch == 0) & (latents.cell_type == 0)
+    means[alone] = torch.inf  # a stratum without any usable control
+    latents = replace(latents, int_mean=means)
+    source = LatentSource(latents, bundle.model, 64, 0)
+    target, control = np.concatenate([step.indices for step in source.epoch(0)], axis=1)
+    assert not latents.is_control[target].any()
+    assert latents.is_control[control].all()
+    assert latents.is_finite[control].all()
+    assert torch.equal(latents.batch[target], latents.batch[control])
+    assert torch.equal(latents.cell_type[target], latents.cell_type[control])
+    usable = {
+        (int(b), int(t))
+        for b, t, good in zip(
+            latents.batch,
+            latents.cell_type,
+            latents.is_control & latents.is_finite,
+            strict=True,
+        )
+        if good
+    }
+    strata = zip(latents.batch.tolist(), latents.cell_type.tolist(), strict=True)
+    expected = [
+        row
+        for row, (stratum, is_control) in enumerate(zip(strata, latents.is_control, strict=True))
+        if not is_control and stratum in usable
+    ]
+    assert sorted(target.tolist()) == expected
+    assert (0, 0) not in usable
+
+
+def test_conditions_are_numbered_by_vector_batch_and_cell_type() -> None:
+    rng = torch.Generator().manual_seed(0)
+    vector, batch, cell_type = (torch.randint(0, n, (200,), generator=rng) for n in (7, 3, 5))
+    empty = torch.zeros(200, 1)
+    cells = ReferenceCells(
+        torch.eye(7), vector, batch, cell_type, torch.ones(200), empty, empty, empty, empty
+    )
+    keys = torch.stack([vector, batch, cell_type], dim=1)
+    assert torch.equal(cells.condition, torch.unique(keys, dim=0, return_inverse=True)[1])
+    assert len(cells.select(torch.zeros(0, dtype=torch.int64)).condition) == 0
 
 
 def test_pairs_lie_near_each_other_in_the_tissue(
