@@ -31,7 +31,6 @@ VARIANTS: dict[str, list[str]] = {
     "the mean response wholly": ["flow.mean_response=1"],
     "noise as the source": ["flow.source=noise"],
     "control source, pairs at random": ["flow.coupling=independent"],
-    "targets not denoised": ["flow.denoise_targets=false"],
     "labels always seen": ["flow.label_dropout=0"],
     "labels seen by most cells": ["flow.label_dropout=0.3"],
     "dropout 0.1": ["flow.dropout=0.1"],

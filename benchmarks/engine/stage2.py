@@ -35,7 +35,6 @@ _SCORING_ROUNDS = 10
 # made for 80 epochs; of 6 it spends most on rates that are too small to compare what was learnt.
 _EQUAL_WORK = {
     "source": "noise",
-    "denoise_targets": "false",
     "mean_response": 0.0,
     "dropout": 0.0,
     "label_dropout": 0.0,

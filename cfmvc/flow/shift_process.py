@@ -1,10 +1,12 @@
 """The shift that a condition is expected to have, also one that was never measured.
 
-A Gaussian process over conditions, as in :mod:`~cfmvc.flow.mean_shifts`, that is asked for others
-than it was given. Genes differ in how much they respond at all, so that they are taken in groups
-of like strength. The variances of the strongest group say what the shifts hang on; of every other
-group only their common size is found, for in weak genes noise would decide. Ridge regression on
-one-hot perturbations and the state of the controls is the case of two parts and one group.
+A Gaussian process over conditions (empirical Bayes; Efron & Morris 1973; Rasmussen & Williams 2006,
+chapter 2) with the covariance of :mod:`~cfmvc.flow.condition_kernels`; the noise is known, for it
+is that of a mean over a known number of cells. Genes differ in how much they respond at all, so
+that they are taken in groups of like strength. The variances of the strongest group, those of
+greatest likelihood, say what the shifts hang on; of every other group only their common size is
+found, for in weak genes noise would decide. Ridge regression on one-hot perturbations and the
+state of the controls is the case of two parts and one group.
 """
 
 from dataclasses import dataclass

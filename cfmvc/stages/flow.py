@@ -19,7 +19,6 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
 from cfmvc.stages.response import fit_response
-from cfmvc.stages.targets import denoised
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
@@ -69,12 +68,11 @@ def fit_flow(
         model.context.calibrate(latents[0].vectors, latents[0].place)
         if cells.embeddings is not None:
             model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
-        target = denoised(model, latents[0]) if flow.denoise_targets else lambda cells: cells
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
         settings = {**bundle.settings, "flow": flow.model_dump()}
         sources = [
             LatentSource(
-                target(some),
+                some,
                 model,
                 flow.cells_per_step,
                 flow.seed,

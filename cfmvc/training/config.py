@@ -55,9 +55,6 @@ class FlowConfig(LoopConfig):
 
     source: Literal["noise", "control"]
     coupling: Literal["ot", "independent"] = Field(description="of control source and target")
-    denoise_targets: bool = Field(
-        description="move each training condition to the mean that related conditions let expect"
-    )
     mean_response: float = Field(
         ge=0,
         le=1,

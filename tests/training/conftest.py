@@ -91,7 +91,6 @@ def flow_config_from(source: Literal["control", "noise"]) -> FlowConfig:
         **LOOP,
         source=source,
         coupling="ot",
-        denoise_targets=True,
         recouple_every=1,
         hidden_dim=16,
         hidden_ctx=8,
