@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cfmvc.data.reading import canonical_rows, row_blocks
 
 CELL_ID = "cfmvc_cell_id"
+CONTROL_CELL = "control_cell"  # of a virtual cell: the control that it is made of
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cfmvc.data.cell_ids import CONTROL_CELL
 from cfmvc.errors import DataError, listed
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 
@@ -70,6 +71,6 @@ def origins_of(cells: ad.AnnData) -> NDArray[np.int64]:
 
     ``obs["control_cell"]`` names it; without that column, each cell is of its own.
     """
-    if "control_cell" not in cells.obs:
+    if CONTROL_CELL not in cells.obs:
         return np.arange(cells.n_obs)
-    return np.unique(cells.obs["control_cell"].astype(str), return_inverse=True)[1]
+    return np.unique(cells.obs[CONTROL_CELL].astype(str), return_inverse=True)[1]

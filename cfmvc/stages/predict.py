@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from cfmvc.config import Section
+from cfmvc.data.cell_ids import CONTROL_CELL
 from cfmvc.errors import DataError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
@@ -106,7 +107,7 @@ def predict_cells(
         parts, means = generator.carry(wanted, origins, library, progress)
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
     if background is not None and origins is not None:
-        made.cells.obs["control_cell"] = pd.Categorical(background.names[origins.cpu().numpy()])
+        made.cells.obs[CONTROL_CELL] = pd.Categorical(background.names[origins.cpu().numpy()])
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 

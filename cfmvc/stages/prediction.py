@@ -9,6 +9,7 @@ import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
+from cfmvc.data.cell_ids import CONTROL_CELL
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.beyond import beyond_training, unlike_training
@@ -48,7 +49,7 @@ class Prediction:
 
 def asked_of(obs: pd.DataFrame) -> pd.DataFrame:
     """Return what of the cells' columns was asked for: all but the cell that they are made of."""
-    return obs.drop(columns="control_cell", errors="ignore")
+    return obs.drop(columns=CONTROL_CELL, errors="ignore")
 
 
 def assembled(
