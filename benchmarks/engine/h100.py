@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from cfmvc.models import Bundle
 from cfmvc.stages import fit_flow, fit_vae
 from cfmvc.stages.checkpointing import plain_engine
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.training.engine import Engine
 from cfmvc.training.history import History
 
 _EPOCHS = 50
@@ -82,42 +84,62 @@ def run(setting: Setting) -> list[Row]:
     went_through(device, cells, _WARM_EPOCHS, 1, N_CELLS)  # kernels are loaded, graphs captured
     course = went_through(device, cells, _EPOCHS, setting.n_rounds, N_CELLS)
     rows = rows_of(course, cells, _EPOCHS, N_CELLS)
-    return [row.explained(lambda row=row: profiled(row.what, device, cells)) for row in rows]
+    short = ShortCourse(device, cells)
+    return [row.explained(lambda row=row: short.profile(row.what)) for row in rows]
 
 
-def profiled(name: str, device: torch.device, cells: BenchCells) -> str:
-    """Return the kernels (on a CPU: the operators) of a short course of what a row measures.
+@dataclass
+class ShortCourse:
+    """A course of few epochs for the profiles; a stage is trained when the first of them asks.
 
-    Empty for memory, which has none.
+    Parameters
+    ----------
+    device, cells
+        Where, and what is learnt from.
     """
-    engine = plain_engine(section("compute", ComputeConfig))
-    vae, flow = vae_config(_WARM_EPOCHS), flow_config(_WARM_EPOCHS)
-    encoded, first = fit_vae(cells.training, vae, device, engine=engine)
-    bundle, second = fit_flow(encoded, cells.training, flow, device, engine=engine)
-    asked = Asked.of(bundle, cells, N_CELLS).to(device)
-    courses = {
-        STAGE_1: (lambda: fit_vae(cells.training, vae, device, engine=engine), _steps(first)),
-        STAGE_2: (
-            lambda: fit_flow(encoded, cells.training, flow, device, engine=engine),
-            _steps(second),
-        ),
-        INFERENCE: (lambda: our_means(bundle, asked), 1),
-    }
-    if name not in courses:
-        return ""
-    course, n_units = courses[name]
 
-    def work() -> None:
-        course()
-        if device.type == "cuda":  # or the time without the profiler is that of the launches
-            torch.cuda.synchronize(device)
+    device: torch.device
+    cells: BenchCells
+    engine: Engine = field(default_factory=lambda: plain_engine(section("compute", ComputeConfig)))
 
-    unit = "call" if name == INFERENCE else "step"
-    return profile_of(work, n_units, unit, device.type)
+    def profile(self, name: str) -> str:
+        """Return the kernels (on a CPU: the operators) of what a row measures.
 
+        Empty for memory, which has none.
+        """
+        if name == PEAK:
+            return ""
+        if name == INFERENCE:
+            asked = Asked.of(self._complete[0], self.cells, N_CELLS).to(self.device)
+            return self._seen(lambda: our_means(self._complete[0], asked), 1, "call")
+        is_first = name == STAGE_1
+        _, history = self._encoded if is_first else self._complete
+        n_steps = int(history.rows[-1]["step"])
+        return self._seen(self._train_vae if is_first else self._train_flow, n_steps, "step")
 
-def _steps(history: History) -> int:
-    return int(history.rows[-1]["step"])
+    def _seen(self, course: Callable[[], Any], n_units: int, unit: str) -> str:
+        def work() -> None:
+            course()
+            if self.device.type == "cuda":  # or the plain time would be that of the launches
+                torch.cuda.synchronize(self.device)
+
+        return profile_of(work, n_units, unit, self.device.type)
+
+    @cached_property
+    def _encoded(self) -> tuple[Bundle, History]:
+        return self._train_vae()
+
+    @cached_property
+    def _complete(self) -> tuple[Bundle, History]:
+        return self._train_flow()
+
+    def _train_vae(self) -> tuple[Bundle, History]:
+        config = vae_config(_WARM_EPOCHS)
+        return fit_vae(self.cells.training, config, self.device, engine=self.engine)
+
+    def _train_flow(self) -> tuple[Bundle, History]:
+        (encoded, _), config = self._encoded, flow_config(_WARM_EPOCHS)
+        return fit_flow(encoded, self.cells.training, config, self.device, engine=self.engine)
 
 
 def went_through(

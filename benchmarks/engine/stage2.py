@@ -189,7 +189,8 @@ def _row(what: str, both: Both, contest: Contest, holds: dict[str, bool], lines:
         def work() -> Any:
             return fit_flow(both.bundle, both.cells.training, both.config(_TIMED_EPOCHS), CPU)
 
-        return profile_of(work, both.n_steps)
+        table = profile_of(work, both.n_steps)
+        return f"Of a whole short call, with encoding, pairs and mean response:\n{table}"
 
     with threads(contest.threads["ours"]):
         return row.explained(profiled)
