@@ -58,7 +58,10 @@ def _sign(lock: Path) -> None:
 
 
 def _unwritable(lock: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{lock}: cannot be written: {error.strerror or error}")
+    return CheckpointError(
+        f"{lock}: cannot be written: {error.strerror or error}. Nothing was trained yet: "
+        "make room, or let the folder be written to, and start again"
+    )
 
 
 def _holder(lock: Path) -> str:
