@@ -10,9 +10,11 @@ T = TypeVar("T")
 def made_ahead(makers: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Yield what each of ``makers`` returns, in order; a thread makes one ahead.
 
-    An error of a maker is raised where its result would have been yielded.
+    An error of a maker is raised where its result would have been yielded. Who stops half-way does
+    not wait for what is being made.
     """
-    with ThreadPoolExecutor(1, "made-ahead") as pool:
+    pool = ThreadPoolExecutor(1, "made-ahead")
+    try:
         present: Future[T] | None = None
         for make in makers:
             following = pool.submit(make)
@@ -21,3 +23,7 @@ def made_ahead(makers: Iterable[Callable[[], T]]) -> Iterator[T]:
             present = following
         if present is not None:
             yield present.result()
+    finally:
+        # To wait for the thread could be to wait for ever: garbage collection may close this in
+        # any thread, also in one that holds a lock which the end of a thread needs.
+        pool.shutdown(wait=False, cancel_futures=True)
