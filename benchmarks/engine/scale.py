@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ STAGES = ("prepare", "train_vae", "train_flow")
 _GIB = 2**30
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _TORCH = (
-    "import resource, torch\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)"
+    "import torch\nlines = open('/proc/self/status').read().splitlines()\n"
+    "print(next(int(line.split()[1]) for line in lines if line.startswith('VmHWM:')) * 1024)"
 )
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Run:
 
 def run(setting: Setting) -> list[Row]:
     """Measure memory and throughput; each size once, for a million cells take minutes."""
-    base = int(_output([sys.executable, "-c", _TORCH])) * 1024
+    base = int(_output([sys.executable, "-c", _TORCH]))
     runs = {n_cells: _stages(n_cells, base) for n_cells in SIZES}
     return [_memory_row(runs, base), *(_throughput_row(runs, stage) for stage in STAGES[1:])]
 
@@ -132,12 +135,28 @@ def _stage(workspace: Path, stage: str, base: int) -> Run:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, peak_of(process.pid))
+            time.sleep(_POLL_SECONDS)
     seconds = time.perf_counter() - started
-    if status:
+    if process.returncode:
         raise RuntimeError(f"{stage}: {(workspace / f'{stage}.log').read_text()[-2000:]}")
     rate = _cells_per_second(workspace, stage)
-    return Run(seconds, (usage.ru_maxrss * 1024 - base) / _GIB, rate)
+    return Run(seconds, (peak - base) / _GIB, rate)
+
+
+def peak_of(pid: int) -> int:
+    """Return the peak of a process's resident memory so far, in bytes; 0 if it has ended.
+
+    What a parent learns of its child when it waits for it begins with the parent's own size, which
+    is gigabytes after other rows.
+    """
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _cells_per_second(workspace: Path, stage: str) -> float:
