@@ -67,8 +67,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors meant for people are printed bare, with their exit code."""
-    # Before torch is imported. Threads that wait for each other by spinning take twenty times as
-    # long where another process has one of the cores.
+    # Before torch is imported. Threads that wait for each other by spinning take many times as long
+    # where another process has one of the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()

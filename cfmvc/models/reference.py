@@ -87,7 +87,7 @@ class ReferenceCells:
     def condition(self) -> torch.Tensor:
         """Number of each cell's condition, ``(n,)`` int64: vector, batch and cell type."""
         stratum = self.stratum
-        # One number a cell: rows of three take three times as long to tell apart.
+        # One number a cell: rows of three take longer to tell apart.
         n_strata = stratum.max() + 1 if len(self) else 1
         return torch.unique(self.vector * n_strata + stratum, return_inverse=True)[1]
 

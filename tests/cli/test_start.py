@@ -51,7 +51,7 @@ def test_help_of_a_command_does_not_import_its_work(words: tuple[str, ...]) -> N
 
 
 def test_threads_do_not_wait_by_spinning_unless_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine that takes twenty times as long, and torch reads it when it is imported."""
+    """On a busy machine that takes many times as long, and torch reads it when it is imported."""
     for asked, found in (("", "passive"), ("active", "active")):
         monkeypatch.setenv("OMP_WAIT_POLICY", asked)
         if not asked:
