@@ -96,6 +96,8 @@ class ShortCourse:
     ----------
     device, cells
         Where, and what is learnt from.
+    engine
+        How it is computed: as shipped.
     """
 
     device: torch.device
