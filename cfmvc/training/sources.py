@@ -13,13 +13,11 @@ from cfmvc.data.ahead import made_ahead
 from cfmvc.data.dataset import Cells, CellTable
 from cfmvc.data.resident import HeldCells, ResidentTable, held_for
 from cfmvc.data.samplers import ShuffledBlocks, ShuffledCells
-from cfmvc.flow.couplings import COUPLINGS
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.shards import normal_like
 from cfmvc.training.objectives import LatentCells
-
-_PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
+from cfmvc.training.pairs import CellPairs
 
 
 @dataclass(frozen=True)
@@ -208,16 +206,11 @@ class LatentSource:
         self.latents, self.seed, self.n_epochs = latents, seed, n_epochs
         self.controls = latents if controls is None else controls
         self.is_paired = model.source == "control"
-        self.standardise = model.standardise
-        self.coupling, self.recouple_every = COUPLINGS[coupling], recouple_every
-        self.groups = _coupled_groups(latents, self.controls) if self.is_paired else []
-        self.rows = (
-            np.concatenate([np.zeros(0, np.int64), *(targets for targets, _ in self.groups)])
-            if self.is_paired
-            else np.arange(len(latents))
-        )
+        self.recouple_every = recouple_every
+        self.pairs = CellPairs(latents, self.controls, model.standardise, coupling, seed)
+        self.rows = self.pairs.rows if self.is_paired else np.arange(len(latents))
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
-        self._paired_at, self._pairs = -1, np.zeros(0, dtype=np.int64)
+        self._paired_at, self._sources = -1, np.zeros(0, dtype=np.int64)
         self._coming: Iterator[np.ndarray] = iter(())
 
     @property
@@ -237,7 +230,7 @@ class LatentSource:
         device = self.latents.int_mean.device
         for picked in islice(self._order.epoch(epoch), first_step, None):
             rows = self.rows[picked]
-            indices = np.stack([rows, self._pairs[picked]] if self.is_paired else [rows])
+            indices = np.stack([rows, self._sources[picked]] if self.is_paired else [rows])
             yield IndexedCells(rows, indices, self._drawn_cells, device)
 
     def _drawn_cells(self, indices: torch.Tensor) -> LatentCells:
@@ -260,44 +253,9 @@ class LatentSource:
         if pairs is None:
             end = max(-(-self.n_epochs // self.recouple_every), round_number + 1)
             rounds = range(round_number, end)
-            self._coming = made_ahead(partial(self._paired, number) for number in rounds)
+            self._coming = made_ahead(partial(self.pairs.of_round, number) for number in rounds)
             pairs = next(self._coming)
-        self._pairs, self._paired_at = pairs, round_number
-
-    def _paired(self, round_number: int) -> np.ndarray:
-        """Pair targets with controls, condition by condition; the same for the same round."""
-        rng = np.random.default_rng((self.seed, round_number, 1))
-        targets, sources = self._points
-        pairs = [
-            candidates[self.coupling(sources[candidates], targets[rows], rng)]
-            for rows, candidates in self.groups
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *pairs])
-
-    @cached_property
-    def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Targets and sources, standardised, on the host."""
-        targets, sources = (self._point(cells) for cells in (self.latents, self.controls))
-        # A target that is not finite stays, for the guard to veto and name; it has no place.
-        targets[~np.isfinite(targets).all(1)] = 0.0
-        return targets, sources
-
-    def _point(self, cells: ReferenceCells) -> np.ndarray:
-        """Return where cells are among all others: their latents, and their places beside them.
-
-        Pairs that are near in their latents alone would make the source itself say what becomes of
-        it, and the place nothing (the curse of conditions; Cheng and Schwing 2025,
-        arXiv:2503.10636).
-        """
-        parts = [self.standardise(cells.int_mean)]
-        for name in ("spatial", "neighbours"):
-            place, known = (getattr(some, name) for some in (cells, self.controls))
-            if place is not None and known is not None:
-                centre = known.mean(0)
-                extent = (known - centre).square().sum(1).mean().clamp_min(1e-12)
-                weight = (_PLACE * parts[0].shape[1] / extent).sqrt()
-                parts.append((place - centre) * weight)
-        return torch.cat(parts, dim=1).cpu().numpy()
+        self._sources, self._paired_at = pairs, round_number
 
 
 def _resident_cells(held: ResidentTable, indices: torch.Tensor) -> Cells:
@@ -307,26 +265,3 @@ def _resident_cells(held: ResidentTable, indices: torch.Tensor) -> Cells:
 def _drawn(latents: ReferenceCells, at: torch.Tensor) -> torch.Tensor:
     mean = latents.int_mean.index_select(0, at)
     return mean + latents.int_std.index_select(0, at) * normal_like(mean)
-
-
-def _coupled_groups(
-    latents: ReferenceCells, controls: ReferenceCells
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
-    usable = _rows_by(controls.stratum, controls.is_control & controls.is_finite)
-    sources = {_stratum(controls, rows): rows for rows in usable}
-    perturbed = _rows_by(latents.condition, ~latents.is_control)
-    pairs = [(rows, sources.get(_stratum(latents, rows))) for rows in perturbed]
-    return [(rows.numpy(), some.numpy()) for rows, some in pairs if some is not None]
-
-
-def _rows_by(member: torch.Tensor, chosen: torch.Tensor) -> list[torch.Tensor]:
-    """Return the chosen rows of each group that has some, on the host, in order."""
-    rows = chosen.cpu().nonzero().reshape(-1)
-    numbers, order = member.cpu()[rows].sort(stable=True)
-    sizes = numbers.unique_consecutive(return_counts=True)[1]
-    return list(rows[order].split(sizes.tolist())) if len(rows) else []
-
-
-def _stratum(cells: ReferenceCells, rows: torch.Tensor) -> tuple[int, int]:
-    return int(cells.batch[rows[0]]), int(cells.cell_type[rows[0]])

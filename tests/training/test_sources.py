@@ -201,5 +201,5 @@ def test_pairs_lie_near_each_other_in_the_tissue(
         return float(np.linalg.norm(places[target] - places[control], axis=1).mean())
 
     near = distance()
-    monkeypatch.setattr("cfmvc.training.sources._PLACE", 0.0)
+    monkeypatch.setattr("cfmvc.training.pairs._PLACE", 0.0)
     assert near < 0.5 * distance()

@@ -145,8 +145,7 @@ def test_control_source_pairs_within_the_stratum(
     everything = np.arange(len(cells.train))
     latents = encode_cells(model.encoder, [cells.train.cells(everything, CPU)])
     source = LatentSource(latents, model, 16, 0)
-    list(source.epoch(0))
-    targets, sources = torch.from_numpy(source.rows), torch.from_numpy(source._pairs)
+    targets, sources = torch.from_numpy(source.rows), torch.from_numpy(source.pairs.of_round(0))
     assert (latents.p[sources] == 0).all()
     assert latents.p[targets].any(1).all()
     for column in (latents.batch, latents.cell_type):

@@ -1,0 +1,107 @@
+"""Which control cell each perturbed cell is paired with, condition by condition."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from cfmvc.flow.couplings import COUPLINGS
+from cfmvc.models.reference import ReferenceCells
+
+_PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
+
+
+class CellPairs:
+    """Perturbed cells, each with a control of its stratum; drawn anew each round.
+
+    Parameters
+    ----------
+    latents
+        Encoded cells.
+    controls
+        Encoded cells whose controls they are paired with; may be the same.
+    standardise
+        From latents to those that distances are measured in.
+    coupling, seed
+        How they are paired: a name in :data:`~cfmvc.flow.couplings.COUPLINGS`.
+    """
+
+    def __init__(
+        self,
+        latents: ReferenceCells,
+        controls: ReferenceCells,
+        standardise: Callable[[torch.Tensor], torch.Tensor],
+        coupling: str,
+        seed: int,
+    ) -> None:
+        self.latents, self.controls, self.standardise = latents, controls, standardise
+        self.coupling, self.seed = COUPLINGS[coupling], seed
+
+    @cached_property
+    def groups(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Perturbed rows and control rows of each condition whose stratum has controls."""
+        return _coupled_groups(self.latents, self.controls)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Rows of all perturbed cells that are paired, group by group."""
+        return np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in self.groups)])
+
+    def of_round(self, number: int) -> np.ndarray:
+        """Return the control's row for each of ``rows``; the same for the same round."""
+        rng = np.random.default_rng((self.seed, number, 1))
+        targets, sources = self._points
+        pairs = [
+            candidates[self.coupling(sources[candidates], targets[rows], rng)]
+            for rows, candidates in self.groups
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *pairs])
+
+    @cached_property
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and sources, standardised, on the host."""
+        targets, sources = (self._point(cells) for cells in (self.latents, self.controls))
+        # A target that is not finite stays, for the guard to veto and name; it has no place.
+        targets[~np.isfinite(targets).all(1)] = 0.0
+        return targets, sources
+
+    def _point(self, cells: ReferenceCells) -> np.ndarray:
+        """Return where cells are among all others: their latents, and their places beside them.
+
+        Pairs that are near in their latents alone would make the source itself say what becomes of
+        it, and the place nothing (the curse of conditions; Cheng and Schwing 2025,
+        arXiv:2503.10636).
+        """
+        parts = [self.standardise(cells.int_mean)]
+        for name in ("spatial", "neighbours"):
+            place, known = (getattr(some, name) for some in (cells, self.controls))
+            if place is not None and known is not None:
+                centre = known.mean(0)
+                extent = (known - centre).square().sum(1).mean().clamp_min(1e-12)
+                weight = (_PLACE * parts[0].shape[1] / extent).sqrt()
+                parts.append((place - centre) * weight)
+        return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def _coupled_groups(
+    latents: ReferenceCells, controls: ReferenceCells
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (perturbed rows, control rows) of each condition whose stratum has controls."""
+    usable = _rows_by(controls.stratum, controls.is_control & controls.is_finite)
+    sources = {_stratum(controls, rows): rows for rows in usable}
+    perturbed = _rows_by(latents.condition, ~latents.is_control)
+    pairs = [(rows, sources.get(_stratum(latents, rows))) for rows in perturbed]
+    return [(rows.numpy(), some.numpy()) for rows, some in pairs if some is not None]
+
+
+def _rows_by(member: torch.Tensor, chosen: torch.Tensor) -> list[torch.Tensor]:
+    """Return the chosen rows of each group that has some, on the host, in order."""
+    rows = chosen.cpu().nonzero().reshape(-1)
+    numbers, order = member.cpu()[rows].sort(stable=True)
+    sizes = numbers.unique_consecutive(return_counts=True)[1]
+    return list(rows[order].split(sizes.tolist())) if len(rows) else []
+
+
+def _stratum(cells: ReferenceCells, rows: torch.Tensor) -> tuple[int, int]:
+    return int(cells.batch[rows[0]]), int(cells.cell_type[rows[0]])
