@@ -9,8 +9,9 @@ vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum
 *together* (pairs that both have, what a combination has beyond its parts) and *like* (the product
 of embeddings, where there are any, which reaches perturbations that were never seen). For the
 contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
-the strata's mean controls in principal components). All parts are positive semidefinite, and each
-is 0 for no perturbation.
+the strata's mean controls, for each of their principal components: what cell types differ in most
+need not be what their responses hang on). All parts are positive semidefinite, and each is 0 for no
+perturbation.
 """
 
 from dataclasses import dataclass
@@ -53,11 +54,20 @@ class Conditions:
         """Return some of the conditions."""
         return Conditions(**{name: values[chosen] for name, values in vars(self).items()})
 
-    def kernels(self, others: "Conditions") -> np.ndarray:
-        """Return every part of the covariance with others, ``(n_parts, n, n_others)``."""
-        contexts = self._contexts(others)
-        effects = self._effects(others)
-        return np.stack([effect * context for effect in effects for context in contexts])
+    def kernels(self, others: "Conditions", parts: np.ndarray | None = None) -> np.ndarray:
+        """Return parts of the covariance with others, ``(n_parts, n, n_others)``.
+
+        Parameters
+        ----------
+        others
+            With as many scores of the controls.
+        parts
+            Their numbers; all parts if not given.
+        """
+        effects, contexts = self._effects(others), self._contexts(others)
+        chosen = range(len(effects) * len(contexts)) if parts is None else parts.tolist()
+        which = (divmod(part, len(contexts)) for part in chosen)
+        return np.stack([effects[effect] * contexts[context] for effect, context in which])
 
     def noise_of_controls(self, others: "Conditions") -> np.ndarray:
         """Return the covariance of shifts that are taken from the same controls' mean."""
@@ -77,8 +87,8 @@ class Conditions:
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)
-        state = self.state @ others.state.T
-        return (np.ones_like(batch), batch, cell_type, batch & cell_type, state)
+        states = (np.outer(a, b) for a, b in zip(self.state.T, others.state.T, strict=True))
+        return (np.ones_like(batch), batch, cell_type, batch & cell_type, *states)
 
     def _same(self, name: str, others: "Conditions") -> np.ndarray:
         return np.asarray(getattr(self, name)[:, None] == getattr(others, name)[None])

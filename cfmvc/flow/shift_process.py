@@ -66,7 +66,7 @@ class ShiftProcess:
         groups = _groups(conditions, shift)
         some = _foremost(conditions, _MOST_TO_LEARN)
         parts, variances = _learnt(conditions.rows(some), shift[some], groups)
-        kernels = conditions.kernels(conditions)[parts]
+        kernels = conditions.kernels(conditions, parts)
         noise = NOISE_WEIGHT * _noise(conditions)
         weights = np.empty(shift.shape, np.float32)  # of which a model keeps a copy on disk
         group = np.empty(shift.shape[1], np.int64)
@@ -78,7 +78,7 @@ class ShiftProcess:
 
     def expected(self, asked: Conditions) -> np.ndarray:
         """Return the expectation of the shifts of other conditions, ``(n_asked, n_genes)``."""
-        kernels = asked.kernels(self.conditions)[self.parts]
+        kernels = asked.kernels(self.conditions, self.parts)
         # Controls that were measured high make every shift of their stratum come out low.
         of_controls = NOISE_WEIGHT * asked.noise_of_controls(self.conditions)
         found = np.empty((len(asked), len(self.group)))
@@ -90,10 +90,10 @@ class ShiftProcess:
 
     def spread(self, asked: Conditions) -> np.ndarray:
         """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
-        across = asked.kernels(self.conditions)[self.parts]
+        across = asked.kernels(self.conditions, self.parts)
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
-        before = np.stack([one.kernels(one)[self.parts, 0, 0] for one in own], axis=1)
-        known = self.conditions.kernels(self.conditions)[self.parts]
+        before = np.stack([one.kernels(one, self.parts)[:, 0, 0] for one in own], axis=1)
+        known = self.conditions.kernels(self.conditions, self.parts)
         noise = _noise(self.conditions)  # all of it: what was measured is no surer than that
         found = np.empty((len(asked), len(self.group)))
         for number, variances in enumerate(self.variances):

@@ -14,6 +14,7 @@ import torch
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.own_level import slopes
 from cfmvc.flow.shift_process import ShiftProcess
+from cfmvc.flow.state_slopes import PairedCells, StateSlopes, level_of_cell_types
 from cfmvc.models.control_levels import ControlLevels, between_batches
 
 _SMALLEST_SPREAD = 1e-2
@@ -69,6 +70,8 @@ class MeanResponse:
     ----------
     process
         Learnt from the training conditions, shifts in units of ``spread``.
+    by_state
+        What shifts have beyond it, for the state of the cell type.
     basis
         In which the state of controls is described.
     spread
@@ -89,6 +92,7 @@ class MeanResponse:
     """
 
     process: ShiftProcess
+    by_state: StateSlopes
     basis: StateBasis
     spread: np.ndarray
     level: np.ndarray
@@ -102,7 +106,11 @@ class MeanResponse:
 
     @classmethod
     def fit(
-        cls, cells: ConditionMeans, spread: np.ndarray, embedding: np.ndarray
+        cls,
+        cells: ConditionMeans,
+        spread: np.ndarray,
+        embedding: np.ndarray,
+        pairs: PairedCells | None = None,
     ) -> "MeanResponse | None":
         """Learn from the means of the training conditions; None where no shift was measured.
 
@@ -114,6 +122,8 @@ class MeanResponse:
             Standard deviation within conditions, ``(G,)``.
         embedding
             Of each perturbation column, ``(K, E)``; E is 0 where there are none.
+        pairs
+            Cells of the training, paired.
         """
         is_control = ~cells.p.any(axis=1)
         strata = np.stack([cells.batch, cells.cell_type], axis=1)
@@ -141,9 +151,15 @@ class MeanResponse:
             basis.scores(level),
             p @ embedding,
         )
+        kinds = level_of_cell_types(
+            cells.cell_type[controls], cells.n_cells[controls], cells.means[controls]
+        )
+        by_state = StateSlopes.fit(*kinds, pairs, largest)
         rest = shift - (p @ slope)[:, None] * (level - centre)
+        rest -= by_state.shifts(p, conditions.cell_type, level)
         return cls(
             ShiftProcess.fit(conditions, rest / spread),
+            by_state,
             basis,
             spread,
             centre,
@@ -167,6 +183,7 @@ class MeanResponse:
         """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation."""
         conditions = self._conditions(asked)
         own = (conditions.p @ self.slope)[:, None] * (asked.controls - self.level)
+        own += self.by_state.shifts(conditions.p, asked.cell_type, asked.controls)
         return np.asarray(self.process.expected(conditions) * self.spread + own)
 
     def corrections(self, asked: AskedShifts) -> np.ndarray:
@@ -213,10 +230,12 @@ class MeanResponse:
             "process": mine.pop("process"),
             "basis": mine.pop("basis"),
             "conditions": self.process.conditions,
+            "by_state": mine.pop("by_state"),
+            "state_basis": self.by_state.basis,
         }
         for prefix, part in parts.items():
             mine.update({f"{prefix}.{name}": value for name, value in vars(part).items()})
-        del mine["process.conditions"]
+        del mine["process.conditions"], mine["by_state.basis"]
         return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in mine.items()}
 
     @classmethod
@@ -229,4 +248,6 @@ class MeanResponse:
         mine: dict[str, Any] = parts[""]
         mine["largest"] = mine["largest"].item()
         process = ShiftProcess(conditions=Conditions(**parts["conditions"]), **parts["process"])
-        return cls(process=process, basis=StateBasis(**parts["basis"]), **mine)
+        by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
+        basis = StateBasis(**parts["basis"])
+        return cls(process=process, by_state=by_state, basis=basis, **mine)

@@ -1,19 +1,23 @@
 """Mean expression of the training conditions, of which the mean response is learnt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 
 _CELLS_AT_A_TIME = 4096
 
 
 def fit_response(
-    tables: list[CellTable], library: float, embedding: np.ndarray
+    tables: list[CellTable],
+    library: float,
+    embedding: np.ndarray,
+    pairs: Sequence[PairGroup] = (),
 ) -> MeanResponse | None:
     """Learn the mean response of cells whose counts are read once.
 
@@ -26,6 +30,8 @@ def fit_response(
         Total counts to which cells are normalised.
     embedding
         Of each perturbation column, ``(K, E)``.
+    pairs
+        Pairs of cells of the first table, none of which has a count that is not finite.
 
     Returns
     -------
@@ -33,16 +39,19 @@ def fit_response(
         None where no perturbed cell has controls in its stratum.
     """
     vectors = _vectors(tables)
-    sums = _Sums(tables[0].n_genes)
+    sums, paired = _Sums(tables[0].n_genes), _Paired(pairs)
     for table in tables:
         kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
         keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
         for rows in _slices(len(table)):
-            sums.add(keys[rows], log_normalise(table.rows(rows), library))
+            logged = log_normalise(table.rows(rows), library)
+            sums.add(keys[rows], logged)
+            if table is tables[0]:
+                paired.add(rows.start, logged)
     keys, n_cells, means, spread = sums.finished()
     p = np.stack([np.frombuffer(vector, np.float32) for vector in vectors]).astype(np.float64)
     cells = ConditionMeans(p[keys[:, 0]], keys[:, 1], keys[:, 2], n_cells, means)
-    return MeanResponse.fit(cells, spread, embedding)
+    return MeanResponse.fit(cells, spread, embedding, paired.finished())
 
 
 class _Sums:
@@ -77,6 +86,29 @@ class _Sums:
         means = sums / n_cells[:, None]
         within = (self._squares - (sums * means).sum(axis=0)).clip(0.0)
         return np.asarray(keys), n_cells, means, np.sqrt(within / max(n_cells.sum() - len(keys), 1))
+
+
+class _Paired:
+    """Expression of the cells that are paired, put aside while all cells are read."""
+
+    def __init__(self, groups: Sequence[PairGroup]) -> None:
+        self._groups, self._kept = groups, list[csr_matrix]()
+        rows = [rows for group in groups for rows in (group.before, group.after)]
+        self._rows = np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+    def add(self, start: int, logged: csr_matrix) -> None:
+        first, last = np.searchsorted(self._rows, (start, start + logged.shape[0]))
+        if first < last:
+            self._kept.append(logged[self._rows[first:last] - start])
+
+    def finished(self) -> PairedCells | None:
+        if not self._kept:
+            return None
+        groups = [
+            PairGroup(group.p, *np.searchsorted(self._rows, (group.before, group.after)))
+            for group in self._groups
+        ]
+        return PairedCells(vstack(self._kept, format="csr"), groups)
 
 
 def _vectors(tables: list[CellTable]) -> dict[bytes, int]:

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from cfmvc.flow.couplings import COUPLINGS
+from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 
+_MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
 _PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
 
 
@@ -51,7 +53,7 @@ class CellPairs:
     def of_round(self, number: int) -> np.ndarray:
         """Return the control's row for each of ``rows``; the same for the same round."""
         rng = np.random.default_rng((self.seed, number, 1))
-        targets, sources = self._points
+        targets, sources = self.points
         pairs = [
             candidates[self.coupling(sources[candidates], targets[rows], rng)]
             for rows, candidates in self.groups
@@ -59,8 +61,8 @@ class CellPairs:
         return np.concatenate([np.zeros(0, np.int64), *pairs])
 
     @cached_property
-    def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Targets and sources, standardised, on the host."""
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where targets and sources are, ``(n, D)`` each, on the host."""
         targets, sources = (self._point(cells) for cells in (self.latents, self.controls))
         # A target that is not finite stays, for the guard to veto and name; it has no place.
         targets[~np.isfinite(targets).all(1)] = 0.0
@@ -82,6 +84,31 @@ class CellPairs:
                 weight = (_PLACE * parts[0].shape[1] / extent).sqrt()
                 parts.append((place - centre) * weight)
         return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def sampled_pairs(
+    latents: ReferenceCells, standardise: Callable[[torch.Tensor], torch.Tensor], seed: int
+) -> list[PairGroup]:
+    """Pair some cells of each condition, and controls with other controls of their stratum.
+
+    All by optimal transport, in latents that ``standardise`` makes; cells that are not finite are
+    in no pair. Of many conditions each has fewer.
+    """
+    pairs, rng = CellPairs(latents, latents, standardise, "ot", seed), np.random.default_rng(seed)
+    strata = list({int(controls[0]): controls for _, controls in pairs.groups}.values())
+    most = min(_MOST_OF_A_GROUP, _MOST_PAIRS // max(len(pairs.groups) + len(strata), 1))
+    is_finite = latents.is_finite.cpu().numpy()
+    # Of each group those that are moved, and those that they may come from.
+    halves = [np.array_split(rng.permutation(controls)[: 2 * most], 2) for controls in strata]
+    groups = [*((rows[is_finite[rows]], controls) for rows, controls in pairs.groups), *halves]
+    found = []
+    for rows, controls in groups:
+        if len(rows) and len(controls):
+            after = np.sort(rng.permutation(rows)[:most])
+            chosen = pairs.coupling(pairs.points[1][controls], pairs.points[0][after], rng)
+            vector = latents.vectors[latents.vector[after[0]]].double().cpu().numpy()
+            found.append(PairGroup(vector, controls[chosen], after))
+    return found
 
 
 def _coupled_groups(

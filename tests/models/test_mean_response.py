@@ -2,7 +2,9 @@
 
 import numpy as np
 from safetensors.torch import load, save
+from scipy.sparse import csr_matrix
 
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse
 
 N_GENES, N_TYPES = 60, 5
@@ -27,6 +29,25 @@ def fitted(cells: ConditionMeans) -> MeanResponse:
     response = MeanResponse.fit(cells, np.full(N_GENES, 0.5), np.zeros((3, 0)))
     assert response is not None
     return response
+
+
+def levels_and_axis(cells: ConditionMeans) -> tuple[np.ndarray, np.ndarray]:
+    """Mean controls of the cell types, and what they differ in most."""
+    controls = ~cells.p.any(1)
+    levels = [cells.means[controls & (cells.cell_type == t)].mean(0) for t in range(N_TYPES)]
+    centred = np.stack(levels) - np.mean(levels, axis=0)
+    return centred, np.linalg.svd(centred, full_matrices=False)[2][0]
+
+
+def pairs_of(cells: ConditionMeans, seed: int = 0) -> PairedCells:
+    """Cells of the first drug, whose change follows the first principal component of the types."""
+    rng, axis = np.random.default_rng(seed), levels_and_axis(cells)[1]
+    state = rng.normal(size=(800, 1))
+    before = 2.0 + state * axis + 0.1 * rng.normal(size=(800, N_GENES))
+    after = before + state * np.arange(N_GENES) / N_GENES
+    rows = np.arange(800)
+    group = PairGroup(np.asarray([0, 1.0, 0]), rows, 800 + rows)
+    return PairedCells(csr_matrix(np.vstack([before, after])), [group])
 
 
 def asked(response: MeanResponse, p: list[float], batch: int = 0, cell_type: int = 2) -> np.ndarray:
@@ -81,7 +102,11 @@ def test_doses_count_relative_to_the_largest() -> None:
 
 
 def test_a_file_gives_back_the_same() -> None:
-    response = fitted(means()[0])
+    cells, _ = means()
+    spread, none = np.full(N_GENES, 0.5), np.zeros((3, 0))
+    response = MeanResponse.fit(cells, spread, none, pairs_of(cells))
+    assert response is not None
+    assert response.by_state.slope.any()
     again = MeanResponse.from_tensors(load(save(response.as_tensors())))
     for p in ([0, 1.0, 0], [0, 0, 1.0], [0, 1.0, 1.0]):
         np.testing.assert_array_equal(asked(again, p), asked(response, p))
@@ -107,3 +132,26 @@ def test_uncertainty_grows_with_the_distance_from_what_was_measured() -> None:
         for kind, p in (("unseen", [0, 1.0, 0]), ("seen", [0, 0, 1.0]), ("none", [0, 0, 0.0]))
     }
     assert spread["none"] == 0.0 < spread["seen"] < spread["unseen"]
+
+
+def test_cells_tell_how_a_cell_type_responds_that_is_unlike_those_that_were_perturbed() -> None:
+    cells, effect = means()
+    pairs = pairs_of(cells)
+    levels, axis = levels_and_axis(cells)
+    state = levels @ axis
+    extreme = int(np.abs(state).argmax())
+    more = state[cells.cell_type, None] * np.arange(N_GENES) / N_GENES * (cells.p[:, 1:2] > 0)
+    # Two types that are much alike tell by themselves little of one that is far from both.
+    is_like = np.isin(cells.cell_type, np.abs(state).argsort()[:2])
+    is_out = (cells.p[:, 1] > 0) & ~is_like
+    given = {**vars(cells), "means": cells.means + more}
+    seen = ConditionMeans(**{name: values[~is_out] for name, values in given.items()})
+    truth = effect[1] + state[extreme] * np.arange(N_GENES) / N_GENES
+
+    def error(known: PairedCells | None) -> float:
+        response = MeanResponse.fit(seen, np.full(N_GENES, 0.5), np.zeros((3, 0)), known)
+        assert response is not None
+        found = asked(response, [0, 1.0, 0], cell_type=extreme)
+        return float(np.square(found - truth).mean())
+
+    assert error(pairs) < 0.3 * error(None)

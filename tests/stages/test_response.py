@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cfmvc.data.dataset import CellTable
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 from cfmvc.stages import response
 from cfmvc.stages.response import fit_response
@@ -22,7 +23,7 @@ def table(n: int, seed: int, n_genes: int = 12) -> CellTable:
 
 def test_means_and_spread_are_those_of_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[ConditionMeans, np.ndarray]] = []
-    monkeypatch.setattr(MeanResponse, "fit", lambda cells, spread, _: seen.append((cells, spread)))
+    monkeypatch.setattr(MeanResponse, "fit", lambda *given: seen.append(given[:2]))
     monkeypatch.setattr(response, "_CELLS_AT_A_TIME", 17)
     tables = [table(200, 0), table(60, 1)]
     fit_response(tables, 10.0, np.zeros((3, 0)))
@@ -50,3 +51,22 @@ def test_a_cell_that_is_not_finite_disturbs_nothing() -> None:
     assert with_it is not None
     assert without is not None
     np.testing.assert_allclose(with_it.controls, without.controls, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_a_time", [17, 4096])
+def test_paired_cells_are_the_tables_own(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[PairedCells] = []
+    monkeypatch.setattr(MeanResponse, "fit", lambda *given: seen.append(given[3]))
+    monkeypatch.setattr(response, "_CELLS_AT_A_TIME", at_a_time)
+    rows = np.random.default_rng(0).permutation(200)[:60].reshape(2, 2, 15)
+    groups = [PairGroup(VECTORS[1], *some) for some in rows]
+    tables = [table(200, 0), table(60, 1)]
+    fit_response(tables, 10.0, np.zeros((3, 0)), groups)
+    ((found),) = seen
+    dense = tables[0].counts.toarray().astype(float)
+    logged = np.log1p(dense / dense.sum(1, keepdims=True) * 10.0)
+    assert found.expression.shape[0] == 60
+    for group, (before, after) in zip(found.groups, rows, strict=True):
+        np.testing.assert_array_equal(group.p, VECTORS[1])
+        for mine, given in ((group.before, before), (group.after, after)):
+            np.testing.assert_allclose(found.expression[mine].toarray(), logged[given], rtol=1e-6)
