@@ -6,8 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cfmvc.flow.couplings import COUPLINGS
-from cfmvc.flow.state_slopes import PairGroup
+from cfmvc.flow.couplings import COUPLINGS, PairGroup
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14

@@ -20,6 +20,7 @@ OF_THE_FLOW = {
         "flow/paths",
         "flow/shift_process",
         "flow/solvers",
+        "flow/state_slopes",
         "flow/variances",
         "models/context",
         "models/cell_groups",
