@@ -9,9 +9,8 @@ vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum
 *together* (pairs that both have, what a combination has beyond its parts) and *like* (the product
 of embeddings, where there are any, which reaches perturbations that were never seen). For the
 contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
-the strata's mean controls, for each of their principal components: what cell types differ in most
-need not be what their responses hang on). All parts are positive semidefinite, and each is 0 for no
-perturbation.
+the strata's mean controls in principal components). All parts are positive semidefinite, and each
+is 0 for no perturbation.
 """
 
 from dataclasses import dataclass
@@ -87,8 +86,8 @@ class Conditions:
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)
-        states = (np.outer(a, b) for a, b in zip(self.state.T, others.state.T, strict=True))
-        return (np.ones_like(batch), batch, cell_type, batch & cell_type, *states)
+        state = self.state @ others.state.T
+        return (np.ones_like(batch), batch, cell_type, batch & cell_type, state)
 
     def _same(self, name: str, others: "Conditions") -> np.ndarray:
         return np.asarray(getattr(self, name)[:, None] == getattr(others, name)[None])

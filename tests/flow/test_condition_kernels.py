@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from cfmvc.flow.condition_kernels import N_STATE, Conditions, StateBasis, distinct
 
-N_STATES = 4
-N_CONTEXTS = 4 + N_STATES
-N_PARTS = 4 * N_CONTEXTS
+N_PARTS, N_CONTEXTS = 20, 5
 
 
 def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
@@ -22,7 +20,7 @@ def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
         rng.integers(0, 3, n),
         rng.integers(5, 50, n),
         rng.integers(5, 50, n),
-        rng.normal(size=(n, N_STATES)),
+        rng.normal(size=(n, 4)),
         p @ rng.normal(size=(6, n_embedding)),
     )
 
@@ -49,7 +47,7 @@ def test_a_combination_is_its_parts_and_what_they_are_together() -> None:
     ones, none = np.ones(4, np.int64), np.zeros((4, 0))
     conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none)
     kernels = conditions.kernels(conditions)
-    same, together = kernels[4], kernels[8]
+    same, together = kernels[N_CONTEXTS], kernels[2 * N_CONTEXTS]
     np.testing.assert_array_equal(same[2], [1, 1, 2, 2])
     np.testing.assert_array_equal(together, [[0] * 4, [0] * 4, [0, 0, 1, 1], [0, 0, 1, 1]])
 
@@ -59,7 +57,7 @@ def test_an_embedding_reaches_what_was_never_seen() -> None:
     p = np.eye(3)
     ones = np.ones(3, np.int64)
     conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), p @ embedding)
-    like = conditions.kernels(conditions)[12]  # without a state there are 4 contexts
+    like = conditions.kernels(conditions)[3 * N_CONTEXTS]
     assert like[2, 0] > like[2, 1] > 0
 
 
@@ -87,11 +85,3 @@ def test_chosen_parts_are_those_of_all_parts() -> None:
     every = conditions.kernels(conditions.rows(np.arange(3)))
     found = conditions.kernels(conditions.rows(np.arange(3)), chosen)
     np.testing.assert_array_equal(found, every[chosen])
-
-
-def test_each_component_of_the_state_is_a_part_of_its_own() -> None:
-    conditions = some(7, 0)
-    every = conditions.kernels(conditions)
-    shared = np.outer(*[np.minimum(1.0, conditions.p.sum(1))] * 2)
-    for number, score in enumerate(conditions.state.T):
-        np.testing.assert_allclose(every[4 + number], shared * np.outer(score, score))
