@@ -70,9 +70,18 @@ def paired(table: CellTable, library: float) -> list[PairGroup]:
     logged = log_normalise(table.rows(slice(None)), library).toarray()
     left, sizes, _ = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
     scores = torch.from_numpy((left * sizes)[:, :N_COMPONENTS].astype(np.float32))
-    codes = [torch.from_numpy(codes) for codes in (table.condition, table.batch, table.cell_type)]
-    vectors, ones = torch.from_numpy(table.conditions), torch.ones_like(scores)
-    cells = ReferenceCells(vectors, *codes, ones[:, 0], scores, ones, ones, ones)
+    ones = torch.ones_like(scores)
+    cells = ReferenceCells(
+        torch.from_numpy(table.conditions),
+        torch.from_numpy(table.condition),
+        torch.from_numpy(table.batch),
+        torch.from_numpy(table.cell_type),
+        library=ones[:, 0],
+        int_mean=scores,
+        int_std=ones,
+        tech_mean=ones,
+        tech_std=ones,
+    )
     return sampled_pairs(cells, lambda points: points, 0)
 
 
