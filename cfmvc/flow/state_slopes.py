@@ -68,14 +68,15 @@ class ChangeSums:
     square: np.ndarray
 
     @classmethod
-    def of(cls, state: np.ndarray, change: csr_matrix) -> "ChangeSums":
+    def of(cls, state: np.ndarray, change: np.ndarray) -> "ChangeSums":
         """Sum the pairs of a group: states ``(n, S)``, changes ``(n, G)``."""
-        centred = state - state.mean(axis=0)
-        mean = np.asarray(change.mean(axis=0)).reshape(-1)
-        squares = np.asarray(change.power(2).sum(axis=0)).reshape(-1)
-        square = squares - len(state) * mean**2
-        both = np.asarray(change.T @ centred).T  # as the states are centred, so are the changes
-        return cls(len(state) - 1, centred.T @ centred, both, square)
+        state, change = state - state.mean(axis=0), change - change.mean(axis=0)
+        return cls(
+            len(state) - 1,
+            state.T @ state,
+            state.T @ change,
+            np.einsum("ng,ng->g", change, change),
+        )
 
     def __add__(self, other: "ChangeSums") -> "ChangeSums":
         return ChangeSums(
@@ -188,8 +189,8 @@ def _sums(basis: StateBasis, pairs: PairedCells, largest: float) -> dict[int | N
             continue
         column = int(columns[0]) if len(columns) else None
         dose = 1.0 if column is None else float(group.p[column]) / largest
-        change = pairs.expression[group.after] - pairs.expression[group.before]
-        some = ChangeSums.of(dose * state[group.before], change)
+        after, before = (pairs.expression[rows].toarray() for rows in (group.after, group.before))
+        some = ChangeSums.of(dose * state[group.before], after - before)
         found.setdefault(column, []).append(some)
     return {column: reduce(add, sums) for column, sums in found.items()}
 
