@@ -29,10 +29,16 @@ PROCESSES.set_forkserver_preload(
         "mlflow.cli",
         "mlflow.server",
         "dvc.cli",
-        "dvc.repo",
-        "cfmvc.stages",
+        "dvc.repo.experiments",
+        "networkx",
+        "cfmvc.stages.flow",
         "cfmvc.tracking.run",
-        "cfmvc.registry.promote",
+        "cfmvc.registry.verify",
+        "cfmvc.cli.app",
+        "cfmvc.cli.benchmarking",
+        "cfmvc.cli.fitting",
+        "cfmvc.cli.promoting",
+        "cfmvc.cli.tuning",
     ]
 )
 

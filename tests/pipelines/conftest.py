@@ -185,7 +185,7 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def built(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Project:
     """A small project whose pipeline has run once, for tests that only look at it.
 
     The first process of the suite that needs it builds it for all; only tests/pipelines/test_graph
@@ -193,5 +193,5 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     with once_for_all(tmp_path_factory, "built") as (folder, is_made):
         if not is_made:
-            new_project(folder, SMALL).run("dvc", "repro")
+            new_project(folder, SMALL, template_store).run("dvc", "repro")
     return Project(folder / "project", folder / "home")

@@ -39,10 +39,10 @@ def test_trials_that_share_a_vae_train_it_once(
     workspace: Path, store: Store, params: dict[str, Any]
 ) -> None:
     space = {**FLOW, "vae.beta": {"choices": [0.1, 0.5]}}
-    planned = with_tune(params, space=space, n_trials=20, pruner="none", n_looks=0)
+    planned = with_tune(params, space=space, n_trials=8, pruner="none", n_looks=0)
     result = tune(workspace, planned, with_test=False)
     table = pd.read_csv(workspace / TRIALS)
-    assert len(table) == 20
+    assert len(table) == 8
     assert table["vae.beta"].nunique() == 2
     assert result.n_vae_trainings == table["vae_trained"].sum() == 2
     assert table.groupby("vae")["vae.beta"].nunique().tolist() == [1, 1]
