@@ -92,6 +92,10 @@ class ChangeSums:
         square = self.square - 2.0 * (slope * self.both).sum(axis=0) + (slope * told).sum(axis=0)
         return ChangeSums(self.n, self.state, self.both - told, square)
 
+    def at_dose(self, dose: float) -> "ChangeSums":
+        """Return the sums of which slopes at a dose of 1 are found."""
+        return ChangeSums(self.n, dose**2 * self.state, dose * self.both, self.square)
+
     def slope(self, prior: float) -> np.ndarray:
         """Return the slopes, ``(S, G)``; ``prior`` is added to the squares of every state."""
         n_states = len(self.state)
@@ -144,20 +148,17 @@ class StateSlopes:
             Largest dose of the training.
         """
         basis = StateBasis.of(levels)
-        sums = {} if pairs is None or not len(basis.axes) else _sums(basis, pairs, largest)
-        of_controls = sums.pop(None, None)
-        states = basis.scores(levels)
-        columns = np.asarray(sorted(sums), dtype=np.int64)  # type: ignore[type-var]
+        known, variance = {}, 0.0
+        if pairs is not None and len(basis.axes):
+            state = np.asarray(pairs.expression @ basis.axes.T) - basis.centre @ basis.axes.T
+            groups = [group for group in pairs.groups if _tells_one(group)]
+            known = _known(state, pairs.expression, groups, largest)
+            variance = _variance([state[group.before] for group in groups])
+        columns = np.asarray(sorted(known), dtype=np.int64)
         slope = np.zeros((len(columns), *basis.axes.shape), np.float32)
-        if sums:
-            every = [*sums.values(), *([] if of_controls is None else [of_controls])]
-            n_states, n_pairs = len(basis.axes), sum(one.n for one in every)
-            variance = sum(float(np.trace(one.state)) for one in every) / (n_states * n_pairs)
-            by_chance = 0.0 if of_controls is None else of_controls.slope(0.0)
-            for place, column in enumerate(columns.tolist()):
-                left = sums[column].without(np.broadcast_to(by_chance, basis.axes.shape))
-                slope[place] = left.slope(_PRIOR_CELLS * variance)
-        return cls(basis, cell_types, states, columns, slope)
+        for place, column in enumerate(columns.tolist()):
+            slope[place] = known[column].slope(_PRIOR_CELLS * variance)
+        return cls(basis, cell_types, basis.scores(levels), columns, slope)
 
     def shifts(self, p: np.ndarray, cell_type: np.ndarray, controls: np.ndarray) -> np.ndarray:
         """Return what is to be added to the shifts of conditions, ``(n, G)``; 0 for ``p`` = 0.
@@ -179,20 +180,37 @@ class StateSlopes:
         return np.tensordot(doses[:, :, None] * state[:, None, :], self.slope, 2)
 
 
-def _sums(basis: StateBasis, pairs: PairedCells, largest: float) -> dict[int | None, ChangeSums]:
-    """Return the sums of each perturbation column by itself; those of controls by None."""
-    found: dict[int | None, list[ChangeSums]] = {}
-    state = np.asarray(pairs.expression @ basis.axes.T) - basis.centre @ basis.axes.T
-    for group in pairs.groups:
-        columns = np.flatnonzero(group.p)
-        if len(columns) > 1 or len(group.before) < 2:
-            continue
-        column = int(columns[0]) if len(columns) else None
-        dose = 1.0 if column is None else float(group.p[column]) / largest
-        after, before = (pairs.expression[rows].toarray() for rows in (group.after, group.before))
-        some = ChangeSums.of(dose * state[group.before], after - before)
-        found.setdefault(column, []).append(some)
-    return {column: reduce(add, sums) for column, sums in found.items()}
+def _tells_one(group: PairGroup) -> bool:
+    """Whether pairs tell of one perturbation column, or of chance."""
+    return len(group.before) > 1 and int(np.count_nonzero(group.p)) <= 1
+
+
+def _known(
+    state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], largest: float
+) -> dict[int, ChangeSums]:
+    """Return the sums of each perturbation column, without what pairs have by chance."""
+
+    def sums(group: PairGroup) -> ChangeSums:
+        after, before = (expression[rows].toarray() for rows in (group.after, group.before))
+        return ChangeSums.of(state[group.before], after - before)
+
+    of_controls = [sums(group) for group in groups if not group.p.any()]
+    no_slope = np.zeros((state.shape[1], expression.shape[1]))
+    by_chance = reduce(add, of_controls).slope(0.0) if of_controls else no_slope
+    found: dict[int, ChangeSums] = {}
+    for group in groups:
+        for column in group.p.nonzero()[0].tolist():
+            some = sums(group).without(by_chance).at_dose(float(group.p[column]) / largest)
+            found[column] = found[column] + some if column in found else some
+    return found
+
+
+def _variance(groups: list[np.ndarray]) -> float:
+    """Return the variance of states ``(n, S)`` within groups, on average over the states."""
+    squares = sum(
+        float(np.square(state - state.mean(axis=0)).mean(axis=1).sum()) for state in groups
+    )
+    return squares / max(sum(len(state) - 1 for state in groups), 1)
 
 
 def level_of_cell_types(
