@@ -27,7 +27,7 @@ from cfmvc.models.mean_response import AskedShifts
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import fit_response
-from cfmvc.training.pairs import sampled_pairs
+from cfmvc.training.pairs import CellPairs, sampled_pairs
 
 CONFIDENCE = 0.9
 N_TOP, FEWEST, N_COMPONENTS = 50, 8, 32
@@ -82,7 +82,7 @@ def paired(table: CellTable, library: float) -> list[PairGroup]:
         tech_mean=ones,
         tech_std=ones,
     )
-    return sampled_pairs(cells, lambda points: points, 0)
+    return sampled_pairs(CellPairs(cells, cells, lambda points: points, "ot", 0))
 
 
 def main() -> None:

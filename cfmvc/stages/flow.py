@@ -14,7 +14,7 @@ from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
-from cfmvc.models.reference import KEPT_PER_CONDITION, ReferenceCells
+from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
@@ -27,7 +27,7 @@ from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.memory import announce
 from cfmvc.training.objectives import FlowObjective, JointObjective
-from cfmvc.training.pairs import sampled_pairs
+from cfmvc.training.pairs import CellPairs, sampled_pairs
 from cfmvc.training.sources import LatentSource, TableSource
 
 
@@ -97,7 +97,7 @@ def fit_flow(
             None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
     bundle = replace(bundle, model=model)
-    response = _response(bundle, cells, latents[0], flow) if flow.mean_response > 0 else None
+    response = _response(bundle, cells, sources[0].pairs) if flow.mean_response > 0 else None
     return replace(_replaced(bundle, model, settings), response=response), history
 
 
@@ -172,14 +172,12 @@ def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
     return torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered]))
 
 
-def _response(
-    bundle: Bundle, cells: TrainingCells, latents: ReferenceCells, flow: FlowConfig
-) -> MeanResponse | None:
+def _response(bundle: Bundle, cells: TrainingCells, pairs: CellPairs) -> MeanResponse | None:
     embedding = bundle.model.context.embedding.double().cpu().numpy()
     # A single cell type says nothing of what others do.
-    has_types = len(latents.cell_type[latents.is_control].unique()) > 1
-    pairs = sampled_pairs(latents, bundle.model.standardise, flow.seed) if has_types else []
-    return fit_response([cells.train, cells.val], bundle.median_library, embedding, pairs)
+    has_types = len(pairs.controls.cell_type[pairs.controls.is_control].unique()) > 1
+    some = sampled_pairs(pairs) if has_types else []
+    return fit_response([cells.train, cells.val], bundle.median_library, embedding, some)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

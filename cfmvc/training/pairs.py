@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cfmvc.flow.couplings import COUPLINGS, PairGroup
+from cfmvc.flow.couplings import COUPLINGS, PairGroup, optimal_transport
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
@@ -85,15 +85,13 @@ class CellPairs:
         return torch.cat(parts, dim=1).cpu().numpy()
 
 
-def sampled_pairs(
-    latents: ReferenceCells, standardise: Callable[[torch.Tensor], torch.Tensor], seed: int
-) -> list[PairGroup]:
+def sampled_pairs(pairs: CellPairs) -> list[PairGroup]:
     """Pair some cells of each condition, and controls with other controls of their stratum.
 
-    All by optimal transport, in latents that ``standardise`` makes; cells that are not finite are
-    in no pair. Of many conditions each has fewer.
+    All by optimal transport; cells that are not finite are in no pair. Of many conditions each has
+    fewer. The cells are those of one table: ``pairs.latents`` are ``pairs.controls``.
     """
-    pairs, rng = CellPairs(latents, latents, standardise, "ot", seed), np.random.default_rng(seed)
+    latents, rng = pairs.latents, np.random.default_rng(pairs.seed)
     strata = list({int(controls[0]): controls for _, controls in pairs.groups}.values())
     most = min(_MOST_OF_A_GROUP, _MOST_PAIRS // max(len(pairs.groups) + len(strata), 1))
     is_finite = latents.is_finite.cpu().numpy()
@@ -104,7 +102,8 @@ def sampled_pairs(
     for rows, controls in groups:
         if len(rows) and len(controls):
             after = np.sort(rng.permutation(rows)[:most])
-            chosen = pairs.coupling(pairs.points[1][controls], pairs.points[0][after], rng)
+            targets, sources = pairs.points
+            chosen = optimal_transport(sources[controls], targets[after], rng)
             vector = latents.vectors[latents.vector[after[0]]].double().cpu().numpy()
             found.append(PairGroup(vector, controls[chosen], after))
     return found

@@ -1,7 +1,5 @@
 """Pairs of which slopes are learnt: within strata, finite, and never too many."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from cfmvc.flow.couplings import PairGroup
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.training import pairs
-from cfmvc.training.pairs import sampled_pairs
+from cfmvc.training.pairs import CellPairs, sampled_pairs
 
 N_VECTORS = 3
 
@@ -28,13 +26,17 @@ def encoded(n: int = 600, seed: int = 0) -> ReferenceCells:
     )
 
 
+def sampled(cells: ReferenceCells, seed: int = 0) -> list[PairGroup]:
+    return sampled_pairs(CellPairs(cells, cells, lambda z: z, "ot", seed))
+
+
 def rows_of(groups: list[PairGroup]) -> np.ndarray:
     return np.concatenate([rows for group in groups for rows in (group.before, group.after)])
 
 
 def test_both_cells_are_finite_and_of_one_stratum_and_the_first_is_a_control() -> None:
     cells = encoded()
-    groups = sampled_pairs(cells, lambda z: z, 0)
+    groups = sampled(cells)
     assert cells.is_finite[rows_of(groups)].all()
     for group in groups:
         assert cells.is_control[group.before].all()
@@ -50,7 +52,7 @@ def test_both_cells_are_finite_and_of_one_stratum_and_the_first_is_a_control() -
 
 def test_of_controls_none_is_on_both_sides() -> None:
     cells = encoded()
-    groups = [group for group in sampled_pairs(cells, lambda z: z, 0) if not group.p.any()]
+    groups = [group for group in sampled(cells) if not group.p.any()]
     assert len(groups) == 3
     for group in groups:
         assert not set(group.before) & set(group.after)
@@ -60,16 +62,16 @@ def test_of_controls_none_is_on_both_sides() -> None:
 def test_many_conditions_have_fewer_pairs_each(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = encoded()
     monkeypatch.setattr(pairs, "_MOST_PAIRS", 60)
-    groups = sampled_pairs(cells, lambda z: z, 0)
+    groups = sampled(cells)
     assert len(groups) == 9
     assert {len(group.after) for group in groups} == {60 // 9}
     monkeypatch.setattr(pairs, "_MOST_OF_A_GROUP", 3)
-    assert {len(group.after) for group in sampled_pairs(cells, lambda z: z, 0)} == {3}
+    assert {len(group.after) for group in sampled(cells)} == {3}
 
 
 def test_the_same_seed_gives_the_same_pairs_and_another_one_others() -> None:
     cells = encoded()
-    first, same, other = (rows_of(sampled_pairs(cells, lambda z: z, seed)) for seed in (0, 0, 1))
+    first, same, other = (rows_of(sampled(cells, seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, same)
     assert len(first) != len(other) or (first != other).any()
 
@@ -77,5 +79,5 @@ def test_the_same_seed_gives_the_same_pairs_and_another_one_others() -> None:
 def test_without_controls_there_are_no_pairs() -> None:
     cells = encoded()
     alone = cells.select(~cells.is_control)
-    assert sampled_pairs(alone, lambda z: z, 0) == []
-    assert sampled_pairs(replace(cells).select(cells.is_control), lambda z: z, 0) == []
+    assert sampled(alone) == []
+    assert sampled(cells.select(cells.is_control)) == []
