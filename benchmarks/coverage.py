@@ -22,7 +22,7 @@ from scipy.stats import norm
 from benchmarks.reference_folds import kang_folds, papalexi_folds
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
-from cfmvc.flow.couplings import PairGroup
+from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.mean_response import AskedShifts
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.prepared import training_cells

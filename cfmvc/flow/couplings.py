@@ -1,30 +1,12 @@
 """Which source belongs to which target: minibatch optimal transport, exact and independent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 Coupling = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
-
-
-@dataclass(frozen=True)
-class PairGroup:
-    """Pairs of cells of one stratum.
-
-    Parameters
-    ----------
-    p
-        Perturbation vector of the second cells, ``(K,)``; 0 where both are controls.
-    before, after
-        Rows of the first cells, which are controls, and of the second ones, ``(n,)``.
-    """
-
-    p: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
 
 
 def optimal_transport(

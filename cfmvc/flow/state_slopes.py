@@ -23,11 +23,27 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cfmvc.flow.condition_kernels import StateBasis
-from cfmvc.flow.couplings import PairGroup
 
 # Both were chosen on Kang and simulated cells, with cell types held out.
 _PRIOR_CELLS = 500.0  # as if so many cells had been seen of which the state says nothing
 _SHRINKAGE = 2.0  # of what is expected by chance; pairs share cells, and 1 would be for independent
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """Pairs of cells of one stratum.
+
+    Parameters
+    ----------
+    p
+        Perturbation vector of the second cells, ``(K,)``; 0 where both are controls.
+    before, after
+        Rows of the first cells, which are controls, and of the second ones, ``(n,)``.
+    """
+
+    p: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
 
 
 @dataclass(frozen=True)

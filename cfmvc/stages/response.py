@@ -7,8 +7,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
-from cfmvc.flow.couplings import PairGroup
-from cfmvc.flow.state_slopes import PairedCells
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 
 _CELLS_AT_A_TIME = 4096

@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cfmvc.flow.couplings import COUPLINGS, PairGroup, optimal_transport
+from cfmvc.flow.couplings import COUPLINGS, optimal_transport
+from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
@@ -94,7 +95,8 @@ def sampled_pairs(pairs: CellPairs) -> list[PairGroup]:
     latents, rng = pairs.latents, np.random.default_rng(pairs.seed)
     strata = list({int(controls[0]): controls for _, controls in pairs.groups}.values())
     most = min(_MOST_OF_A_GROUP, _MOST_PAIRS // max(len(pairs.groups) + len(strata), 1))
-    is_finite = latents.is_finite.cpu().numpy()
+    is_finite, vector = latents.is_finite.cpu().numpy(), latents.vector.cpu().numpy()
+    vectors = latents.vectors.double().cpu().numpy()
     # Of each group those that are moved, and those that they may come from.
     halves = [np.array_split(rng.permutation(controls)[: 2 * most], 2) for controls in strata]
     groups = [*((rows[is_finite[rows]], controls) for rows, controls in pairs.groups), *halves]
@@ -104,8 +106,7 @@ def sampled_pairs(pairs: CellPairs) -> list[PairGroup]:
             after = np.sort(rng.permutation(rows)[:most])
             targets, sources = pairs.points
             chosen = optimal_transport(sources[controls], targets[after], rng)
-            vector = latents.vectors[latents.vector[after[0]]].double().cpu().numpy()
-            found.append(PairGroup(vector, controls[chosen], after))
+            found.append(PairGroup(vectors[vector[after[0]]], controls[chosen], after))
     return found
 
 

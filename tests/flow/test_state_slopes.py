@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from cfmvc.flow.couplings import PairGroup, optimal_transport
+from cfmvc.flow.couplings import optimal_transport
 from cfmvc.flow.state_slopes import (
     ChangeSums,
     PairedCells,
+    PairGroup,
     StateSlopes,
     level_of_cell_types,
 )

@@ -4,8 +4,7 @@ import numpy as np
 from safetensors.torch import load, save
 from scipy.sparse import csr_matrix
 
-from cfmvc.flow.couplings import PairGroup
-from cfmvc.flow.state_slopes import PairedCells
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse
 
 N_GENES, N_TYPES = 60, 5

@@ -5,8 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cfmvc.data.dataset import CellTable
-from cfmvc.flow.couplings import PairGroup
-from cfmvc.flow.state_slopes import PairedCells
+from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 from cfmvc.stages import response
 from cfmvc.stages.response import fit_response

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfmvc.flow.couplings import PairGroup
+from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.training import pairs
 from cfmvc.training.pairs import CellPairs, sampled_pairs
