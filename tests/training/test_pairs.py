@@ -65,6 +65,9 @@ def test_many_conditions_have_fewer_pairs_each(monkeypatch: pytest.MonkeyPatch) 
     groups = sampled(cells)
     assert len(groups) == 9
     assert {len(group.after) for group in groups} == {60 // 9}
+    monkeypatch.setattr(pairs, "_MOST_PAIRS", 8)
+    assert sampled(cells) == []  # a pair each would tell nothing
+    monkeypatch.setattr(pairs, "_MOST_PAIRS", 60)
     monkeypatch.setattr(pairs, "_MOST_OF_A_GROUP", 3)
     assert {len(group.after) for group in sampled(cells)} == {3}
 
