@@ -64,9 +64,7 @@ def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
 
 
 def paired(table: CellTable, library: float) -> list[PairGroup]:
-    """Pair cells in principal components; none where all are of one type, as a training does."""
-    if len(np.unique(table.cell_type)) == 1:
-        return []
+    """Pair cells in principal components."""
     logged = log_normalise(table.rows(slice(None)), library).toarray()
     left, sizes, _ = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
     scores = torch.from_numpy((left * sizes)[:, :N_COMPONENTS].astype(np.float32))

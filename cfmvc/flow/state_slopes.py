@@ -204,7 +204,7 @@ def _tells_one(group: PairGroup) -> bool:
 def _known(
     state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], largest: float
 ) -> dict[int, ChangeSums]:
-    """Return the sums of each perturbation column, without what pairs have by chance."""
+    """Return the sums of each perturbation column, without the regression to the mean."""
 
     def sums(group: PairGroup) -> ChangeSums:
         after, before = (expression[rows].toarray() for rows in (group.after, group.before))
@@ -212,11 +212,11 @@ def _known(
 
     of_controls = [sums(group) for group in groups if not group.p.any()]
     no_slope = np.zeros((state.shape[1], expression.shape[1]))
-    by_chance = reduce(add, of_controls).slope(0.0) if of_controls else no_slope
+    regression = reduce(add, of_controls).slope(0.0) if of_controls else no_slope
     found: dict[int, ChangeSums] = {}
     for group in groups:
         for column in group.p.nonzero()[0].tolist():
-            some = sums(group).without(by_chance).at_dose(float(group.p[column]) / largest)
+            some = sums(group).without(regression).at_dose(float(group.p[column]) / largest)
             found[column] = found[column] + some if column in found else some
     return found
 

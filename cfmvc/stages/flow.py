@@ -174,10 +174,8 @@ def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
 
 def _response(bundle: Bundle, cells: TrainingCells, pairs: CellPairs) -> MeanResponse | None:
     embedding = bundle.model.context.embedding.double().cpu().numpy()
-    # A single cell type says nothing of what others do.
-    has_types = len(pairs.controls.cell_type[pairs.controls.is_control].unique()) > 1
-    some = sampled_pairs(pairs) if has_types else []
-    return fit_response([cells.train, cells.val], bundle.median_library, embedding, some)
+    tables, some = [cells.train, cells.val], sampled_pairs(pairs)
+    return fit_response(tables, bundle.median_library, embedding, some)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

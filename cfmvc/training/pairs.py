@@ -89,14 +89,15 @@ class CellPairs:
 def sampled_pairs(pairs: CellPairs) -> list[PairGroup]:
     """Pair some cells of each condition, and controls with other controls of their stratum.
 
-    All by optimal transport; cells that are not finite are in no pair. Of many conditions each has
-    fewer, and of more than half of ``_MOST_PAIRS`` none has any: one pair says nothing of a slope.
-    The cells are those of one table: ``pairs.latents`` are ``pairs.controls``.
+    None where all controls are of one cell type: it says nothing of what others do. All by optimal
+    transport; cells that are not finite are in no pair. Of many conditions each has fewer, and of
+    more than half of ``_MOST_PAIRS`` none has any: one pair says nothing of a slope. The cells are
+    those of one table: ``pairs.latents`` are ``pairs.controls``.
     """
     latents, rng = pairs.latents, np.random.default_rng(pairs.seed)
     strata = list({int(controls[0]): controls for _, controls in pairs.groups}.values())
     most = min(_MOST_OF_A_GROUP, _MOST_PAIRS // max(len(pairs.groups) + len(strata), 1))
-    if most < 2:
+    if most < 2 or len(latents.cell_type[latents.is_control].unique()) < 2:
         return []
     is_finite, vector = latents.is_finite.cpu().numpy(), latents.vector.cpu().numpy()
     vectors = latents.vectors.double().cpu().numpy()

@@ -84,3 +84,8 @@ def test_without_controls_there_are_no_pairs() -> None:
     alone = cells.select(~cells.is_control)
     assert sampled(alone) == []
     assert sampled(cells.select(cells.is_control)) == []
+
+
+def test_a_single_cell_type_has_none() -> None:
+    cells = encoded()
+    assert sampled(cells.select(cells.cell_type == 0)) == []
