@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 N_STATE = 5  # principal components of the strata's mean controls
+_LIKE, _N_CONTEXTS = 3, 5  # place of the effect that embeddings tell; see Conditions
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ class StateBasis:
     def scores(self, controls: np.ndarray) -> np.ndarray:
         """Return the scores of mean controls ``(n, D)``, shape ``(n, S)``."""
         return np.asarray((controls - self.centre) @ self.axes.T)
+
+
+def told_by_embeddings(parts: np.ndarray) -> np.ndarray:
+    """Return which of the covariance's parts, by their numbers, the embeddings tell."""
+    return np.asarray(parts // _N_CONTEXTS == _LIKE)
 
 
 def distinct(kernels: np.ndarray) -> np.ndarray:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from cfmvc.flow.condition_kernels import Conditions, distinct
+from cfmvc.flow.condition_kernels import Conditions, distinct, told_by_embeddings
 from cfmvc.flow.variances import likeliest, likeliest_sizes
 
 _N_GROUPS = 20
-_PRIOR_WEIGHT = 1.0
+# Where the logarithm of a variance is held that the data do not tell. Who gives embeddings believes
+# that they tell something: a few perturbations are explained by them as well as one by one.
+_PRIOR, _PRIOR_OF_EMBEDDINGS, _PRIOR_WEIGHT = -3.0, 0.0, 1.0
 # Measured means are believed somewhat more than their noise alone would have it: what is lost by
 # shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
@@ -124,7 +126,8 @@ def _learnt(
     parts = distinct(kernels)
     kernels = kernels[parts]
     noise = _noise(conditions)
-    strongest = likeliest(kernels, noise, shift[:, groups[-1]], _PRIOR_WEIGHT)
+    prior = np.where(told_by_embeddings(parts), _PRIOR_OF_EMBEDDINGS, _PRIOR)
+    strongest = likeliest(kernels, noise, shift[:, groups[-1]], prior, _PRIOR_WEIGHT)
     whole = np.tensordot(strongest, kernels, 1)
     sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
     return parts, np.asarray([*sizes, 1.0])[:, None] * strongest

@@ -10,13 +10,16 @@ from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize, minimize_scalar
 
-PRIOR_LOG_VARIANCE = -3.0  # where a variance that the data do not tell apart is held
 _BOUNDS = (-14.0, 6.0)
 _TOLERANCE = 1e-6  # of the logarithm of a single variance
 
 
 def likeliest(
-    kernels: np.ndarray, noise: np.ndarray, shift: np.ndarray, prior_weight: float
+    kernels: np.ndarray,
+    noise: np.ndarray,
+    shift: np.ndarray,
+    prior: np.ndarray,
+    prior_weight: float,
 ) -> np.ndarray:
     """Return the variances of greatest likelihood under a weak prior, ``(n_parts,)``.
 
@@ -28,13 +31,15 @@ def likeliest(
         What is known of it, ``(n, n)``.
     shift
         Measured, ``(n, D)``: D independent draws.
+    prior
+        Logarithm at which each variance is held that the data do not tell apart, ``(n_parts,)``.
     prior_weight
-        Precision of the logarithms of the variances around :data:`PRIOR_LOG_VARIANCE`.
+        Precision of the logarithms around it.
     """
     found = minimize(
         cost,
-        np.full(len(kernels), PRIOR_LOG_VARIANCE),
-        (kernels, noise, shift @ shift.T, shift.shape[1], prior_weight),
+        prior,
+        (kernels, noise, shift @ shift.T, shift.shape[1], prior, prior_weight),
         jac=True,
         method="L-BFGS-B",
         bounds=[_BOUNDS] * len(kernels),
@@ -86,6 +91,7 @@ def cost(
     noise: np.ndarray,
     products: np.ndarray,
     n_draws: int,
+    prior: np.ndarray,
     prior_weight: float,
 ) -> tuple[float, np.ndarray]:
     """Return minus the logarithm of likelihood and prior, up to a constant, and its gradient.
@@ -101,7 +107,7 @@ def cost(
     likelihood = 0.5 * (n_draws * log_determinant + (precision * products).sum())
     pull = n_draws * precision - precision @ products @ precision
     gradient = 0.5 * (flat @ pull.reshape(-1)) * variances
-    off = log_variances - PRIOR_LOG_VARIANCE
+    off = log_variances - prior
     return likelihood + 0.5 * prior_weight * (off @ off), gradient + prior_weight * off
 
 

@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfmvc.flow.condition_kernels import N_STATE, Conditions, StateBasis, distinct
+from cfmvc.flow.condition_kernels import (
+    N_STATE,
+    Conditions,
+    StateBasis,
+    distinct,
+    told_by_embeddings,
+)
 
 N_PARTS, N_CONTEXTS = 20, 5
 
@@ -59,6 +65,14 @@ def test_an_embedding_reaches_what_was_never_seen() -> None:
     conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), p @ embedding)
     like = conditions.kernels(conditions)[3 * N_CONTEXTS]
     assert like[2, 0] > like[2, 1] > 0
+
+
+def test_without_embeddings_there_is_nothing_that_they_tell() -> None:
+    with_them, without = some(8, 0), some(8, 0, n_embedding=0)
+    told = told_by_embeddings(np.arange(N_PARTS))
+    is_empty = ~without.kernels(without).any(axis=(1, 2))
+    assert with_them.kernels(with_them)[told].any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(is_empty, told)
 
 
 def test_the_state_is_in_principal_components_of_which_the_largest_score_is_one() -> None:

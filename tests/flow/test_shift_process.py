@@ -68,6 +68,22 @@ def test_predicts_a_context_that_was_never_measured_better_than_the_mean_of_othe
     assert error(found, truth[out]) < 0.5 * error(elsewhere, truth[out])
 
 
+def test_few_perturbations_are_enough_where_embeddings_tell_what_they_do() -> None:
+    """The unseen one is between two of four that have nothing in common, as fingerprints often are.
+
+    What was measured is explained as well by each being its own, which says nothing of the unseen.
+    """
+    rng = np.random.default_rng(0)
+    vectors = np.vstack([np.eye(4), [0.5, 0.5, 0.0, 0.0]])
+    truth = vectors @ rng.normal(size=(4, N_GENES))
+    embedding, p, ones = vectors - vectors.mean(axis=0), np.eye(5), np.ones(5, np.int64)
+    conditions = Conditions(p, ones, ones, 40 * ones, 10_000 * ones, np.zeros((5, 0)), embedding)
+    measured = truth + rng.normal(size=truth.shape) / np.sqrt(40)
+    process = ShiftProcess.fit(conditions.rows(np.arange(4)), measured[:4])
+    unseen = process.expected(conditions.rows(np.asarray([4])))
+    assert error(unseen, truth[4]) < 0.5 * error(np.zeros(N_GENES), truth[4])
+
+
 def test_what_it_does_not_know_it_says() -> None:
     """The spread is right in size: 90 % of the truth is within 1.645 of them, give or take."""
     conditions, truth, shift = screen()

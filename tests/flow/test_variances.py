@@ -32,6 +32,7 @@ def test_cost_is_the_likelihood_and_its_gradient() -> None:
     noise = np.diag(1.0 / conditions.n_cells)
     products, n_draws, weight = shift @ shift.T, shift.shape[1], 0.1
     rng = np.random.default_rng(0)
+    prior = rng.normal(-3, 1, len(kernels))
     points = rng.normal(-2, 1, (2, len(kernels)))
 
     def likelihood(log_variances: np.ndarray) -> float:
@@ -39,9 +40,9 @@ def test_cost_is_the_likelihood_and_its_gradient() -> None:
         return multivariate_normal(np.zeros(len(noise)), covariance).logpdf(shift.T).sum()
 
     def cost_at(x: np.ndarray) -> tuple[float, np.ndarray]:
-        return cost(x, kernels, noise, products, n_draws, weight)
+        return cost(x, kernels, noise, products, n_draws, prior, weight)
 
-    costs = [cost_at(x)[0] - 0.5 * weight * ((x + 3.0) ** 2).sum() for x in points]
+    costs = [cost_at(x)[0] - 0.5 * weight * ((x - prior) ** 2).sum() for x in points]
     expected = likelihood(points[1]) - likelihood(points[0])
     assert costs[0] - costs[1] == pytest.approx(expected, rel=1e-8)
     for x in points:
