@@ -140,7 +140,7 @@ class MeanResponse:
         basis = StateBasis.of(cells.means[controls])
         p = cells.p[measured] / largest
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
-        slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside])
+        slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside], beside)
         centre = cells.means[controls].mean(axis=0)
         conditions = Conditions(
             p,
