@@ -25,7 +25,7 @@ _PRIOR, _PRIOR_OF_EMBEDDINGS, _PRIOR_WEIGHT = -3.0, 0.0, 1.0
 # shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
 _MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
-_MOST_CONDITIONS = 1000  # that are remembered
+MOST_CONDITIONS = 2000  # that are remembered
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class ShiftProcess:
         shift
             ``(n, n_genes)``, in units of the spread within a condition.
         """
-        kept = _foremost(conditions, _MOST_CONDITIONS)
+        kept = foremost(conditions.p, conditions.n_cells, MOST_CONDITIONS)
         conditions, shift = conditions.rows(kept), shift[kept]
         groups = _groups(conditions, shift)
-        some = _foremost(conditions, _MOST_TO_LEARN)
+        some = foremost(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
         parts, variances = _learnt(conditions.rows(some), shift[some], groups)
         kernels = conditions.kernels(conditions, parts)
         noise = NOISE_WEIGHT * _noise(conditions)
@@ -92,6 +92,8 @@ class ShiftProcess:
 
     def spread(self, asked: Conditions) -> np.ndarray:
         """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
+        if not len(asked):
+            return np.empty((0, len(self.group)))
         across = asked.kernels(self.conditions, self.parts)
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
         before = np.stack([one.kernels(one, self.parts)[:, 0, 0] for one in own], axis=1)
@@ -133,15 +135,30 @@ def _learnt(
     return parts, np.asarray([*sizes, 1.0])[:, None] * strongest
 
 
-def _foremost(conditions: Conditions, most: int) -> np.ndarray:
-    """Choose conditions: the largest of each perturbation first, then the next ones."""
-    if len(conditions) <= most:
-        return np.arange(len(conditions))
-    _, kind = np.unique(conditions.p, axis=0, return_inverse=True)
-    by_size = np.argsort(-conditions.n_cells, kind="stable")
+def foremost(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
+    """Choose conditions: the largest of each perturbation first, then the next ones.
+
+    Parameters
+    ----------
+    p
+        Perturbation vectors, ``(n, K)``.
+    n_cells
+        ``(n,)``.
+    most
+        How many.
+
+    Returns
+    -------
+    numpy.ndarray
+        Their rows, in order.
+    """
+    if len(p) <= most:
+        return np.arange(len(p))
+    kind = np.unique(p, axis=0, return_inverse=True)[1].reshape(-1)
+    by_size = np.argsort(-n_cells, kind="stable")
     seen: dict[int, int] = {}
-    rank = np.empty(len(conditions), dtype=np.int64)
+    rank = np.empty(len(p), dtype=np.int64)
     for row in by_size.tolist():
-        of_kind = int(kind.reshape(-1)[row])
+        of_kind = int(kind[row])
         rank[row] = seen[of_kind] = seen.get(of_kind, -1) + 1
-    return np.sort(np.lexsort((-conditions.n_cells, rank))[:most])
+    return np.sort(np.lexsort((-n_cells, rank))[:most])

@@ -17,7 +17,7 @@ from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells
 
-FORMAT = 5
+FORMAT = 6
 _VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
 RESPONSE, SEEN = "response.safetensors", "seen_cells.npy"

@@ -10,6 +10,7 @@ from cfmvc.models.layers import LabelEmbedding
 
 EMBEDDING = 8
 SPATIAL = 16
+_SAME = 1e-6  # relative to their size, embeddings that differ by no more are alike
 
 
 class ContextEncoder(nn.Module):
@@ -37,7 +38,8 @@ class ContextEncoder(nn.Module):
         Share of cells whose covariate labels are hidden in training.
     embedding_dim
         Width of the perturbations' embeddings, which then stand for the labels: what was never seen
-        is told by the same numbers as what was.
+        is told by the same numbers as what was. A 1 stands beside them, for what all perturbations
+        do: the average embedding is no less a perturbation than the others.
     """
 
     embedding: torch.Tensor
@@ -80,7 +82,8 @@ class ContextEncoder(nn.Module):
         self.register_buffer("embedding", torch.zeros(p_dim, n_embedding))
         self.register_buffer("embedding_centre", torch.zeros(n_embedding))
         self.register_buffer("embedding_extent", torch.ones(()))
-        self.perturbation = nn.Linear(embedding_dim or p_dim, hidden_dim, bias=False)
+        n_told = p_dim if embedding_dim is None else 1 + embedding_dim
+        self.perturbation = nn.Linear(n_told, hidden_dim, bias=False)
         self.interaction = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.gate = nn.Sequential(
             nn.Linear(2 * hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim)
@@ -116,9 +119,12 @@ class ContextEncoder(nn.Module):
         vectors
             In the user's units, ``(p_dim, embedding_dim)``; the control's (the first) is ignored.
         """
-        self.embedding_centre.copy_(vectors[1:].mean(0))
-        norms = (vectors[1:] - self.embedding_centre).norm(dim=1)
-        self.embedding_extent.copy_(norms.max().clamp_min(1e-12))
+        centre = vectors[1:].mean(0)
+        extent = (vectors[1:] - centre).norm(dim=1).max()
+        if extent <= _SAME * centre.norm():  # a single one, or all alike: no measure of others
+            extent = centre.norm()
+        self.embedding_centre.copy_(centre)
+        self.embedding_extent.copy_(extent if extent > 0 else torch.ones(()))
         self.embedding[1:] = self.in_own_units(vectors[1:])
 
     def in_own_units(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -169,7 +175,8 @@ class ContextEncoder(nn.Module):
         if self.has_embedding:
             # Their largest norm is 1, and a network wants entries of about that size.
             entries = self.embedding[1:] * math.sqrt(self.embedding.shape[1])
-            effect = nn.functional.linear(dose @ entries, weight)
+            told = torch.cat([entries.new_ones(len(entries), 1), entries], dim=1)
+            effect = nn.functional.linear(dose @ told, weight)
         else:
             effect = nn.functional.linear(dose, weight[:, 1:])
         # SiLU(0) = 0: combinations may depart from the sum of their parts, zero stays zero.

@@ -13,7 +13,7 @@ import torch
 
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.own_level import slopes
-from cfmvc.flow.shift_process import ShiftProcess
+from cfmvc.flow.shift_process import MOST_CONDITIONS, ShiftProcess, foremost
 from cfmvc.flow.state_slopes import PairedCells, StateSlopes, level_of_cell_types
 from cfmvc.models.control_levels import ControlLevels, between_batches
 
@@ -133,6 +133,9 @@ class MeanResponse:
         ]
         if not measured:
             return None
+        # Of the others not even the shifts are made: they are conditions times genes.
+        kept = foremost(cells.p[measured], cells.n_cells[measured], MOST_CONDITIONS)
+        measured = np.asarray(measured)[kept].tolist()
         controls = np.asarray(list(of_stratum.values()))
         beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
         spread = spread.clip(_SMALLEST_SPREAD)
@@ -173,6 +176,11 @@ class MeanResponse:
                 strata[controls], cells.n_cells[controls], cells.means[controls], spread
             ),
         )
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Which perturbation columns it has learnt of, ``(K,)`` bool."""
+        return np.asarray(self.process.conditions.p.any(axis=0))
 
     def controls_of(self, batch: int, cell_type: int) -> tuple[np.ndarray, int] | None:
         """Return mean and number of the training controls of a stratum; None where it has none."""

@@ -72,6 +72,13 @@ class ReferenceCells:
         return is_control(self.vectors)[self.vector]
 
     @property
+    def measured(self) -> torch.Tensor:
+        """Which perturbation columns have cells with controls beside them, ``(K,)`` bool."""
+        stratum = self.stratum
+        is_beside = torch.isin(stratum, stratum[self.is_control])
+        return (self.vectors[self.vector[is_beside].unique()] > 0).any(0)
+
+    @property
     def is_finite(self) -> torch.Tensor:
         """Which cells were encoded to finite numbers, ``(n,)`` bool."""
         return torch.isfinite(self.int_mean).all(1) & torch.isfinite(self.int_std).all(1)

@@ -29,6 +29,7 @@ def beyond_training(
     """
     vectors = reference.vectors[reference.vector.unique()].to(p)
     seen, most = (vectors > 0).any(0), vectors.max(0).values
+    measured = reference.measured
     patterns = {tuple(row.tolist()) for row in vectors > 0}
     for row, label in zip(p, labels, strict=True):
         columns = row.nonzero().reshape(-1).tolist()
@@ -36,6 +37,12 @@ def beyond_training(
         high = [c for c in columns if seen[c] and row[c] > _A_LITTLE * most[c]]
         for name in unseen:
             yield f"{label}: no training cell was given '{name}'; its embedding alone tells of it"
+        for column in columns:
+            if seen[column] and not measured[column]:
+                yield (
+                    f"{label}: no cell of '{names[column]}' in the training had controls of its "
+                    "own batch and cell type beside it; its effect was never measured"
+                )
         for column in high:
             yield (
                 f"{label}: dose {float(row[column]):g} of '{names[column]}' is beyond the largest "
@@ -43,6 +50,46 @@ def beyond_training(
             )
         if len(columns) > 1 and not unseen and tuple((row > 0).tolist()) not in patterns:
             yield f"{label}: never seen together; what they do beyond their sum is not known"
+
+
+def without_dose(reference: ReferenceCells) -> Iterator[str]:
+    """Yield a warning if the training had other doses than the 1 that is taken where none is given.
+
+    Parameters
+    ----------
+    reference
+        Cells that the model keeps of every condition of its training.
+    """
+    vectors = reference.vectors[reference.vector.unique()]
+    doses = vectors[vectors > 0].unique()
+    if len(doses) and not (doses == 1.0).any():
+        low, high = float(doses.min()), float(doses.max())
+        yield (
+            f"no dose was asked for: 1 is taken for all conditions, and those of the training are "
+            f"{low:g} to {high:g}"
+        )
+
+
+def unlike_embeddings(
+    embedding: torch.Tensor, names: tuple[str, ...], p: torch.Tensor, labels: list[str]
+) -> Iterator[str]:
+    """Yield a warning for each condition with an embedding unlike those of the training.
+
+    Parameters
+    ----------
+    embedding
+        Of each perturbation column, ``(K, E)``; the largest of the training has norm 1.
+    names, p, labels
+        As in :func:`beyond_training`.
+    """
+    norms = embedding.norm(dim=1).tolist()
+    for row, label in zip(p, labels, strict=True):
+        for column in row.nonzero().reshape(-1).tolist():
+            if norms[column] > _FAR:
+                yield (
+                    f"{label}: the embedding of '{names[column]}' is {norms[column]:.1f} times as "
+                    "far from the average one as any of the training; are the units the same?"
+                )
 
 
 def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[str]:

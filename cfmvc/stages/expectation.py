@@ -9,7 +9,7 @@ import torch
 from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors
-from cfmvc.models.mean_response import AskedShifts
+from cfmvc.models.mean_response import AskedShifts, MeanResponse
 from cfmvc.stages.background import Background
 
 _MOST_CELLS = 64  # of a stratum's controls, which the factors are found on
@@ -43,12 +43,16 @@ class Expectation:
         Standard deviation of the true shift around what related conditions let expect, ``(n, G)``.
     state
         Scores of the controls, ``(n, S)``; the largest of the training is 1.
+    is_flow_alone
+        Where the flow has learnt of a perturbation and the mean response has not, ``(n,)``: of more
+        conditions than it remembers. The shift is that of the flow.
     """
 
     log_factors: torch.Tensor
     shift: np.ndarray
     spread: np.ndarray
     state: np.ndarray
+    is_flow_alone: np.ndarray
 
 
 def expectation_of(
@@ -76,6 +80,7 @@ def expectation_of(
     spread[found] = response.uncertainty(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
+    is_flow_alone = np.asarray(p[:, _forgotten(bundle, response)].any(axis=1))
     factors = torch.zeros(means.shape, device=bundle.device)
     is_perturbed = p.any(axis=1)
     shift[found & ~is_perturbed] = 0.0
@@ -86,9 +91,18 @@ def expectation_of(
                 start = _log_normalised(cells.counts, library).mean(0)
             target = start + torch.from_numpy(expected[row]).to(start)
             sd = torch.from_numpy(spread[row]).to(start)
-            factors[row], mean = log_factors(cells, target, library, share, sd)
+            way = 0.0 if is_flow_alone[row] else share
+            factors[row], mean = log_factors(cells, target, library, way, sd)
             shift[row] = (mean - start).cpu().numpy()
-    return Expectation(factors, shift, spread, state)
+    return Expectation(factors, shift, spread, state, is_flow_alone)
+
+
+def _forgotten(bundle: Bundle, response: MeanResponse) -> np.ndarray:
+    """Return the perturbation columns that the flow alone has learnt of, ``(K,)`` bool."""
+    reference = bundle.model.reference
+    if reference is None:
+        return np.zeros(len(response.columns), dtype=bool)
+    return reference.measured.cpu().numpy() & ~response.columns
 
 
 @dataclass(frozen=True)

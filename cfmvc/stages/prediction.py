@@ -12,7 +12,12 @@ from scipy.sparse import csr_matrix, vstack
 from cfmvc.data.cell_ids import CONTROL_CELL
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
-from cfmvc.stages.beyond import beyond_training, unlike_training
+from cfmvc.stages.beyond import (
+    beyond_training,
+    unlike_embeddings,
+    unlike_training,
+    without_dose,
+)
 from cfmvc.stages.conditions import LABELS, labels_of
 from cfmvc.stages.expectation import Expectation
 
@@ -92,13 +97,20 @@ def with_expectation(
     expectation: Expectation | None,
 ) -> Prediction:
     """Say what is expected of each condition, how surely, and what is beyond the training."""
-    labels = labels_of(asked)
+    labels, names = labels_of(asked), bundle.vocabulary.perturbations
+    made.warnings += unlike_embeddings(bundle.model.context.embedding, names, p, labels)
     if bundle.model.reference is not None:
-        names = bundle.vocabulary.perturbations
         made.warnings += beyond_training(bundle.model.reference, names, p, labels)
+        if "dose" not in asked:
+            made.warnings += without_dose(bundle.model.reference)
     if expectation is None:
         return made
     made.warnings += unlike_training(expectation.state, labels)
+    made.warnings += [
+        f"{label}: of more conditions than the mean response remembers; told by the flow alone"
+        for label, is_alone in zip(labels, expectation.is_flow_alone, strict=True)
+        if is_alone
+    ]
     if len(labels) <= _MOST_CONDITIONS:
         made.cells.varm["shift"] = np.ascontiguousarray(expectation.shift.T)
         made.cells.varm["shift_sd"] = np.ascontiguousarray(expectation.spread.T)

@@ -13,7 +13,7 @@ from cfmvc.data.regions import parse_region
 from cfmvc.errors import DataError, listed
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.background import background_of
-from cfmvc.stages.beyond import beyond_training
+from cfmvc.stages.beyond import beyond_training, without_dose
 from cfmvc.stages.changed_cells import label_changed, with_changes
 from cfmvc.stages.place import extent_of, notes_on_place, places_of
 from cfmvc.stages.predict import carry_controls, expect_flow
@@ -145,7 +145,7 @@ def perturb_region(
         changed,
         is_changed,
         [bundle.gene_names[gene] for gene in strongest],
-        _notes(bundle, changed, is_changed, p),
+        _notes(bundle, changed, is_changed, p, dose),
         carried.events,
     )
 
@@ -186,7 +186,9 @@ def _carry(
     return Prediction(made.cells[np.argsort(order)].copy(), made.events)
 
 
-def _notes(bundle: Bundle, cells: AnnData, is_changed: np.ndarray, p: np.ndarray) -> list[str]:
+def _notes(
+    bundle: Bundle, cells: AnnData, is_changed: np.ndarray, p: np.ndarray, dose: float | None
+) -> list[str]:
     if not p.any():
         return ["no perturbation, or dose 0: nothing changes"]
     notes = notes_on_place(bundle, np.asarray(cells.obsm["spatial"])[is_changed])
@@ -195,6 +197,7 @@ def _notes(bundle: Bundle, cells: AnnData, is_changed: np.ndarray, p: np.ndarray
         label = str(cells.uns["perturb_region"]["perturbation"])
         vector = torch.from_numpy(p).to(bundle.device)
         notes += beyond_training(reference, names, vector, [label])
+        notes += without_dose(reference) if dose is None else []
     n_left = int((cells.obs["in_region"].to_numpy() & ~is_changed).sum())
     if n_left:
         notes.append(f"{n_left:,} cells of the region are perturbed already, and stay as they are")

@@ -106,6 +106,13 @@ def test_no_perturbation_is_expected_to_do_exactly_nothing() -> None:
     assert (process.spread(nothing) == 0.0).all()
 
 
+def test_of_nothing_asked_nothing_is_said() -> None:
+    conditions, _, shift = screen()
+    process = ShiftProcess.fit(conditions, shift)
+    nobody = conditions.rows(np.zeros(0, np.int64))
+    assert process.expected(nobody).shape == process.spread(nobody).shape == (0, N_GENES)
+
+
 def test_noise_alone_is_believed_little() -> None:
     rng = np.random.default_rng(1)
     conditions, _, shift = screen()
@@ -118,7 +125,7 @@ def test_too_many_conditions_keep_the_largest_of_each_perturbation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conditions, truth, shift = screen()
-    monkeypatch.setattr(shift_process, "_MOST_CONDITIONS", 20)
+    monkeypatch.setattr(shift_process, "MOST_CONDITIONS", 20)
     monkeypatch.setattr(shift_process, "_MOST_TO_LEARN", 10)
     process = ShiftProcess.fit(conditions, shift)
     kept = process.conditions

@@ -1,10 +1,17 @@
 """What is beyond the training is said, and what is within it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from cfmvc.models.reference import ReferenceCells
-from cfmvc.stages.beyond import beyond_training, unlike_training
+from cfmvc.stages.beyond import (
+    beyond_training,
+    unlike_embeddings,
+    unlike_training,
+    without_dose,
+)
 
 NAMES = ("control", "A", "B", "C", "new")
 
@@ -39,6 +46,38 @@ def test_each_way_out_is_named() -> None:
     ]
     (together,) = said([0, 1.0, 0, 1.0, 0])
     assert together.startswith("condition 0: never seen together")
+
+
+def test_cells_without_controls_beside_them_have_measured_nothing() -> None:
+    """The cells of C are of a batch in which nobody is unperturbed."""
+    cells = replace(reference(), batch=torch.tensor([0, 0, 0, 1, 0]))
+    asked = torch.tensor([[0, 0, 1.0, 0, 0], [0, 0, 0, 1.0, 0]])
+    (warning,) = beyond_training(cells, NAMES, asked, ["fine", "lonely"])
+    assert warning.startswith("lonely: no cell of 'C' in the training had controls")
+    assert cells.measured.tolist() == [False, True, True, False, False]
+
+
+def test_a_dose_that_nobody_asked_for_is_named_where_the_training_had_others() -> None:
+    cells = reference()
+    assert list(without_dose(cells)) == []
+    (warning,) = without_dose(
+        replace(
+            cells,
+            vectors=torch.tensor([10.0, 100.0])[:, None] * 1.0,
+            vector=torch.tensor([0, 0, 1, 1, 1]),
+        )
+    )
+    assert warning.endswith(
+        "1 is taken for all conditions, and those of the training are 10 to 100"
+    )
+
+
+def test_an_embedding_far_from_those_of_the_training_is_named() -> None:
+    embedding = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.5], [0.3, 0.0], [2.0, 0.0]])
+    asked = torch.tensor([[0, 1.0, 0, 0, 0], [0, 0, 0, 0, 1.0]])
+    (warning,) = unlike_embeddings(embedding, NAMES, asked, ["usual", "odd"])
+    assert warning.startswith("odd: the embedding of 'new' is 2.0 times as far")
+    assert list(unlike_embeddings(torch.zeros(5, 0), NAMES, asked, ["usual", "odd"])) == []
 
 
 def test_controls_unlike_any_of_the_training() -> None:

@@ -150,3 +150,39 @@ def test_the_shift_and_its_uncertainty_come_with_the_cells(
     if bundle.model.source == "control":
         # but for what the expectation itself is unsure of
         np.testing.assert_allclose(shift[:, 0], expected_of(bundle, 0), atol=0.1)
+
+
+def test_what_the_mean_response_does_not_remember_the_flow_tells_alone(
+    bundle: Bundle, cells: AnnData
+) -> None:
+    """Of a screen with more conditions than are kept; here, all of P1 are taken away."""
+    assert bundle.response is not None
+    process = bundle.response.process
+    is_kept = process.conditions.p[:, list(bundle.vocabulary.perturbations).index("P1")] == 0
+    kept = np.flatnonzero(is_kept)
+    process = replace(
+        process, conditions=process.conditions.rows(kept), weights=process.weights[kept]
+    )
+    fewer = replace(bundle, response=replace(bundle.response, process=process))
+    made = predict_cells(fewer, CONDITIONS, cells, seed=0, n_steps=4)
+    # as good as no share: with none at all other random numbers are drawn
+    alone = predict_cells(weighed(bundle, 1e-9), CONDITIONS, cells, seed=0, n_steps=4).cells
+    (warning,) = made.warnings
+    assert warning.startswith("P1 | batch_1 | type_1: of more conditions than")
+    means, of_flow = (found.layers["mean"][:400] for found in (made.cells, alone))
+    np.testing.assert_allclose(means, of_flow, rtol=1e-4)
+    of_others = (found.layers["mean"][400:800] for found in (made.cells, alone))
+    assert not np.allclose(*of_others, rtol=1e-2)
+
+
+def test_strata_without_controls_alone_may_be_asked_for(bundle: Bundle, cells: AnnData) -> None:
+    if bundle.model.source == "control":
+        pytest.skip("a control source needs controls, and says so")
+    strata = cells.obs[["batch", "cell_type"]].astype(str).agg(" ".join, axis=1)
+    assert bundle.response is not None
+    lonely = replace(bundle.response, strata=bundle.response.strata + 99)  # it knows no controls
+    assert len(set(strata)) > 1
+    asked = CONDITIONS.iloc[:1].assign(n_cells=5)
+    made = predict_cells(replace(bundle, response=lonely), asked, seed=0, n_steps=2)
+    assert np.isnan(made.cells.varm["shift"]).all()
+    assert np.isfinite(made.cells.layers["mean"]).all()
