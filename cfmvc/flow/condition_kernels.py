@@ -54,20 +54,24 @@ class Conditions:
         """Return some of the conditions."""
         return Conditions(**{name: values[chosen] for name, values in vars(self).items()})
 
-    def kernels(self, others: "Conditions", parts: np.ndarray | None = None) -> np.ndarray:
-        """Return parts of the covariance with others, ``(n_parts, n, n_others)``.
+    def kernels(self, others: "Conditions") -> np.ndarray:
+        """Return all parts of the covariance with others, ``(n_parts, n, n_others)``.
 
-        Parameters
-        ----------
-        others
-            With as many scores of the controls.
-        parts
-            Their numbers; all parts if not given.
+        The others have as many scores of the controls.
         """
+        contexts = self._contexts(others)
+        return np.stack([e * context for e in self._effects(others) for context in contexts])
+
+    def covariance(
+        self, others: "Conditions", parts: np.ndarray, variances: np.ndarray
+    ) -> np.ndarray:
+        """Return the sum of parts of the covariance, each times its variance, ``(n, n_others)``."""
         effects, contexts = self._effects(others), self._contexts(others)
-        chosen = range(len(effects) * len(contexts)) if parts is None else parts.tolist()
-        which = (divmod(part, len(contexts)) for part in chosen)
-        return np.stack([effects[effect] * contexts[context] for effect, context in which])
+        found = np.zeros((len(self), len(others)))
+        for part, variance in zip(parts.tolist(), variances.tolist(), strict=True):
+            effect, context = divmod(part, len(contexts))
+            found += variance * effects[effect] * contexts[context]
+        return found
 
     def noise_of_controls(self, others: "Conditions") -> np.ndarray:
         """Return the covariance of shifts that are taken from the same controls' mean."""

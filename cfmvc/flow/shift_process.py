@@ -39,7 +39,9 @@ class ShiftProcess:
     parts
         Numbers of the covariance's parts that count, ``(n_parts,)``.
     variances
-        Of each part in each group of genes, ``(n_groups, n_parts)``.
+        Of each part, in the group of genes that responds most, ``(n_parts,)``.
+    sizes
+        Of each group of genes, the variance relative to that group, ``(n_groups,)``.
     group
         Group of each gene, ``(n_genes,)``.
     weights
@@ -49,6 +51,7 @@ class ShiftProcess:
     conditions: Conditions
     parts: np.ndarray
     variances: np.ndarray
+    sizes: np.ndarray
     group: np.ndarray
     weights: np.ndarray
 
@@ -67,43 +70,43 @@ class ShiftProcess:
         conditions, shift = conditions.rows(kept), shift[kept]
         groups = _groups(conditions, shift)
         some = foremost(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
-        parts, variances = _learnt(conditions.rows(some), shift[some], groups)
-        kernels = conditions.kernels(conditions, parts)
+        parts, variances, sizes = _learnt(conditions.rows(some), shift[some], groups)
+        signal = conditions.covariance(conditions, parts, variances)
         noise = NOISE_WEIGHT * _noise(conditions)
         weights = np.empty(shift.shape, np.float32)  # of which a model keeps a copy on disk
         group = np.empty(shift.shape[1], np.int64)
         for number, genes in enumerate(groups):
-            covariance = np.tensordot(variances[number], kernels, 1) + noise
-            weights[:, genes] = cho_solve(cho_factor(covariance), shift[:, genes])
+            factor = cho_factor(sizes[number] * signal + noise)
+            weights[:, genes] = cho_solve(factor, shift[:, genes])
             group[genes] = number
-        return cls(conditions, parts, variances, group, weights)
+        return cls(conditions, parts, variances, sizes, group, weights)
 
     def expected(self, asked: Conditions) -> np.ndarray:
         """Return the expectation of the shifts of other conditions, ``(n_asked, n_genes)``."""
-        kernels = asked.kernels(self.conditions, self.parts)
+        signal = asked.covariance(self.conditions, self.parts, self.variances)
         # Controls that were measured high make every shift of their stratum come out low.
         of_controls = NOISE_WEIGHT * asked.noise_of_controls(self.conditions)
         found = np.empty((len(asked), len(self.group)))
-        for number, variances in enumerate(self.variances):
+        for number, size in enumerate(self.sizes.tolist()):
             genes = self.group == number
-            signal = np.tensordot(variances, kernels, 1) + of_controls
-            found[:, genes] = signal @ self.weights[:, genes]
+            found[:, genes] = (size * signal + of_controls) @ self.weights[:, genes]
         return np.where(asked.p.any(axis=1, keepdims=True), found, 0.0)
 
     def spread(self, asked: Conditions) -> np.ndarray:
         """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
         if not len(asked):
             return np.empty((0, len(self.group)))
-        across = asked.kernels(self.conditions, self.parts)
+        learnt = (self.parts, self.variances)
+        across = asked.covariance(self.conditions, *learnt)
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
-        before = np.stack([one.kernels(one, self.parts)[:, 0, 0] for one in own], axis=1)
-        known = self.conditions.kernels(self.conditions, self.parts)
+        before = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own])
+        known = self.conditions.covariance(self.conditions, *learnt)
         noise = _noise(self.conditions)  # all of it: what was measured is no surer than that
         found = np.empty((len(asked), len(self.group)))
-        for number, variances in enumerate(self.variances):
-            factor = np.linalg.cholesky(np.tensordot(variances, known, 1) + noise)
-            told = solve_triangular(factor, np.tensordot(variances, across, 1).T, lower=True)
-            left = variances @ before - (told**2).sum(axis=0)
+        for number, size in enumerate(self.sizes.tolist()):
+            factor = np.linalg.cholesky(size * known + noise)
+            told = solve_triangular(factor, size * across.T, lower=True)
+            left = size * before - (told**2).sum(axis=0)
             found[:, self.group == number] = np.sqrt(left.clip(0.0))[:, None]
         return found
 
@@ -122,8 +125,8 @@ def _groups(conditions: Conditions, shift: np.ndarray) -> list[np.ndarray]:
 
 def _learnt(
     conditions: Conditions, shift: np.ndarray, groups: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which parts count, and their variances in each group."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which parts count, their variances in the last group, and the sizes of all groups."""
     kernels = conditions.kernels(conditions)
     parts = distinct(kernels)
     kernels = kernels[parts]
@@ -132,7 +135,7 @@ def _learnt(
     strongest = likeliest(kernels, noise, shift[:, groups[-1]], prior, _PRIOR_WEIGHT)
     whole = np.tensordot(strongest, kernels, 1)
     sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
-    return parts, np.asarray([*sizes, 1.0])[:, None] * strongest
+    return parts, strongest, np.asarray([*sizes, 1.0])
 
 
 def foremost(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:

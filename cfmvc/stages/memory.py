@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.on_disk import CountsOnDisk
 from cfmvc.data.resident import lives_on
 from cfmvc.data.samplers import ROWS_PER_WINDOW
+from cfmvc.flow.shift_process import MOST_CONDITIONS
 from cfmvc.shards import current_shard
 from cfmvc.stages.encoding import CELLS_AT_A_TIME
 from cfmvc.stages.model_memory import ModelMemory, Moment
@@ -37,6 +39,8 @@ class DataShape:
         Columns.
     is_on_disk
         Whether a window of the counts is in memory, and not all of them.
+    n_conditions
+        Of the training.
     """
 
     n_cells: tuple[int, int]
@@ -44,6 +48,7 @@ class DataShape:
     n_genes: int
     n_perturbations: int
     is_on_disk: bool = False
+    n_conditions: int = 0
 
     @classmethod
     def of(cls, train: CellTable, val: CellTable) -> "DataShape":
@@ -54,6 +59,7 @@ class DataShape:
             train.n_genes,
             train.conditions.shape[1],
             train.is_on_disk,
+            _n_conditions(train),
         )
 
     def tables(self, device: torch.device) -> list[Arrays]:
@@ -86,6 +92,11 @@ def _n_values(table: CellTable) -> int:
             _COPIES_OF_A_WINDOW * table.counts.values_per_row * min(len(table), ROWS_PER_WINDOW)
         )
     return int(table.counts.nnz)
+
+
+def _n_conditions(table: CellTable) -> int:
+    stratum = table.batch * (int(table.cell_type.max(initial=0)) + 1) + table.cell_type
+    return len(np.unique(stratum * len(table.conditions) + table.condition))
 
 
 def vae_memory(
@@ -132,10 +143,12 @@ def flow_memory(
     def held(n: int, moment: Moment, precision: str) -> list[Arrays]:
         return model.flow(n, moment, flow.lambda_dist)
 
+    is_on_host = device.type == "cpu"  # the mean response always is
     phases = [
         _encoding(shape, model, there),
         Phase("coupling cells", later),
         *_training(shape, flow, engine, model.n_flow, later, held, 2 * sizes["dim_int"]),
+        *([mean_response_phase(shape, later)] if is_on_host and flow.mean_response > 0 else []),
     ]
     present = shape.present(device) + _sum(model.weights())
     return peak_of("train_flow", phases, device, present, _advice("flow"))
@@ -211,6 +224,23 @@ def _training(
         aside = Arrays("weights put aside", weights, 2)
         phases.append(phase("validating", n_val, *held(n_val, "validation", "float32"), aside))
     return phases
+
+
+def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
+    """Return the phase in which the mean response is learnt, in double precision."""
+    n_kept = min(shape.n_conditions, MOST_CONDITIONS)
+    return Phase(
+        "learning the mean response",
+        [
+            *there,
+            # Sums of expression as they come, and in order; their means.
+            Arrays("means of all conditions", shape.n_conditions * shape.n_genes * 8, 3),
+            # Shifts and levels, and what is left of them.
+            Arrays("shifts of the conditions", n_kept * shape.n_genes * 8, 3),
+            # Products of perturbations (4) and of contexts, their sum, noise, a factor.
+            Arrays("covariance of the conditions", n_kept**2 * 8, 8),
+        ],
+    )
 
 
 def _encoding(shape: DataShape, model: ModelMemory, there: Sequence[Arrays]) -> Phase:

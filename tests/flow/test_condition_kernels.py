@@ -93,9 +93,8 @@ def test_equal_and_empty_parts_count_once() -> None:
     assert distinct(np.stack([part, 0 * part, part, 2 * part])).tolist() == [0, 3]
 
 
-def test_chosen_parts_are_those_of_all_parts() -> None:
-    conditions = some(7, 0)
-    chosen = np.asarray([0, 5, N_PARTS - 1])
-    every = conditions.kernels(conditions.rows(np.arange(3)))
-    found = conditions.kernels(conditions.rows(np.arange(3)), chosen)
-    np.testing.assert_array_equal(found, every[chosen])
+def test_the_covariance_is_the_sum_of_its_parts() -> None:
+    conditions, parts, variances = some(7, 0), np.asarray([0, 7, 19]), np.asarray([0.5, 2.0, 3.0])
+    others = conditions.rows(np.arange(3))
+    expected = np.tensordot(variances, conditions.kernels(others)[parts], 1)
+    np.testing.assert_allclose(conditions.covariance(others, parts, variances), expected)

@@ -46,7 +46,8 @@ def test_is_the_posterior_of_the_textbook() -> None:
     noise = np.diag(1.0 / known.n_cells) + known.noise_of_controls(known)
     crossing = NOISE_WEIGHT * asked.noise_of_controls(known)
     for gene in (0, 31, 199):
-        prior = np.tensordot(process.variances[process.group[gene]], both, 1)
+        size = process.sizes[process.group[gene]]
+        prior = size * np.tensordot(process.variances, both, 1)
         joint = prior + block_diag(np.zeros((3, 3)), NOISE_WEIGHT * noise)
         joint[:3, 3:] += crossing
         gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])

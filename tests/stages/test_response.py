@@ -1,5 +1,7 @@
 """Means of conditions are those of their cells, however the cells are read."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -8,6 +10,7 @@ from cfmvc.data.dataset import CellTable
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse
 from cfmvc.stages import response
+from cfmvc.stages.memory import DataShape, mean_response_phase
 from cfmvc.stages.response import fit_response
 
 VECTORS = np.asarray([[0, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -70,3 +73,24 @@ def test_paired_cells_are_the_tables_own(at_a_time: int, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(group.p, VECTORS[1])
         for mine, given in ((group.before, before), (group.after, after)):
             np.testing.assert_allclose(found.expression[mine].toarray(), logged[given], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_perturbations", "n_genes"), [(1000, 200), (200, 2000), (300, 500)])
+def test_many_conditions_need_the_memory_that_is_expected(
+    n_perturbations: int, n_genes: int
+) -> None:
+    """Traced, and not of the process: within a quarter, of the arrays alone."""
+    every, n_batches = n_perturbations + 1, 4
+    condition, batch = np.divmod(np.arange(2 * n_batches * every), 2 * n_batches)
+    rng = np.random.default_rng(0)
+    counts = csr_matrix(rng.poisson(0.2, (len(batch), n_genes)).astype(np.float32))
+    vectors = np.eye(every, dtype=np.float32)
+    vectors[0] = 0.0
+    cells = CellTable(counts, vectors, condition, batch % n_batches, np.zeros(len(batch), int))
+    nothing = cells.subset(np.arange(0))
+    expected = mean_response_phase(DataShape.of(cells, nothing), []).parts()
+    tracemalloc.start()
+    fit_response([cells, nothing], 200.0, np.zeros((every, 0)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(expected.values()) == pytest.approx(peak, rel=0.25)
