@@ -25,7 +25,8 @@ def fit_command(
         Path | None,
         typer.Option(
             help="CSV: a row a perturbation, its label and its vector (a gene's embedding, a "
-            "drug's fingerprint), seen or not [default: uns or obsm['perturbation_embeddings']]."
+            "drug's fingerprint), seen or not; a header is optional "
+            "[default: uns or obsm['perturbation_embeddings']]."
         ),
     ] = None,
     params: Annotated[

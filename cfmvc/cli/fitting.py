@@ -9,15 +9,16 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import torch
+from anndata import AnnData
 
 from cfmvc.cli.columns import MAPPED, mapped
 from cfmvc.cli.unfinished import Unfinished
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
-from cfmvc.data.embeddings import EMBEDDINGS, read_embeddings
+from cfmvc.data.embeddings import EMBEDDINGS, expect_covered, read_embeddings
 from cfmvc.data.splits import validation_cells
-from cfmvc.errors import ConfigError, listed
+from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.files import md5_of_file
 from cfmvc.models import Bundle, save_bundle
 from cfmvc.stages.checkpointing import CheckpointConfig, fingerprint_of
@@ -63,6 +64,17 @@ class _Settings:
         }
 
 
+def _covering(path: Path, cells: AnnData, data: DataConfig) -> pd.DataFrame:
+    """Read embeddings, and raise a ``DataError`` that names the file if some have none."""
+    found = read_embeddings(path)
+    try:
+        labels = cells.obs["perturbation"].unique()
+        expect_covered(found, labels, data.separator, data.control)
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix('embeddings: ')}") from error
+    return found
+
+
 def fit_file(
     train: Path,
     out: Path,
@@ -87,9 +99,11 @@ def fit_file(
         checkpoint=_section(CheckpointConfig, params, "checkpoint"),
     )
     device = use(chosen.compute.device, chosen.compute.n_threads)
-    adata = load_cells(train, chosen.data, chosen.compute.max_counts_gib * 2**30)
+    # Given in a table of their own, they stand for those that the file may have.
+    named = chosen.data if embeddings is None else chosen.data.model_copy(update={"embeddings": ""})
+    adata = load_cells(train, named, chosen.compute.max_counts_gib * 2**30)
     if embeddings is not None:
-        adata.uns[EMBEDDINGS] = read_embeddings(embeddings)
+        adata.uns[EMBEDDINGS] = _covering(embeddings, adata, chosen.data)
     adata.obs["split"] = pd.Categorical(
         ["val" if is_val else "train" for is_val in validation_cells(adata.obs, chosen.split)]
     )

@@ -18,6 +18,7 @@ from cfmvc.models import Bundle, load_bundle
 from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
 from cfmvc.stages.compute import Device, use
+from cfmvc.stages.conditions import LABELS
 from cfmvc.stages.predict import predict_cells
 from cfmvc.stages.prediction import asked_of
 
@@ -88,12 +89,21 @@ def bundle_folder(model: str) -> Path:
 
 def _read_conditions(path: Path) -> pd.DataFrame:
     try:
-        text = ("perturbation", "batch", "cell_type")
-        return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(LABELS, str),
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV table: {error}") from error
+    if len(table.columns) == 1 and any(mark in table.columns[0] for mark in ";\t"):
+        raise DataError(
+            f"{path}: its first line is '{table.columns[0]}'; separate the columns with commas"
+        )
+    return table.rename(columns=str.strip)
 
 
 def read_controls(path: Path, bundle: Bundle, mapping: list[str], control: str | None) -> AnnData:

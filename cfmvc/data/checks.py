@@ -16,7 +16,7 @@ from cfmvc.data.check_counts import check_counts
 from cfmvc.data.check_design import check_design
 from cfmvc.data.check_labels import check_arms, check_labels
 from cfmvc.data.config import DataConfig
-from cfmvc.data.embeddings import check_embeddings
+from cfmvc.data.embeddings import check_covered, check_embeddings
 from cfmvc.data.faults import Fault
 from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fractions, read_labels
 from cfmvc.data.reading import is_sparse
@@ -40,6 +40,7 @@ def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
     labels = _complete_labels(adata, config)
     faults = [
         *check_contents(adata, config),
+        *check_covered(adata, labels["perturbation"], config),
         *check_arms(labels, config),
         *check_design(labels, config),
     ]

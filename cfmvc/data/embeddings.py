@@ -1,6 +1,7 @@
 """Embeddings of perturbations: one vector each, also of those that no cell was given."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault
 from cfmvc.data.vocabulary import split_label
-from cfmvc.errors import DataError, listed
+from cfmvc.errors import DataError, listed, suggest
 
 EMBEDDINGS = "perturbation_embeddings"  # the key of ``uns`` in canonical cells
 
@@ -54,13 +56,16 @@ def find_embeddings(adata: AnnData, key: str, perturbation: str) -> pd.DataFrame
 def read_embeddings(path: Path) -> pd.DataFrame:
     """Read a CSV table: the labels in its first column, a vector beside each.
 
+    Its first line may name the columns, or be the first perturbation's already.
+
     Raises
     ------
     DataError
         If there is no such file, or it is no such table.
     """
     try:
-        table = pd.read_csv(path, index_col=0, dtype={0: str})
+        header = 0 if _is_header(pd.read_csv(path, header=None, nrows=1).iloc[0]) else None
+        table = pd.read_csv(path, header=header, index_col=0, dtype={0: str})
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (ValueError, UnicodeDecodeError) as error:
@@ -68,13 +73,48 @@ def read_embeddings(path: Path) -> pd.DataFrame:
     return _table(table, str(path))
 
 
+def _is_header(line: pd.Series) -> bool:
+    """Return whether a table's first line says what its columns are, and is no vector with a label.
+
+    pandas writes nothing above an index, and numbers above columns without a name.
+    """
+    numbers = pd.to_numeric(line[1:], errors="coerce").to_numpy(dtype=float)
+    if pd.isna(line[0]) or not np.isfinite(numbers).all():
+        return True
+    return len(numbers) > 2 and np.array_equal(numbers, np.arange(len(numbers)))
+
+
 def check_embeddings(adata: AnnData, key: str, perturbation: str) -> Iterator[Fault]:
     """Yield what is wrong with the embeddings of a file."""
+    is_named = key not in ("", EMBEDDINGS)
+    if is_named and key not in adata.uns and key not in adata.obsm:
+        there = [str(name) for name in (*adata.uns, *adata.obsm)]
+        yield Fault(
+            "error",
+            f"uns['{key}'] or obsm['{key}']",
+            f"no such embeddings{suggest(key, there)}; the file has {listed(there) or 'none'}",
+            remedy="name the embeddings with --map embeddings=KEY",
+        )
+        return
     try:
         find_embeddings(adata, key, perturbation)
     except DataError as error:
         where, _, message = str(error).partition(": ")
         yield Fault("error", where, message)
+
+
+def check_covered(adata: AnnData, labels: Iterable[str], config: DataConfig) -> Iterator[Fault]:
+    """Yield a fault where a file has embeddings, and not of all the perturbations of its cells."""
+    with suppress(DataError):  # a fault of its own
+        embeddings = find_embeddings(adata, config.embeddings, config.perturbation)
+        if embeddings is None:
+            return
+        try:
+            expect_covered(embeddings, labels, config.separator, config.control)
+        except DataError as error:
+            where = "uns" if config.embeddings in adata.uns else "obsm"
+            message = str(error).removeprefix("embeddings: ")
+            yield Fault("error", f"{where}['{config.embeddings}']", message)
 
 
 def expect_covered(
@@ -100,14 +140,17 @@ def expect_covered(
 def _table(held: Any, where: str) -> pd.DataFrame:
     if isinstance(held, Mapping):
         sizes = {len(np.atleast_1d(vector)) for vector in held.values()}
+        if not sizes:
+            raise DataError(f"{where}: no vector at all; add them, or remove it")
         if len(sizes) != 1:
             raise DataError(f"{where}: vectors of different lengths: {listed(sorted(sizes))}")
         rows = np.stack([np.atleast_1d(np.asarray(vector)) for vector in held.values()])
         held = pd.DataFrame(rows, index=[str(label) for label in held])
-    if not isinstance(held, pd.DataFrame) or held.empty:
+    empty = isinstance(held, pd.DataFrame) and held.empty
+    if not isinstance(held, pd.DataFrame) or empty:
         raise DataError(
             f"{where}: expected a table with a row a perturbation, or a mapping from label to "
-            f"vector; found {type(held).__name__}"
+            f"vector; found {'an empty table' if empty else type(held).__name__}"
         )
     try:
         values = held.to_numpy(dtype=np.float64)

@@ -88,6 +88,10 @@ class Vocabulary:
             If a dose is negative or not finite.
         """
         codes, unique = pd.factorize(np.asarray(labels, dtype=object))
+        parts = {part for label in unique for part in split_label(str(label), self.separator)}
+        if unknown := sorted(parts - set(self._columns)):
+            lines = [_unknown("perturbation", name, self.perturbations) for name in unknown]
+            raise UnknownLabelError("\n".join(lines))
         rows = (
             np.stack([self._row(str(label)) for label in unique])
             if len(unique)
@@ -137,8 +141,6 @@ class Vocabulary:
     def _row(self, label: str) -> np.ndarray:
         row = np.zeros(len(self.perturbations), dtype=np.float32)
         for part in split_label(label, self.separator):
-            if part not in self._columns:
-                raise UnknownLabelError(_unknown("perturbation", part, self.perturbations))
             if part != self.control:
                 row[self._columns[part]] = 1.0
         return row
@@ -156,7 +158,9 @@ def _codes(labels: Labels, known: tuple[str, ...], what: str) -> np.ndarray:
     codes = pd.Index(known, dtype=object).get_indexer(asked)
     if (codes < 0).any():
         unknown = sorted(set(asked[codes < 0]))
-        raise UnknownLabelError("\n".join(_unknown(what, name, known) for name in unknown))
+        remedy = f"; for another {what}, train with its controls"
+        lines = [_unknown(what, name, known) + remedy for name in unknown]
+        raise UnknownLabelError("\n".join(lines))
     return codes.astype(np.int64)
 
 

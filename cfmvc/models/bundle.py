@@ -77,6 +77,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             made / DESCRIPTION,
             {
                 "format": FORMAT,
+                "files": sorted(path.name for path in made.iterdir()),
                 "sizes": bundle.model.sizes,
                 "vocabulary": bundle.vocabulary.to_json(),
                 "gene_names": bundle.gene_names,
@@ -120,33 +121,46 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         If the folder is no bundle, or of another format.
     """
     folder = Path(folder)
-    try:
-        description = read_json(folder / DESCRIPTION)
-        weights = load_file(folder / WEIGHTS, device=str(device))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CfmvcError(
-            f"{folder}: not a cfmvc model (expected {DESCRIPTION} and {WEIGHTS}): {error}"
-        ) from error
-    if description.get("format") != FORMAT:
-        raise CfmvcError(
-            f"{folder}: model format {description.get('format')}, this cfmvc reads format "
-            f"{FORMAT}; train the model again with this version"
-        )
+    description = _described(folder)
     model = CFMVCModel(**description["sizes"]).to(device)
+    weights = _tensors(folder / WEIGHTS, device)
     _load(model, weights, is_whole="flow" in description["settings"], folder=folder)
-    if (folder / REFERENCE).is_file():
-        model.reference = ReferenceCells(**load_file(folder / REFERENCE, device=str(device)))
+    files = description["files"]
+    if REFERENCE in files:
+        model.reference = ReferenceCells(**_tensors(folder / REFERENCE, device))
     return Bundle(
         model.eval(),
         Vocabulary.from_json(description["vocabulary"]),
         description["gene_names"],
         description["median_library"],
         description["settings"],
-        np.load(folder / SEEN, allow_pickle=False) if (folder / SEEN).is_file() else None,
-        _response(folder),
+        np.load(folder / SEEN, allow_pickle=False) if SEEN in files else None,
+        MeanResponse.from_tensors(_tensors(folder / RESPONSE)) if RESPONSE in files else None,
     )
 
 
-def _response(folder: Path) -> MeanResponse | None:
-    path = folder / RESPONSE
-    return MeanResponse.from_tensors(load_file(path)) if path.is_file() else None
+def _described(folder: Path) -> dict[str, Any]:
+    """Read the description of a model of which no file is missing: without one it would differ."""
+    try:
+        description = dict(read_json(folder / DESCRIPTION))
+    except (OSError, ValueError) as error:
+        raise CfmvcError(
+            f"{folder}: not a cfmvc model (no {DESCRIPTION} that can be read: {error}); give the "
+            "folder that `cfmvc fit` or the stage train_flow has made"
+        ) from error
+    if description.get("format") != FORMAT:
+        raise CfmvcError(
+            f"{folder}: model format {description.get('format')}, this cfmvc reads format "
+            f"{FORMAT}; train the model again with this version"
+        )
+    missing = [name for name in description["files"] if not (folder / name).is_file()]
+    if missing:
+        raise CfmvcError(f"{folder}: {listed(missing)} is missing; copy the whole folder again")
+    return description
+
+
+def _tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise CfmvcError(f"{path}: damaged ({error}); copy the whole folder again") from error

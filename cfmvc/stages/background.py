@@ -65,7 +65,8 @@ def expect_controls(
         names = [f"{asked['batch'][row]} | {asked['cell_type'][row]}" for row in rows]
         raise DataError(
             f"controls: no control cell of {listed(dict.fromkeys(names))} (batch | cell type), "
-            f"needed by {len(rows)} of {len(asked)} conditions"
+            f"needed by {len(rows)} of {len(asked)} conditions; give a file that has some "
+            "(--controls), or ask for other strata"
         )
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.config import Section
 from cfmvc.data.cell_ids import CONTROL_CELL
-from cfmvc.errors import DataError
+from cfmvc.errors import DataError, UnknownLabelError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, scaled
@@ -203,10 +203,19 @@ class _Wanted:
         """Read a table of conditions with the model's columns; unknown labels are an error."""
         vocabulary, device = bundle.vocabulary, bundle.device
         doses = asked["dose"].to_numpy(float) if "dose" in asked else None
-        p = vocabulary.perturbation_matrix(asked["perturbation"].to_numpy(), doses)
-        batch = vocabulary.batch_codes(asked["batch"].to_numpy())
-        cell_type = vocabulary.cell_type_codes(asked["cell_type"].to_numpy())
-        columns = [torch.from_numpy(column).to(device) for column in (p, batch, cell_type)]
+        readers = {
+            "perturbation": lambda labels: vocabulary.perturbation_matrix(labels, doses),
+            "batch": vocabulary.batch_codes,
+            "cell_type": vocabulary.cell_type_codes,
+        }
+        columns, unknown = [], []
+        for name, read in readers.items():  # all that is unknown is named at once
+            try:
+                columns.append(torch.from_numpy(read(asked[name].to_numpy())).to(device))
+            except UnknownLabelError as error:
+                unknown.append(str(error))
+        if unknown:
+            raise UnknownLabelError("\n".join(unknown))
         return cls(columns[0], columns[1], columns[2], asked["n_cells"])
 
     def __len__(self) -> int:

@@ -149,6 +149,12 @@ def test_unknown_labels_list_the_known_ones(model: Path, train_file: Path, tmp_p
         columns = "perturbation,batch,cell_type,n_cells" + ",dose" * (row.count(",") == 4)
         path.write_text(f"{columns}\n{row}\n")
         assert message in refusal(*command, "--out", tmp_path / "pred.h5ad")
+    path.write_text("perturbation, batch, cell_type, n_cells\nZ, b9, B, 2\nY, b1, B, 2\n")
+    said = refusal(*command, "--out", tmp_path / "pred.h5ad")
+    for unknown in ("perturbation 'Z'", "perturbation 'Y'", "batch 'b9'"):
+        assert f"unknown {unknown}" in said
+    path.write_text("perturbation;batch;cell_type;n_cells\nA;b1;B;2\n")
+    assert "separate the columns with commas" in refusal(*command, "--out", tmp_path / "p.h5ad")
     path.write_text("perturbation,batch\nA,b1\n")
     assert "conditions: no column 'cell_type', 'n_cells'" in refusal(
         *command, "--out", tmp_path / "pred.h5ad"

@@ -52,6 +52,29 @@ def test_a_mapping_a_table_and_a_csv_are_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found, expected(), check_names=False)
 
 
+@pytest.mark.parametrize("first", ["label,x,y\n", ",0,1\n", ""])
+def test_a_header_is_no_perturbation_and_none_is_needed(first: str, tmp_path: Path) -> None:
+    lines = [f"{label},{x},{y}\n" for label, (x, y) in VECTORS.items()]
+    (tmp_path / "vectors.csv").write_text(first + "".join(lines))
+    found = read_embeddings(tmp_path / "vectors.csv")
+    pd.testing.assert_frame_equal(found, expected(), check_names=False)
+
+
+def test_embeddings_that_the_user_named_must_be_there() -> None:
+    given = cells()
+    given.uns["esm"] = VECTORS
+    config = CONFIG.model_copy(update={"embeddings": "esm2"})
+    (fault,) = [fault for fault in check_cells(given, config) if fault.severity == "error"]
+    assert "no such embeddings (did you mean 'esm'?)" in str(fault)
+
+
+def test_the_check_names_what_has_no_vector() -> None:
+    given = cells()
+    given.uns[EMBEDDINGS] = {label: v for label, v in VECTORS.items() if label != "A"}
+    (fault,) = [fault for fault in check_cells(given, CONFIG) if fault.severity == "error"]
+    assert f"uns['{EMBEDDINGS}']: no vector of 'A'" in str(fault)
+
+
 def test_vectors_of_cells_are_taken_once_a_label() -> None:
     given = cells()
     order = given.obs["perturbation"].map({"control": 0, "A": 1, "B/1": 2, "A+B/1": 3})

@@ -1,6 +1,7 @@
 """Virtual cells have the mean that related conditions let expect, and controls stay as they are."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import write_canonical
 from cfmvc.data.normalise import log_normalise
 from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.errors import CfmvcError
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.mean_response import AskedShifts
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
@@ -186,3 +188,17 @@ def test_strata_without_controls_alone_may_be_asked_for(bundle: Bundle, cells: A
     made = predict_cells(replace(bundle, response=lonely), asked, seed=0, n_steps=2)
     assert np.isnan(made.cells.varm["shift"]).all()
     assert np.isfinite(made.cells.layers["mean"]).all()
+
+
+@pytest.mark.parametrize("name", ["weights", "reference", "response"])
+def test_a_folder_that_is_not_whole_is_refused(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    """Without the response it would predict all the same, and something else."""
+    folder = tmp_path / "model"
+    save_bundle(bundle, folder)
+    file = folder / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CfmvcError, match=f"{name}.safetensors: damaged .*copy the whole folder"):
+        load_bundle(folder)
+    file.unlink()
+    with pytest.raises(CfmvcError, match=f"'{name}.safetensors' is missing; copy the whole folder"):
+        load_bundle(folder)
