@@ -38,7 +38,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = deepcopy(_parsed(path.read_text()))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file") from error
+        is_project = path.name == "params.yaml"
+        remedy = "; run this in the project's folder" if is_project else ""
+        raise ConfigError(f"{path}: no such file{remedy}") from error
     except YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):

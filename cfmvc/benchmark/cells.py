@@ -1,6 +1,7 @@
 """The cells that a benchmark is about: a file's, or simulated ones."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from cfmvc.errors import DataError
 from cfmvc.files import json_text, md5_of_file
 
 SIMULATED = "simulated"
+_OPTION = re.compile(r"--(?:map (?P<key>\w+)|(?P<name>control|separator))(?P<sign>[= ])")
 
 
 @dataclass(frozen=True)
@@ -101,4 +103,12 @@ def cells_of(path: Path | None, task: str, params: Mapping[str, Any]) -> Benchma
     data = section_of(params, "data", DataConfig)
     names = json_text(data.model_dump(exclude={"path", "min_cells_per_stratum"}))
     identity = f"{md5_of_file(path)} {names}"
-    return BenchmarkCells(load_cells(path, data, math.inf), path.stem, identity)
+    try:
+        cells = load_cells(path, data, math.inf)
+    except DataError as error:  # a benchmark has no option of its own for the data
+        raise DataError(_OPTION.sub(_as_setting, str(error))) from error
+    return BenchmarkCells(cells, path.stem, identity)
+
+
+def _as_setting(option: re.Match[str]) -> str:
+    return f"--set data.{option['key'] or option['name']}{option['sign'].replace(' ', '=')}"

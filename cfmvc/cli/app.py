@@ -24,6 +24,8 @@ from cfmvc.errors import CfmvcError
 # Packages of the extra `pipeline`, which a light installation does without.
 _OPTIONAL = ("filelock", "matplotlib", "mlflow", "optuna", "psutil", "sklearn", "sqlalchemy")
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="cfmvc",
     help="Models of how single cells respond to perturbations.\n\n"
@@ -88,6 +90,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(CfmvcError.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer has heard it first, and says nothing
+            print("interrupted", file=sys.stderr)
+        raise

@@ -80,7 +80,7 @@ def perturb_region_command(
     read = [cells, *([] if embeddings is None else [embeddings])]
     check_target_file(out, read, force)
     if picture is not None:
-        check_target_file(picture, read, force, "--picture")
+        check_target_file(picture, read, force, "--picture", suffix=None)
         if picture.absolute() == out.absolute():
             raise ConfigError(f"--picture {picture}: is the file of --out as well; name another")
     with uncollected():

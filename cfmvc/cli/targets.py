@@ -7,15 +7,21 @@ from cfmvc.errors import ConfigError
 
 
 def check_target_file(
-    out: Path, inputs: list[Path], is_forced: bool, option: str = "--out"
+    out: Path,
+    inputs: list[Path],
+    is_forced: bool,
+    option: str = "--out",
+    suffix: str | None = ".h5ad",
 ) -> None:
     """Refuse a target that would destroy something; ``option`` is what the user calls it.
+
+    A name that does not end with ``suffix`` would say something else than what is in the file.
 
     Raises
     ------
     ConfigError
-        If ``out`` is a folder, one of the inputs, an existing file (without ``--force``), or
-        cannot be written.
+        If ``out`` is a folder, one of the inputs, an existing file (without ``--force``), has
+        another suffix, or cannot be written.
     """
     if out.is_dir():
         raise ConfigError(f"{option} {out}: is a folder; name a file")
@@ -23,6 +29,8 @@ def check_target_file(
         raise ConfigError(
             f"{option} {out}: is one of the inputs, which would be lost; name another"
         )
+    if suffix is not None and out.suffix != suffix:
+        raise ConfigError(f"{option} {out}: what is written is AnnData; name it {out.stem}{suffix}")
     if out.exists() and not is_forced:
         raise ConfigError(f"{option} {out}: exists; name another file, or replace it with --force")
     _check_writable(out, option)

@@ -99,7 +99,8 @@ class Unfinished:
             if told["fingerprint"] != self.fingerprint:
                 raise CheckpointError(
                     f"{self.folder}: cannot be gone on from: data, parameters or code have changed "
-                    "since; bring back what it was made with, or start again without --resume"
+                    "since; bring back what it was made with (--set and --map too), or start anew "
+                    "and lose it (--force, without --resume)"
                 )
             history = History.from_json(told["history"])
             for callback in watching:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cfmvc.config import read_yaml, section_of
-from cfmvc.errors import ConfigError
+from cfmvc.errors import ConfigError, listed
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.proof.subject import find_subject
 from cfmvc.tracking.downloads import existing_store
@@ -78,7 +78,12 @@ class Registry:
             If there is none; those that there are, are listed.
         """
         found = find_subject(called, self.store, self.store.home, self.name)
-        if found.version is None or found.version.name != self.name:
+        if found.version is None:
+            made = self.store.client.search_model_versions(f"run_id = '{called}'", max_results=10)
+            numbers = sorted(int(one.version) for one in made if one.name == self.name)
+            registered = f"version {listed(numbers)}" if numbers else "no version"
+            raise ConfigError(f"{called}: is a run; it has registered {registered}")
+        if found.version.name != self.name:
             raise ConfigError(f"{called}: not a version of '{self.name}'")
         return found.version
 

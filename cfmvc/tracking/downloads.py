@@ -42,9 +42,10 @@ def existing_store(what: str, workspace: Path) -> Store:
         uri = tracking_uri(parse_section(TrackingConfig, section, "tracking"), workspace)
     file = sqlite_file(uri)
     if file is not None and not file.is_file():
+        is_project = section is not None
+        remedy = "`dvc repro` makes it" if is_project else "run this in the project's folder"
         raise TrackingError(
-            f"{what}: no store: there is no {file}; run this in the project's folder, or let "
-            f"{URI_VARIABLE} name the store"
+            f"{what}: no store: there is no {file}; {remedy}, or let {URI_VARIABLE} name the store"
         )
     return Store.connect(uri, workspace)
 

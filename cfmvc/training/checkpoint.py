@@ -47,7 +47,7 @@ class Checkpoints:
         which it is, so that no checkpoint is ever there without that.
     """
 
-    what_next = "; started again, it goes on from its last checkpoint"
+    what_next = "; started again (`cfmvc fit`: with --resume), it goes on from its last checkpoint"
 
     def __init__(
         self,

@@ -162,6 +162,11 @@ def test_errors_say_what_is_valid(workspace: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.h5ad: no such file"):
         benchmarked(workspace, order(data=Path("nowhere.h5ad")))
     cells = plain(n_cells=600)
+    renamed = cells.copy()
+    renamed.obs = renamed.obs.rename(columns={"perturbation": "guide"})
+    renamed.write_h5ad(workspace / "renamed.h5ad")
+    with pytest.raises(DataError, match=r"with --set data\.perturbation=COLUMN"):
+        benchmarked(workspace, order(data=workspace / "renamed.h5ad"))
     is_one = (cells.obs["cell_type"] == "type_1") & (cells.obs["batch"] == "batch_1")
     write_canonical(cells[is_one.to_numpy()].copy(), workspace / "one.h5ad")
     alone = order(data=workspace / "one.h5ad", task=None)

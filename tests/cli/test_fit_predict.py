@@ -153,6 +153,9 @@ def test_unknown_labels_list_the_known_ones(model: Path, train_file: Path, tmp_p
     said = refusal(*command, "--out", tmp_path / "pred.h5ad")
     for unknown in ("perturbation 'Z'", "perturbation 'Y'", "batch 'b9'"):
         assert f"unknown {unknown}" in said
+    assert "what is written is AnnData; name it pred.h5ad" in refusal(
+        *command, "--out", tmp_path / "pred.csv"
+    )
     path.write_text("perturbation;batch;cell_type;n_cells\nA;b1;B;2\n")
     assert "separate the columns with commas" in refusal(*command, "--out", tmp_path / "p.h5ad")
     path.write_text("perturbation,batch\nA,b1\n")

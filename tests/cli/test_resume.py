@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tests.conftest import PROJECT
 from tests.forked import ForkedModule
 from tests.training.conftest import small_adata
 
@@ -49,6 +52,27 @@ def wait_for_checkpoint(folder: Path, stage: str, process: ForkedModule) -> None
 
 def weights(folder: Path, name: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / name).iterdir()}
+
+
+def test_ctrl_c_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
+    options = (*SETTINGS, "--set=vae.n_epochs=100000", "--set=vae.patience=100000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cfmvc", "fit", "train.h5ad", "--out", "killed", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        text=True,
+        stderr=subprocess.PIPE,
+        # A suite that runs in the background of a script ignores Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not list(tmp_path.glob(".killed.unfinished/train_vae/step-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
 
 
 @pytest.mark.slow

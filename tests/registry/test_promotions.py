@@ -115,6 +115,13 @@ def test_unknown_versions_are_named_with_those_that_are_there(registry: Registry
         assert int(registry.version(called).version) == 2
     with pytest.raises(ConfigError, match="no such version; versions: '1', '2', '3', '4'"):
         registry.version("9")
+    client = registry.store.client
+    run_id = client.create_run(client.create_experiment("runs")).info.run_id
+    with pytest.raises(ConfigError, match=f"{run_id}: is a run; it has registered no version"):
+        registry.version(run_id)
+    client.create_model_version(registry.name, "file:///nowhere", run_id)
+    with pytest.raises(ConfigError, match=f"{run_id}: is a run; it has registered version '5'"):
+        registry.version(run_id)
 
 
 def test_the_doctor_mends_aliases_that_somebody_has_moved(registry: Registry) -> None:

@@ -257,9 +257,10 @@ def test_reading_makes_no_store(
 ) -> None:
     if has_params:
         (tmp_path / "params.yaml").write_text(PARAMS)
+    remedy = "`dvc repro` makes it" if has_params else "run this in the project's folder"
     before = sorted(tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrackingError, match=r"no store: there is no .*mlflow\.db; run this in"):
+    with pytest.raises(TrackingError, match=rf"no store: there is no .*mlflow\.db; {remedy}"):
         bundle_folder("models:/cfmvc@candidate")
     assert sorted(tmp_path.iterdir()) == before
 

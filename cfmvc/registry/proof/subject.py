@@ -75,8 +75,7 @@ def find_subject(what: str, store: Store, workspace: Path, name: str | None = No
     if number not in numbers:
         raise ConfigError(
             f"{what}: model '{name}' has no such version{suggest(label, aliases)}; "
-            f"versions: {listed(numbers) or 'none'}; aliases: {listed(aliases) or 'none'}; "
-            "or give the id of a run"
+            f"versions: {listed(numbers) or 'none'}; aliases: {listed(aliases) or 'none'}"
         )
     version = store.client.get_model_version(name, str(number))
     return Subject(f"{_PREFIX}{name}/{number}", version=version)
@@ -116,5 +115,5 @@ def _model(name: str, store: Store) -> Any:
         known = [model.name for model in store.client.search_registered_models(max_results=100)]
         raise ConfigError(
             f"no model '{name}' is registered{suggest(name, known)}; "
-            f"registered: {listed(known) or 'none'}"
+            f"registered: {listed(known) or 'none; `dvc repro` registers a version'}"
         ) from error
