@@ -62,12 +62,11 @@ class ShiftProcess:
         Parameters
         ----------
         conditions
-            Where they were measured; none of them is a control.
+            Where they were measured; none of them is a control, and they are as many as
+            :data:`MOST_CONDITIONS` at most (:func:`foremost`): the cost is cubic in them.
         shift
             ``(n, n_genes)``, in units of the spread within a condition.
         """
-        kept = foremost(conditions.p, conditions.n_cells, MOST_CONDITIONS)
-        conditions, shift = conditions.rows(kept), shift[kept]
         groups = _groups(conditions, shift)
         some = foremost(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
         parts, variances, sizes = _learnt(conditions.rows(some), shift[some], groups)

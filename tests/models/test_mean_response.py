@@ -1,10 +1,12 @@
 """The mean response: learnt from means, stored without loss, and nothing for no perturbation."""
 
 import numpy as np
+import pytest
 from safetensors.torch import load, save
 from scipy.sparse import csr_matrix
 
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
+from cfmvc.models import mean_response
 from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse
 
 N_GENES, N_TYPES = 60, 5
@@ -118,6 +120,21 @@ def test_where_nothing_was_measured_nothing_is_known() -> None:
     alone = ConditionMeans(**{name: values[controls] for name, values in vars(cells).items()})
     assert MeanResponse.fit(alone, np.ones(N_GENES), np.zeros((3, 0))) is None
     assert fitted(cells).controls_of(0, 99) is None
+
+
+def test_the_largest_conditions_of_each_perturbation_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells, _ = means()
+    monkeypatch.setattr(mean_response, "MOST_CONDITIONS", 4)
+    sizes = np.arange(len(cells.n_cells)) + 20
+    response = fitted(ConditionMeans(**{**vars(cells), "n_cells": sizes}))
+    kept = response.process.conditions
+    assert len(kept) == 4
+    assert response.columns.tolist() == [False, True, True]
+    for column in (1, 2):
+        largest = np.sort(sizes[cells.p[:, column] > 0])[-2:]
+        np.testing.assert_array_equal(kept.n_cells[kept.p[:, column] > 0], largest)
 
 
 def test_uncertainty_grows_with_the_distance_from_what_was_measured() -> None:
