@@ -1,6 +1,7 @@
 """The errors that cfmvc raises on purpose; each message says what, where and what to do."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -55,9 +56,11 @@ class BrokenChainError(CfmvcError):
 
 
 class Preempted(CfmvcError):  # noqa: N818 - the run did nothing wrong
-    """SIGTERM ended the training between two steps."""
+    """SIGTERM, or Ctrl-C, ended the training between two steps; exits with 128 + its number."""
 
-    exit_code = 143
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class StoppedEarly(CfmvcError):  # noqa: N818 - stopped on purpose

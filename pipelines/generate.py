@@ -27,6 +27,7 @@ def main() -> None:
         log_velocity_events(run.tracker, prediction.events)
         run.tracker.log_metrics({"n_virtual_cells": prediction.cells.n_obs}, step=0)
         write_canonical(prediction.cells, GENERATED)
+        del prediction  # there may be room for one of them
         write_canonical(generate(by="arithmetic").cells, ARITHMETIC)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from anndata import AnnData
@@ -28,6 +28,7 @@ from cfmvc.tuning.validation import TuningCells
 
 SEEDED = ("vae", "flow", "joint", "generate")
 _ARITHMETIC = "latent_arithmetic"
+_CARRIED_BY: dict[str, Literal["flow", "arithmetic"]] = {MODEL: "flow", _ARITHMETIC: "arithmetic"}
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,10 @@ class FoldScorer:
         generate, design = section_of(params, "generate", GenerateConfig), self.data.design
         if fold.region is not None:  # the controls of other regions are none of its own
             cells = cells[~design.is_control | fold.region.is_inside]
+        is_known = Truth.of(cells, fold) is not None
         found = {
-            MODEL: predict_held_out(bundle, cells, design.control, generate).cells,
-            _ARITHMETIC: predict_held_out(
-                bundle, cells, design.control, generate, "arithmetic"
-            ).cells,
+            name: predict_held_out(bundle, cells, design.control, generate, by, is_known).cells
+            for name, by in _CARRIED_BY.items()
         }
         for some in found.values():
             some.obs["batch"] = some.obs["batch"].astype(str) + suffix

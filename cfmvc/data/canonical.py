@@ -89,6 +89,8 @@ def rename_control(adata: AnnData, control: str) -> None:
     old = str(adata.uns["cfmvc"]["control"])
     text = adata.obs["perturbation"].astype(str).to_numpy(dtype=object)
     adata.obs["perturbation"] = _categories(np.where(text == old, control, text))
+    if EMBEDDINGS in adata.uns:  # a vector under the old label would be that of a perturbation
+        adata.uns[EMBEDDINGS] = adata.uns[EMBEDDINGS].drop(index=old, errors="ignore")
     adata.uns["cfmvc"]["control"] = control
     adata.uns["cfmvc"].setdefault("control_in_source", old)
 
@@ -126,7 +128,9 @@ def _write_layer(path: Path, name: str, blocks: Iterator[csr_matrix]) -> None:
     """Write whole numbers into an ``.h5ad`` file, block by block."""
     with h5py.File(path, "r+") as file:
         layers, first = file["layers"], next(blocks).astype(np.int32)
-        write_elem(layers, name, first, dataset_kwargs={"compression": "gzip"})
+        # of all blocks together there may be more entries than 32 bits count
+        how = {"compression": "gzip", "indptr_dtype": np.int64}
+        write_elem(layers, name, first, dataset_kwargs=how)
         stored = sparse_dataset(layers[name])
         for block in blocks:
             stored.append(block.astype(np.int32))

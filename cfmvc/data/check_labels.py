@@ -124,7 +124,8 @@ def _check_spelling(column: pd.Series, text: np.ndarray, where: str) -> Iterator
                 remedy="if they are one label, spell it one way",
             )
     if isinstance(column.dtype, pd.CategoricalDtype):
-        unused = [str(c) for c in column.cat.categories if c not in set(column.dropna().unique())]
+        used = set(column.dropna().unique())
+        unused = [str(category) for category in column.cat.categories if category not in used]
         if unused:
             n = "1 category is" if len(unused) == 1 else f"{len(unused)} categories are"
             yield Fault(
@@ -188,7 +189,7 @@ def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) 
             remedy="the control adds nothing to a combination, and the order of its parts is free",
         )
     singles = {label for label in spellings.values() if len(split_label(label, separator)) == 1}
-    for label in sorted(set(spellings.values()) - singles):
+    for label in sorted(set(spellings.values()) - singles - {config.control}):
         unseen = [part for part in split_label(label, separator) if part not in singles]
         if unseen:
             never = "occurs" if len(unseen) == 1 else "occur"

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from cfmvc.data.count_terms import CountTerms
 from cfmvc.data.on_disk import CountsOnDisk, float_counts
 from cfmvc.data.vocabulary import Vocabulary
-from cfmvc.errors import DataError, listed
+from cfmvc.errors import DataError, listed, suggest
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,8 @@ class SingleCellDataset(Dataset[dict[str, Any]]):
     Raises
     ------
     DataError
-        If a layer or column is missing, or the counts are negative or not finite.
+        If a layer or column is missing, no cell is a control, or the counts are negative or not
+        finite.
     """
 
     def __init__(
@@ -224,10 +225,7 @@ class SingleCellDataset(Dataset[dict[str, Any]]):
         separator: str = "+",
     ) -> None:
         _check(adata, gene_key)
-        obs = adata.obs
-        self.vocabulary = vocabulary or Vocabulary.of(
-            obs["perturbation"], obs["batch"], obs["cell_type"], control, separator
-        )
+        self.vocabulary = vocabulary or _collected(adata.obs, control, separator)
         if gene_key == "X":
             adata = adata.copy()
             adata.layers["X"] = adata.X
@@ -301,6 +299,17 @@ def _conditions_of(obs: pd.DataFrame, vocabulary: Vocabulary) -> tuple[np.ndarra
     conditions, position = np.unique(vectors, axis=0, return_inverse=True)
     kind = told.groupby(list(told), sort=False, dropna=False).ngroup().to_numpy()
     return conditions, position.reshape(-1)[kind].astype(np.int64)
+
+
+def _collected(obs: pd.DataFrame, control: str, separator: str) -> Vocabulary:
+    labels = sorted(set(obs["perturbation"].astype(str)))
+    if control not in labels:  # no perturbation would be a vector that was never trained on
+        raise DataError(
+            f"obs['perturbation']: no cell is labelled '{control}', the control"
+            f"{suggest(control, labels)}; labels are {listed(labels)}; name the label of the "
+            "unperturbed cells: SingleCellDataset(..., control=LABEL)"
+        )
+    return Vocabulary.of(labels, obs["batch"], obs["cell_type"], control, separator)
 
 
 def _check(adata: AnnData, gene_key: str) -> None:

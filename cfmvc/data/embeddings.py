@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault
-from cfmvc.data.vocabulary import split_label
+from cfmvc.data.vocabulary import perturbing_parts
 from cfmvc.errors import DataError, listed, suggest
 
 EMBEDDINGS = "perturbation_embeddings"  # the key of ``uns`` in canonical cells
@@ -127,8 +127,10 @@ def expect_covered(
     DataError
         Naming the perturbations without one.
     """
-    parts = {part for label in set(labels) for part in split_label(str(label), separator)}
-    missing = sorted(parts - set(embeddings.index) - {control})
+    parts = {
+        part for label in set(labels) for part in perturbing_parts(str(label), separator, control)
+    }
+    missing = sorted(parts - set(embeddings.index))
     if missing:
         raise DataError(
             f"embeddings: no vector of {listed(missing, 10)}; there are {len(embeddings):,}, "

@@ -16,8 +16,13 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "held_out_batch": ("perturbation", "batch"),
     "held_out_combination": ("perturbation",),
 }
+# What evaluate.min_cells ships as: a condition with fewer test cells is listed as skipped, and a
+# split of small conditions would have nothing scored after all the training.
+ENOUGH_TO_SCORE = 8
+_ENOUGH_CONTROLS = 2
 _STRATUM = ["batch", "cell_type"]
 _WITH_CONTROLS = "(batch and cell type) with controls"
+_TO_SCORE = f"{ENOUGH_TO_SCORE} cells in a stratum with {_ENOUGH_CONTROLS} controls, to be scored"
 
 
 class Remaining:
@@ -30,7 +35,7 @@ class Remaining:
     Parameters
     ----------
     labels
-        Columns ``perturbation, batch, cell_type`` of all cells.
+        Columns ``perturbation, batch, cell_type`` of all cells, and ``dose`` where they have one.
     kind
         A kind of split that holds conditions out.
     control
@@ -46,6 +51,7 @@ class Remaining:
         self.n_cells = {_as_tuple(key): int(n) for key, n in cells.groupby(keys).size().items()}
         self.bare = _contexts(cells[~cells["is_measured"]], keys)
         self.measured = _contexts(cells[cells["is_measured"]], keys)
+        self.scorable = _contexts(cells[_is_scorable(cells, strata[is_control])], keys)
         self._labels = Counter(key[0] for key in self.measured)
         # Where there are controls, cells stay whatever is held out.
         self._cells: Counter[tuple[str, str]] = Counter()
@@ -93,7 +99,7 @@ def resolve_kind(labels: pd.DataFrame, config: SplitConfig, separator: str, cont
             f"split.held_out: keys {listed(config.held_out[0])} fit no kind of split; valid are "
             + "; ".join(f"{listed(names)} ({kind})" for kind, names in CONTEXT.items())
         )
-    for kind in ("held_out_cell_type", "held_out_batch"):
+    for kind in CONTEXT:
         if _candidates(Remaining(labels, kind, control), kind, separator):
             return kind
     return "random"
@@ -109,7 +115,8 @@ def choose_held_out(
     for training, one of them in a stratum with controls; likewise no cell type (or batch) loses
     more than half of its perturbations, nor its last cell. A combination is a candidate if its
     parts are trained on singly. Contexts with a stratum that lacks real controls come last, and
-    those without any control are never chosen, for they have nothing to be compared with.
+    those without any control are never chosen, for they have nothing to be compared with; nor are
+    those in which no condition has ``ENOUGH_TO_SCORE`` cells of a dose.
     """
     left = Remaining(labels, kind, control)
     candidates = _candidates(left, kind, separator)
@@ -218,12 +225,22 @@ def _untrainable(left: Remaining, held_out: list[dict[str, str]], separator: str
 
 def _candidates(left: Remaining, kind: str, separator: str) -> list[tuple[str, ...]]:
     """Return the contexts that can be scored, and each of which could be held out alone."""
-    fit = [key for key in left.n_cells if key in left.measured and not left.vanishing(key)]
+    fit = [key for key in left.n_cells if key in left.scorable and not left.vanishing(key)]
     if kind != "held_out_combination":
         return [key for key in fit if left.keeps_label(key)]
     singles = {key[0] for key in left.measured}
     parts = {key: split_label(key[0], separator) for key in fit}
     return [key for key in fit if len(parts[key]) > 1 and singles.issuperset(parts[key])]
+
+
+def _is_scorable(cells: pd.DataFrame, controls: pd.MultiIndex) -> np.ndarray:
+    """Return which perturbed cells are of a condition that is large enough to be scored."""
+    n_controls = controls.value_counts()
+    strata = pd.MultiIndex.from_frame(cells[_STRATUM])
+    has_controls = strata.isin(n_controls.index[n_controls >= _ENOUGH_CONTROLS])
+    names = ["perturbation", *_STRATUM, *(["dose"] if "dose" in cells else [])]
+    n_cells = cells.groupby(names, dropna=False)["perturbation"].transform("size")
+    return np.asarray(has_controls) & (n_cells >= ENOUGH_TO_SCORE).to_numpy()
 
 
 def _contexts(cells: pd.DataFrame, keys: list[str]) -> set[tuple[str, ...]]:
@@ -234,9 +251,16 @@ def _nothing_to_hold_out(left: Remaining, kind: str) -> str:
     if kind == "held_out_combination":
         return (
             "split.kind held_out_combination: no combination has parts that also occur singly "
-            f"(all in strata {_WITH_CONTROLS}); choose another kind, or see data.separator"
+            f"(all in strata {_WITH_CONTROLS}), and {_TO_SCORE}; choose another kind, or see "
+            "data.separator"
         )
     what = CONTEXT[kind][1]
+    if left.measured and not left.scorable:
+        return (
+            f"split.kind {kind}: no perturbation has {_TO_SCORE} (of one dose, where there are "
+            "doses); take coarser batches or cell types (--map batch=COLUMN), or name conditions "
+            "in split.held_out and lower evaluate.min_cells"
+        )
     if max(Counter(key[0] for key in left.n_cells).values()) >= 2:
         return (
             f"split.kind {kind}: no perturbation occurs in two values of {what} with controls, one "

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from cfmvc.data.vocabulary import split_label
+from cfmvc.data.vocabulary import perturbing_parts, split_label
 
 COLUMNS = ("perturbation", "batch", "cell_type")
 
@@ -86,9 +86,9 @@ def column_of(adata: AnnData, name: str) -> pd.Series | None:
 
 
 def _without_control(label: str, separator: str, control: str) -> str:
-    if not separator or separator not in label or has_empty_part(label, separator):
+    if has_empty_part(label, separator):
         return label
-    parts = dict.fromkeys(part for part in split_label(label, separator) if part != control)
+    parts = dict.fromkeys(perturbing_parts(label, separator, control))
     return separator.join(parts) if parts else control
 
 

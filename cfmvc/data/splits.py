@@ -14,14 +14,17 @@ import numpy as np
 import pandas as pd
 
 from cfmvc.data.config import SplitConfig
-from cfmvc.data.held_out import CONTEXT, choose_held_out, resolve_kind, validate_held_out
+from cfmvc.data.held_out import (
+    CONTEXT,
+    ENOUGH_TO_SCORE,
+    choose_held_out,
+    resolve_kind,
+    validate_held_out,
+)
 from cfmvc.errors import DataError
 
 _CONDITION = ["perturbation", "batch", "cell_type"]
 _SMALLEST_TO_VALIDATE = 5
-# What evaluate.min_cells ships as: a condition with fewer test cells is listed as skipped, and a
-# random split of small conditions would have nothing scored after all the training.
-ENOUGH_TO_SCORE = 8
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,17 @@ def assign_split(obs: pd.DataFrame, config: SplitConfig, separator: str, control
     if perturbed.empty:
         raise DataError(f"split: every cell is a control ('{control}'); nothing can be held out")
 
-    kind = resolve_kind(labels, config, separator, control)
+    # doses are scored apart
+    conditions = labels.assign(dose=obs["dose"].to_numpy()) if "dose" in obs else labels
+    kind = resolve_kind(conditions, config, separator, control)
     held_out: list[dict[str, str]] = []
     rank = _random_rank(names, config.seed)
     is_test = np.zeros(len(obs), dtype=bool)
     if kind == "random":
-        is_test = _random_test(obs, labels, rank, config.test_fraction, control)
+        is_test = _random_test(conditions, rank, config.test_fraction, control)
     else:
         if config.held_out is None:
-            held_out = choose_held_out(labels, kind, config.test_fraction, separator, control)
+            held_out = choose_held_out(conditions, kind, config.test_fraction, separator, control)
         else:
             held_out = validate_held_out(labels, kind, config.held_out, separator, control)
         is_test = is_held_out(labels, kind, held_out)
@@ -155,15 +160,15 @@ def _validating(labels: pd.DataFrame, rank: np.ndarray, share: float) -> np.ndar
 
 
 def _random_test(
-    obs: pd.DataFrame, labels: pd.DataFrame, rank: np.ndarray, share: float, control: str
+    conditions: pd.DataFrame, rank: np.ndarray, share: float, control: str
 ) -> np.ndarray:
     """Take a share of each perturbed condition's cells, and enough to score where it has them.
 
     A condition gives up to half of its cells to have enough. Strata without controls give none:
     an effect cannot be measured there.
     """
-    is_control = (labels["perturbation"] == control).to_numpy()
-    strata = pd.MultiIndex.from_frame(labels[["batch", "cell_type"]])
+    is_control = (conditions["perturbation"] == control).to_numpy()
+    strata = pd.MultiIndex.from_frame(conditions[["batch", "cell_type"]])
     can_be_scored = np.asarray(strata.isin(strata[is_control])) & ~is_control
     if not can_be_scored.any():
         raise DataError(
@@ -175,9 +180,7 @@ def _random_test(
         least = ENOUGH_TO_SCORE if n_cells >= 2 * ENOUGH_TO_SCORE else min(1, n_cells // 2)
         return max(least, round(share * n_cells))
 
-    # doses are scored apart
-    conditions = labels.assign(dose=obs["dose"].to_numpy()) if "dose" in obs else labels
-    is_test = np.zeros(len(obs), dtype=bool)
+    is_test = np.zeros(len(conditions), dtype=bool)
     is_test[can_be_scored] = _taken_of_each(conditions[can_be_scored], rank[can_be_scored], n_taken)
     n_test = max(conditions[is_test].groupby(list(conditions.columns)).size(), default=0)
     if n_test < ENOUGH_TO_SCORE:

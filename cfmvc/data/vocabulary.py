@@ -49,13 +49,17 @@ class Vocabulary:
     ) -> "Vocabulary":
         """Collect the sorted labels of a data set (combinations are taken apart).
 
-        ``embedded`` are perturbations that are known by their embeddings, seen or not.
+        ``embedded`` are perturbations that are known by their embeddings, seen or not; of the
+        control, or of a combination, a vector says nothing.
         """
+        alone = {name for name in embedded if perturbing_parts(name, separator, control) == (name,)}
         parts = {
-            part for label in set(perturbations) for part in split_label(str(label), separator)
-        } | set(embedded)
+            part
+            for label in set(perturbations)
+            for part in perturbing_parts(str(label), separator, control)
+        }
         return cls(
-            (control, *sorted(parts - {control})),
+            (control, *sorted(parts | alone)),
             tuple(sorted({str(label) for label in batches})),
             tuple(sorted({str(label) for label in cell_types})),
             separator,
@@ -88,7 +92,7 @@ class Vocabulary:
             If a dose is negative or not finite.
         """
         codes, unique = pd.factorize(np.asarray(labels, dtype=object))
-        parts = {part for label in unique for part in split_label(str(label), self.separator)}
+        parts = {part for label in unique for part in self._parts(str(label))}
         if unknown := sorted(parts - set(self._columns)):
             lines = [_unknown("perturbation", name, self.perturbations) for name in unknown]
             raise UnknownLabelError("\n".join(lines))
@@ -140,10 +144,12 @@ class Vocabulary:
 
     def _row(self, label: str) -> np.ndarray:
         row = np.zeros(len(self.perturbations), dtype=np.float32)
-        for part in split_label(label, self.separator):
-            if part != self.control:
-                row[self._columns[part]] = 1.0
+        for part in self._parts(label):
+            row[self._columns[part]] = 1.0
         return row
+
+    def _parts(self, label: str) -> tuple[str, ...]:
+        return perturbing_parts(label, self.separator, self.control)
 
 
 def split_label(label: str, separator: str) -> tuple[str, ...]:
@@ -151,6 +157,16 @@ def split_label(label: str, separator: str) -> tuple[str, ...]:
     if not separator or separator not in label:
         return (label,)
     return tuple(part.strip() for part in label.split(separator) if part.strip())
+
+
+def perturbing_parts(label: str, separator: str, control: str) -> tuple[str, ...]:
+    """Return the parts of a label that perturb, none of the control.
+
+    The control adds nothing to a combination. Its label may hold the separator, as in
+    ``NegCtrl_NegCtrl``: what it is made of adds nothing either.
+    """
+    nothing = {control, *split_label(control, separator)}
+    return tuple(part for part in split_label(label, separator) if part not in nothing)
 
 
 def _codes(labels: Labels, known: tuple[str, ...], what: str) -> np.ndarray:

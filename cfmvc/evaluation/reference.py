@@ -10,6 +10,7 @@ from cfmvc.errors import DataError
 from cfmvc.evaluation.conditions import Condition, Rows, Stratum, Treatment
 
 Array = NDArray[np.float64]
+_MOST_DENSE = 10_000  # cells: enough to know a population by, and gigabytes no whole screen fits in
 
 
 class Reference:
@@ -66,8 +67,15 @@ class Reference:
         return sum(len(self._perturbed[c]) for c in conditions)
 
     def cells(self, conditions: list[Condition]) -> Array:
-        """Return the cells of the conditions, dense, one population after the other."""
-        return self._logged[np.concatenate([self._perturbed[c] for c in conditions])].toarray()
+        """Return the cells of the conditions, dense, one population after the other.
+
+        Of very many cells some, each as likely, and always the same ones.
+        """
+        rows = np.concatenate([self._perturbed[c] for c in conditions])
+        if len(rows) > _MOST_DENSE:
+            drawn = np.random.default_rng(0).choice(len(rows), _MOST_DENSE, replace=False)
+            rows = rows[np.sort(drawn)]
+        return self._logged[rows].toarray()
 
     @cached_property
     def control_means(self) -> dict[Stratum, Array]:
@@ -96,24 +104,30 @@ class Reference:
         """Return where the treatment, or what is nearest to it, was seen, and a note if it differs.
 
         The treatment in other strata; else the same perturbation at the nearest dose there; else
-        the treatment's own cells of this stratum (a random split leaves some in training).
+        the treatment's own cells of this stratum (a random split leaves some in training), or those
+        at the nearest dose.
         """
         if found := self.elsewhere(treatment, stratum):
             return found, ""
-        doses = {
-            condition.treatment.dose
-            for condition in self.deltas
-            if condition.treatment.perturbation == treatment.perturbation
-            and condition.stratum != stratum
-            and condition.treatment.dose is not None
-        }
-        if treatment.dose is not None and doses:
-            wanted = treatment.dose
-            dose = min(sorted(d for d in doses if d is not None), key=lambda d: abs(d - wanted))
-            replaced = Treatment(treatment.perturbation, dose)
+        like = [c for c in self.deltas if c.treatment.perturbation == treatment.perturbation]
+        if replaced := _nearest_dose([c for c in like if c.stratum != stratum], treatment):
             return self.elsewhere(replaced, stratum), f"'{replaced}' instead of '{treatment}'"
         own = Condition(treatment, stratum)
-        return ([own], "own stratum, seen nowhere else") if own in self.deltas else ([], "")
+        if own in self.deltas:
+            return [own], "own stratum, seen nowhere else"
+        if replaced := _nearest_dose([c for c in like if c.stratum == stratum], treatment):
+            note = f"own stratum, '{replaced}' instead of '{treatment}'"
+            return [Condition(replaced, stratum)], note
+        return [], ""
+
+
+def _nearest_dose(conditions: list[Condition], wanted: Treatment) -> Treatment | None:
+    """Return the treatment whose dose is nearest to the one that is wanted; None without doses."""
+    if wanted.dose is None:
+        return None
+    doses = sorted({c.treatment.dose for c in conditions if c.treatment.dose is not None})
+    dose = min(doses, key=lambda d: abs(d - wanted.dose), default=None)
+    return None if dose is None else wanted._replace(dose=dose)
 
 
 def _mean(logged: sparse.csr_matrix, rows: Rows) -> Array:

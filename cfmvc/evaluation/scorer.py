@@ -99,7 +99,8 @@ class Scorer:
         others = [
             mean
             for other, mean in means.items()
-            if other.stratum == condition.stratum and other != condition
+            if other.stratum == condition.stratum
+            and other.treatment.perturbation != condition.treatment.perturbation
         ]
         truth = Truth(
             most_shifted(t, self._config.n_top_genes),

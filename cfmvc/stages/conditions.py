@@ -56,8 +56,20 @@ def labels_of(conditions: pd.DataFrame) -> list[str]:
 
 
 def _doses(column: pd.Series) -> tuple[pd.Series, list[int]]:
-    """Return doses as numbers, NaN where the field is empty; and the rows of other text."""
+    """Return doses as numbers, NaN where the field is empty; and the rows of other text.
+
+    A number stays the number that it is: conditions are told apart by it.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype(np.float64), []
     text = column.astype(str).str.strip()
-    doses = pd.to_numeric(text, errors="coerce")
+    doses = text.map(_number)
     is_empty = column.isna() | text.str.lower().isin(["", "nan"])
     return doses, np.flatnonzero(doses.isna() & ~is_empty).tolist()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

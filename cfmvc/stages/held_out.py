@@ -17,6 +17,7 @@ def predict_held_out(
     control: str,
     config: GenerateConfig,
     by: Literal["flow", "arithmetic"] = "flow",
+    with_means: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
     """Generate virtual cells of each held-out condition, out of the controls outside the test.
@@ -31,7 +32,7 @@ def predict_held_out(
         Label of the unperturbed cells.
     config
         How many cells, and how.
-    by, progress
+    by, with_means, progress
         As in :func:`~cfmvc.stages.predict.predict_cells`.
 
     Raises
@@ -53,5 +54,6 @@ def predict_held_out(
         n_steps=config.n_steps,
         method=config.method,
         by=by,
+        with_means=with_means,
         progress=progress,
     )

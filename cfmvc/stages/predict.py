@@ -56,6 +56,7 @@ def predict_cells(
     n_steps: int,
     method: str = "euler",
     by: Literal["flow", "arithmetic"] = "flow",
+    with_means: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prediction:
     """Generate virtual cells; the same seed gives the same cells.
@@ -79,6 +80,9 @@ def predict_cells(
     by
         What carries the cells: the flow, or arithmetic in the latent space, which the flow is
         compared with.
+    with_means
+        Whether the cells have ``layers["mean"]``, which is dense: of many cells most of what they
+        take.
     progress
         Told the number of cells done, and of all.
 
@@ -104,7 +108,7 @@ def predict_cells(
         # For all cells at once, so that each control serves about equally often.
         origins = generator.origins(wanted)
         library = generator.libraries(wanted, origins)
-        parts, means = generator.carry(wanted, origins, library, progress)
+        parts, means = generator.carry(wanted, origins, library, progress, with_means)
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
     if background is not None and origins is not None:
         made.cells.obs[CONTROL_CELL] = pd.Categorical(background.names[origins.cpu().numpy()])
@@ -250,14 +254,16 @@ class _Generator:
         origins: torch.Tensor | None,
         library: torch.Tensor,
         progress: Callable[[int, int], None],
-    ) -> tuple[list[Part], np.ndarray]:
+        with_means: bool = True,
+    ) -> tuple[list[Part], np.ndarray | None]:
         """Return sampled counts and events, a chunk of cells at a time, and all expectations.
 
         From given control cells, or from noise where they are None, and with given total counts.
         """
         self.expectation = self._expectation(wanted)
-        parts = []
-        means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
+        parts, means = [], None
+        if with_means:
+            means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
         for start in range(0, len(wanted), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             row, start_from = wanted.row[chunk], None if origins is None else origins[chunk]
@@ -266,7 +272,8 @@ class _Generator:
             if self.expectation is not None:
                 factors = self.expectation.log_factors[row]
                 cells = replace(cells, after=scaled(cells.after, factors))
-            parts.append((_sampled(cells, torch.from_numpy(means[chunk])), events))
+            expected = None if means is None else torch.from_numpy(means[chunk])
+            parts.append((_sampled(cells, expected), events))
             progress(start + len(row), len(wanted))
         return parts, means
 
@@ -369,11 +376,13 @@ class _Generator:
         return library
 
 
-def _sampled(cells: Virtual, expected: torch.Tensor) -> csr_matrix:
-    """Return counts of virtual cells; write their expectation, on the host."""
+def _sampled(cells: Virtual, expected: torch.Tensor | None) -> csr_matrix:
+    """Return counts of virtual cells; write their expectation where somebody wants it."""
     if cells.counts is None or cells.before is None:
-        expected.copy_(cells.after)
+        if expected is not None:
+            expected.copy_(cells.after)
         return sparse_counts(nb_sample(cells.after, cells.theta).cpu().numpy())
     known = (cells.counts, cells.before, cells.after, cells.theta)
-    expected.copy_(counterfactual_mean(*known))
+    if expected is not None:
+        expected.copy_(counterfactual_mean(*known))
     return sparse_counts(counterfactual_sample(*known).cpu().numpy())

@@ -62,7 +62,7 @@ def assembled(
     asked: pd.DataFrame,
     row: torch.Tensor,
     parts: list[Part],
-    means: np.ndarray,
+    means: np.ndarray | None,
 ) -> Prediction:
     """Put the parts of a generation together.
 
@@ -77,7 +77,7 @@ def assembled(
     parts
         Sampled counts and non-finite velocities of the cells, some at a time, in their order.
     means
-        Expectations, ``(n_cells, n_genes)``.
+        Expectations, ``(n_cells, n_genes)``, or None where they were not kept.
     """
     labels, events, start = labels_of(asked), list[dict[str, Any]](), 0
     for counts, seen in parts:
@@ -138,14 +138,16 @@ def _cells(
     asked: pd.DataFrame,
     rows: np.ndarray,
     counts: csr_matrix,
-    means: np.ndarray,
+    means: np.ndarray | None,
 ) -> AnnData:
     obs = asked.drop(columns="n_cells").iloc[rows].reset_index(drop=True)
     obs.index = pd.Index([f"virtual-{number}" for number in range(len(obs))], dtype=object)
     for name in LABELS:
         obs[name] = obs[name].astype("category")
     cells = AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(gene_names, dtype=object)))
-    cells.layers["counts"], cells.layers["mean"] = counts, means
+    cells.layers["counts"] = counts
+    if means is not None:
+        cells.layers["mean"] = means
     return cells
 
 

@@ -47,6 +47,7 @@ class Checkpoints:
         which it is, so that no checkpoint is ever there without that.
     """
 
+    are_kept = True
     what_next = "; started again (`cfmvc fit`: with --resume), it goes on from its last checkpoint"
 
     def __init__(
@@ -242,6 +243,7 @@ class Checkpoints:
 class NoCheckpoints:
     """Keeps nothing; for trainings that are over in no time."""
 
+    are_kept = False
     what_next = "; nothing of it was kept"
 
     def is_due(self) -> bool:

@@ -71,7 +71,7 @@ def train(
     CheckpointError
         If a checkpoint cannot be written; the one before it is still valid.
     Preempted
-        On SIGTERM, after a checkpoint.
+        On SIGTERM, and on Ctrl-C where there are checkpoints, after one.
     """
     if source.n_cells == 0 or source.n_steps == 0:
         raise DataError(
@@ -79,8 +79,8 @@ def train(
             "control cells of its own batch and cell type (see flow.source)"
         )
     engine = engine or Engine()
-    with Termination() as termination:
-        training = _Training(stage, objective, source, validation, config, device, engine)
+    training = _Training(stage, objective, source, validation, config, device, engine)
+    with Termination(training.checkpoints.are_kept) as termination:
         training.callbacks, training.termination = list(callbacks), termination
         training.examine = examine
         with matrix_products(device, engine.precision):
@@ -311,10 +311,7 @@ class _Training:
         """Save where the training is, or would go back to; end it if that was asked for."""
         if current_shard().is_first:
             self.checkpoints.save(self.last_good or self._checkpoint())
-        self.termination.obey(
-            f"{self.state.stage}: stopped by SIGTERM after step {self.at.step}"
-            f"{self.checkpoints.what_next}"
-        )
+        self.termination.obey(self.state.stage, self.at.step, self.checkpoints.what_next)
 
     def _remember(self) -> None:
         """Keep the state that a rollback goes back to; a checkpoint is then of this state too.

@@ -1,4 +1,4 @@
-"""SIGTERM, heard at once and obeyed between two steps, when there is something whole to save."""
+"""Signals to stop, heard at once and obeyed between two steps, with something whole to save."""
 
 import signal
 import threading
@@ -8,39 +8,62 @@ from typing import Any, Self
 from cfmvc.errors import Preempted
 from cfmvc.shards import current_shard
 
+_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+
 
 class Termination:
-    """Listens to SIGTERM inside its block, where this is the thread that hears signals.
+    """Listens to SIGTERM and Ctrl-C inside its block, where this is the thread that hears signals.
 
-    With several processes the first one decides; the others wait for it to end.
+    With several processes the first one decides; the others wait for it to end. A second Ctrl-C
+    waits for nothing.
+
+    Parameters
+    ----------
+    is_kept
+        Whether what was trained can be gone on from. Otherwise Ctrl-C is not listened to: nothing
+        is gained by waiting for the end of a step.
     """
 
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._before: Any = None
+    def __init__(self, is_kept: bool) -> None:
+        self._heard = [signal.SIGTERM, signal.SIGINT] if is_kept else [signal.SIGTERM]
+        self._before = dict[signal.Signals, Any]()
+        self._asked_by: signal.Signals | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the training has to end."""
+        return self._asked_by is not None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._hear)
+            for number in self._heard:
+                before = signal.getsignal(number)
+                if before not in (None, signal.SIG_IGN):  # as Ctrl-C in a script's background
+                    self._before[number] = signal.signal(number, self._hear)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is None:
-            return
-        signal.signal(signal.SIGTERM, self._before)
-        if self.is_asked and exception[0] is None:  # it came too late for a step to obey it
-            signal.raise_signal(signal.SIGTERM)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        if self._asked_by is not None and exception[0] is None:  # too late for a step to obey it
+            signal.raise_signal(self._asked_by)
 
-    def obey(self, what: str) -> None:
+    def obey(self, stage: str, step: int, what_next: str) -> None:
         """End the training if that was asked for.
 
         Raises
         ------
         Preempted
-            Saying what was stopped where.
+            Saying what was stopped where, and how it goes on.
         """
-        if self.is_asked:
-            raise Preempted(what)
+        if self._asked_by is not None:
+            by = _NAMES[self._asked_by]
+            raise Preempted(
+                f"{stage}: stopped by {by} after step {step}{what_next}", self._asked_by
+            )
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.is_asked = current_shard().is_first
+        if current_shard().is_first:
+            self._asked_by = signal.Signals(number)
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[signal.SIGINT])

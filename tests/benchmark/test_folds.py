@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy.stats import ttest_ind
 
 from cfmvc.benchmark.cells import BenchmarkCells, cells_of
 from cfmvc.benchmark.folds import Fold, NotAllowed
@@ -14,6 +15,7 @@ from cfmvc.benchmark.knock_outs import clearest_knock_outs
 from cfmvc.benchmark.tasks import TASKS, chosen
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.config import SplitConfig
+from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.errors import ConfigError
 from tests.benchmark.conftest import folds, plain, simulated
 
@@ -123,6 +125,24 @@ def test_kang_has_five_folds(published: Callable[[str], Path]) -> None:
         held_out = data.cells.obs[fold.is_test]
         assert set(held_out["perturbation"]) == {"IFNb"}
         assert set(held_out["cell_type"]) == {fold.name}
+
+
+def test_the_clearest_knock_outs_are_those_of_the_dense_t_test(
+    published: Callable[[str], Path],
+) -> None:
+    params = read_yaml(default_params_file())
+    cells = cells_of(published("papalexi_thp1_crispr"), "held_out_batch", params).cells
+    here = cells[(cells.obs["batch"] == cells.obs["batch"].iloc[0]).to_numpy()]
+    counts = here.layers["counts"]
+    logged = log_normalise(counts, median_library(counts)).toarray()
+    label = here.obs["perturbation"].astype(str).to_numpy()
+    shifted = {}
+    for one in sorted(set(label) - {"control"}):
+        if (label == one).sum() >= 40:
+            p = ttest_ind(logged[label == one], logged[label == "control"]).pvalue
+            shifted[one] = (p < 0.05 / len(p)).sum()
+    expected = sorted(shifted, key=lambda one: (-shifted[one], one))
+    assert clearest_knock_outs(here, "control", len(expected), 40) == expected
 
 
 def test_papalexi_has_three_folds_of_eight_knock_outs(published: Callable[[str], Path]) -> None:

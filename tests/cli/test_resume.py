@@ -1,6 +1,7 @@
 """``cfmvc fit --resume`` after real kills: the weights of a fit that nobody has disturbed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def weights(folder: Path, name: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / name).iterdir()}
 
 
-def test_ctrl_c_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+def test_ctrl_c_saves_first(tmp_path: Path) -> None:
     small_adata(300, 25).write_h5ad(tmp_path / "train.h5ad")
     options = (*SETTINGS, "--set=vae.n_epochs=100000", "--set=vae.patience=100000")
     process = subprocess.Popen(
@@ -72,7 +73,11 @@ def test_ctrl_c_is_not_passed_over_in_silence(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted"
+    stopped = r"error: train_vae: stopped by Ctrl-C after step (\d+); started again .*--resume\), "
+    said = re.match(stopped, errors.splitlines()[-1])
+    assert said is not None, errors
+    newest = max(tmp_path.glob(".killed.unfinished/train_vae/step-*"))
+    assert int(newest.name.split("-")[1]) == int(said[1])
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from cfmvc.data.canonical import (
 )
 from cfmvc.data.checks import check_cells
 from cfmvc.data.config import DataConfig
+from cfmvc.data.embeddings import EMBEDDINGS
 from cfmvc.errors import DataError
 from cfmvc.files import md5_of_file
 from tests.data import malformed as broken
@@ -96,6 +97,31 @@ def test_the_users_names_are_mapped_and_nothing_is_lost(cells: AnnData, config: 
     rename_control(canonical, "control")
     assert list(canonical.obs["perturbation"].iloc[:3]) == ["C", "control", "B"]
     assert canonical.uns["cfmvc"]["control_in_source"] == "A"
+
+
+def test_a_control_that_holds_the_separator_stays_whole(
+    cells: AnnData, config: DataConfig, tmp_path: Path
+) -> None:
+    """As in Norman 2019, where a single guide is beside one that does nothing."""
+    names = {"control": "NegCtrl_NegCtrl", "A": "A_NegCtrl", "B": "B_A"}
+    cells.obs["perturbation"] = cells.obs["perturbation"].map(names).astype("category")
+    named = config.model_copy(update={"control": "NegCtrl_NegCtrl", "separator": "_"})
+    assert [fault.severity for fault in check_cells(cells, named)].count("error") == 0
+    canonical = canonicalise(cells, named)
+    assert list(canonical.obs["perturbation"].iloc[:3]) == ["NegCtrl_NegCtrl", "A", "B_A"]
+
+
+def test_the_control_has_no_embedding_under_its_old_name(
+    cells: AnnData, config: DataConfig
+) -> None:
+    vectors = {"control": [0.0, 1.0], "A": [1.0, 0.0], "B": [1.0, 1.0]}
+    cells.obsm["esm"] = np.stack([vectors[label] for label in cells.obs["perturbation"]])
+    cells.obs["perturbation"] = cells.obs["perturbation"].cat.rename_categories({"control": "NT"})
+    canonical = canonicalise(
+        cells, config.model_copy(update={"control": "NT", "embeddings": "esm"})
+    )
+    rename_control(canonical, "control")
+    assert list(canonical.uns[EMBEDDINGS].index) == ["A", "B"]
 
 
 def test_columns_of_any_type_are_written(

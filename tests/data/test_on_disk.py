@@ -120,6 +120,16 @@ def test_canonical_cells_are_those_written_from_memory(
         np.testing.assert_array_equal(held.indices, written[1].layers["counts"].indices)
 
 
+def test_entries_may_be_more_than_32_bits_count(
+    cells: AnnData, config: DataConfig, tmp_path: Path
+) -> None:
+    """Blocks of few entries each, of which nobody knows how many follow."""
+    streamed = load_cells(stored(cells, tmp_path, "h5ad"), config, most_bytes=0)
+    write_canonical(streamed, tmp_path / "written.h5ad")
+    with h5py.File(tmp_path / "written.h5ad") as file:
+        assert file["layers/counts/indptr"].dtype == np.int64
+
+
 def test_a_table_on_disk_is_the_table(cells: AnnData, config: DataConfig, tmp_path: Path) -> None:
     cells.obsm["spatial"] = np.random.default_rng(0).normal(size=(60, 2))
     path = tmp_path / "x.h5ad"

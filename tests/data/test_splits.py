@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
-from cfmvc.data.splits import ENOUGH_TO_SCORE, Split, assign_split, is_held_out
+from cfmvc.data.held_out import ENOUGH_TO_SCORE
+from cfmvc.data.splits import Split, assign_split, is_held_out
 from cfmvc.errors import ConfigError, DataError
 from cfmvc.evaluation.config import EvaluateConfig
 
@@ -27,7 +28,7 @@ def table(sizes: dict[tuple[str, str, str], int]) -> pd.DataFrame:
     return obs
 
 
-def full(perturbations: list[str], batches: list[str], cell_types: list[str], n: int = 6):
+def full(perturbations: list[str], batches: list[str], cell_types: list[str], n: int = 8):
     return table(dict.fromkeys(product(["control", *perturbations], batches, cell_types), n))
 
 
@@ -36,7 +37,11 @@ def split(obs: pd.DataFrame, kind: str = "auto", held_out=None, **changes) -> Sp
     return assign_split(obs, SplitConfig(kind=kind, held_out=held_out, **values), "+", "control")
 
 
-NOTHING = "nothing can be held out|occurs in two values|has both perturbed|gives no condition 8"
+CONTEXTS = ("cell_type", "batch", "combination")
+NOTHING = (
+    "nothing can be held out|occurs in two values|has both perturbed|gives no condition 8|"
+    "no perturbation has 8 cells"
+)
 tables = st.dictionaries(
     st.tuples(
         st.sampled_from(["control", "A", "B", "A+B"]),
@@ -56,13 +61,26 @@ def is_measured(obs: pd.DataFrame) -> pd.Series:
     return pd.Series([stratum in strata for stratum in own], index=obs.index)
 
 
+def can_be_scored(obs: pd.DataFrame, cells: pd.DataFrame) -> bool:
+    """Whether 8 of the cells are of one stratum with 2 controls."""
+    controls = obs[obs["perturbation"] == "control"]
+    for (batch, cell_type), some in cells.groupby(["batch", "cell_type"]):
+        here = (controls["batch"] == batch) & (controls["cell_type"] == cell_type)
+        if len(some) >= 8 and here.sum() >= 2:
+            return True
+    return False
+
+
 def can_be_held_out(obs: pd.DataFrame, context: str) -> bool:
     """Whether any context may go, tried one by one."""
     perturbed = obs[obs["perturbation"] != "control"]
-    for (label, _), cells in perturbed.groupby(["perturbation", context]):
+    keys = ["perturbation"] if context == "combination" else ["perturbation", context]
+    for (label, *_), cells in perturbed.groupby(keys):
         rest = obs.drop(cells.index)
-        is_left = (is_measured(obs)[rest.index] & (rest["perturbation"] == label)).any()
-        is_scored = is_measured(obs)[cells.index].any()
+        trained = set(rest.loc[is_measured(obs)[rest.index], "perturbation"])
+        needed = set(label.split("+")) if context == "combination" else {label}
+        is_left = needed <= trained and (context != "combination" or len(needed) > 1)
+        is_scored = can_be_scored(obs, cells)
         all_there = all(set(cells[name]) <= set(rest[name]) for name in ("batch", "cell_type"))
         if is_left and is_scored and all_there:
             return True
@@ -80,7 +98,7 @@ def test_properties_of_every_split(obs, kind, seed, order) -> None:
     is_possible = (obs["perturbation"] != "control").any()
     if kind.startswith("held_out"):
         is_possible = can_be_held_out(obs, kind.removeprefix("held_out_"))
-    elif kind == "random" or not any(map(partial(can_be_held_out, obs), ("cell_type", "batch"))):
+    elif kind == "random" or not any(map(partial(can_be_held_out, obs), CONTEXTS)):
         sizes = obs[is_measured(obs) & (obs["perturbation"] != "control")].value_counts()
         n_most = sizes.max() if len(sizes) else 0
         is_possible = n_most >= 16 or min(round(0.3 * n_most), n_most - 1) >= 8
@@ -108,15 +126,17 @@ def test_properties_of_every_split(obs, kind, seed, order) -> None:
         assert is_test.any()
         np.testing.assert_array_equal(is_test, is_held_out(obs, result.kind, result.held_out))
         kept = obs[is_measured(obs) & ~is_test]
-        assert set(obs.loc[is_test, "perturbation"]) <= set(kept["perturbation"])
+        if result.kind != "held_out_combination":
+            assert set(obs.loc[is_test, "perturbation"]) <= set(kept["perturbation"])
         for column in ("batch", "cell_type"):
             assert set(obs[column]) == set(obs.loc[~is_test, column])
         for entry in result.held_out:
             of_entry = (obs[list(entry)] == pd.Series(entry)).all(axis=1)
-            assert (is_measured(obs) & of_entry).any()
+            assert can_be_scored(obs, obs[of_entry])
     trained = obs[result.labels == "train"]
-    # every perturbation is seen in training, and so is every stratum's control
-    assert set(trained["perturbation"]) == set(obs["perturbation"])
+    # every perturbation is seen in training, in its parts at least, and every stratum's control
+    parts = {part for label in trained["perturbation"] for part in label.split("+")}
+    assert {part for label in obs["perturbation"] for part in label.split("+")} == parts
     keys = ["batch", "cell_type"]
     controls = obs[is_control].groupby(keys).size().index
     is_trained_control = trained["perturbation"] == "control"
@@ -214,11 +234,11 @@ def test_no_perturbation_and_no_context_loses_more_than_half() -> None:
 def test_contexts_without_controls_are_chosen_last() -> None:
     obs = table(
         {
-            ("control", "b1", "T"): 5,
-            ("control", "b1", "DC"): 5,
-            ("control", "b2", "DC"): 5,
-            ("A", "b1", "DC"): 5,
-            ("A", "b1", "T"): 5,
+            ("control", "b1", "T"): 8,
+            ("control", "b1", "DC"): 8,
+            ("control", "b2", "DC"): 8,
+            ("A", "b1", "DC"): 8,
+            ("A", "b1", "T"): 8,
             ("A", "b2", "T"): 50,
         }
     )
@@ -226,7 +246,7 @@ def test_contexts_without_controls_are_chosen_last() -> None:
 
 
 def test_contexts_without_any_control_are_not_chosen() -> None:
-    sizes = dict.fromkeys(product(["control", "A"], ["b1"], ["T", "DC"]), 5)
+    sizes = dict.fromkeys(product(["control", "A"], ["b1"], ["T", "DC"]), 8)
     obs = table(sizes | {("A", "b1", "NK"): 50, ("A", "b1", "Mono"): 50})
     held_out = split(obs, test_fraction=0.9).held_out
     assert held_out == [{"perturbation": "A", "cell_type": "DC"}]
@@ -392,3 +412,32 @@ def test_real_data_resolve_as_documented(
     assert result.kind == "held_out_batch"
     assert len(result.held_out) == 15
     assert len({entry["perturbation"] for entry in result.held_out}) == 15
+
+
+def test_only_what_can_be_scored_is_held_out() -> None:
+    """A is the largest in NK, in conditions of 6 cells; B has 9 there, and 3 of each dose."""
+    sizes = dict.fromkeys(product(["control"], [f"b{i}" for i in range(6)], ["T", "NK"]), 2)
+    sizes |= dict.fromkeys(product(["A"], [f"b{i}" for i in range(6)], ["T", "NK"]), 6)
+    sizes |= {("B", "b1", "NK"): 9, ("B", "b1", "T"): 9, ("C", "b1", "NK"): 8, ("C", "b1", "T"): 8}
+    obs = table(sizes)
+    obs["dose"] = 1.0
+    of_b = (obs["perturbation"] == "B").to_numpy()
+    obs.loc[of_b, "dose"] = np.arange(of_b.sum()) % 3 + 1.0
+    held_out = split(obs, "held_out_cell_type", test_fraction=0.9).held_out
+    assert held_out == [{"perturbation": "C", "cell_type": "NK"}]
+    few = obs[obs["perturbation"] != "C"]
+    with pytest.raises(DataError) as raised:
+        split(few, "held_out_cell_type")
+    assert str(raised.value) == (
+        "split.kind held_out_cell_type: no perturbation has 8 cells in a stratum with 2 controls, "
+        "to be scored (of one dose, where there are doses); take coarser batches or cell types "
+        "(--map batch=COLUMN), or name conditions in split.held_out and lower evaluate.min_cells"
+    )
+    declared = [{"perturbation": "A", "cell_type": "NK"}]
+    assert split(few, "held_out_cell_type", declared).held_out == declared
+
+
+def test_auto_holds_combinations_out_where_there_is_one_stratum() -> None:
+    obs = full(["A", "B", "A+B"], ["b1"], ["T"])
+    result = split(obs)
+    assert (result.kind, result.held_out) == ("held_out_combination", [{"perturbation": "A+B"}])

@@ -38,6 +38,15 @@ def test_the_control_is_the_zero_vector_and_a_combination_is_multi_hot(
     assert vocabulary.perturbation_matrix([]).shape == (0, 4)
 
 
+@pytest.mark.parametrize("control", ["non_targeting", "NegCtrl_NegCtrl", "ctrl"])
+def test_a_control_whose_label_holds_the_separator_is_the_zero_vector(control: str) -> None:
+    labels = [control, "A_B", f"A_{control}", "A"]
+    vocabulary = Vocabulary.of(labels, ["b"], ["T"], control, "_", embedded=[control, "A_B", "C"])
+    assert vocabulary.perturbations == (control, "A", "B", "C")
+    expected = [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 0, 0]]
+    np.testing.assert_array_equal(vocabulary.perturbation_matrix(labels), expected)
+
+
 def test_doses_multiply_and_do_not_touch_the_control(vocabulary: Vocabulary) -> None:
     matrix = vocabulary.perturbation_matrix(["control", "A", "A+B", "B"], [np.nan, 0.5, 2.0, 0.0])
     np.testing.assert_array_equal(

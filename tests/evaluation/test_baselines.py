@@ -121,6 +121,26 @@ def test_a_dose_is_compared_with_the_same_dose_or_the_nearest() -> None:
     )
 
 
+def test_a_single_stratum_is_asked_for_its_own_nearest_dose() -> None:
+    means = {("control", "b1", "T"): BASE, ("A", "b1", "T"): BASE + unit(0)}
+    reference = reference_of(means, doses={1: 2.0})
+    cells, note = Additive(reference).predict(asked("A", "b1", "T", 3.0))[:2]
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0))
+    assert note == "own stratum, 'A at 2' instead of 'A at 3'"
+    pooled = PerturbedMean(reference).predict(asked("A", "b1", "T", 3.0)).cells
+    np.testing.assert_allclose(pooled.mean(axis=0), BASE + unit(0))
+
+
+def test_of_very_many_cells_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfmvc.evaluation.reference._MOST_DENSE", 5)
+    reference = reference_of(MEANS)
+    every = list(reference.deltas)
+    drawn = reference.cells(every)
+    assert len(drawn) == 5
+    np.testing.assert_array_equal(drawn, reference.cells(every))
+    assert len(np.unique(drawn, axis=0)) == 5
+
+
 def test_own_stratum_counts_only_where_the_treatment_was_seen_nowhere_else() -> None:
     means = {key: mean for key, mean in MEANS.items() if key[0] == "control"}
     means["A", "b1", "T"] = BASE + unit(3)

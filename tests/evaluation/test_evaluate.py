@@ -42,6 +42,19 @@ def test_the_truth_itself_wins_and_every_score_is_finite(
     assert (result.averages["energy_distance"].drop("model") > model["energy_distance"]).all()
 
 
+def test_another_dose_is_no_other_perturbation(cells: ad.AnnData, config: EvaluateConfig) -> None:
+    """Of a single one that is held out at several doses nothing can be told apart."""
+    cells = cells.copy()
+    perturbed = cells.obs["perturbation"] != "control"
+    cells.obs["dose"] = np.where(perturbed, 1.0 + np.arange(cells.n_obs) % 2, 0.0)
+    is_other = (cells.obs["split"] == "test") & (cells.obs["perturbation"] == "B")
+    one = cells[~is_other.to_numpy()].copy()
+    config = config.model_copy(update={"min_cells": 5})
+    for some, is_defined in ((cells, True), (one, False)):
+        averages = run(some, held_out(some), config).averages
+        assert ("discrimination" in averages) == is_defined
+
+
 def test_the_quick_score_of_a_model_is_that_of_the_whole_evaluation(
     cells: ad.AnnData, config: EvaluateConfig
 ) -> None:

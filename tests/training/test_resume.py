@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,24 +115,51 @@ def test_flow_stopped_between_epochs_goes_on_to_the_same_bits(
         assert torch.equal(found.model.state_dict()[name], value), name
 
 
-def test_sigterm_saves_between_steps_and_ends(
-    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+@pytest.fixture
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A suite in the background of a script ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
+@pytest.mark.parametrize(("sent", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_saves_between_steps_and_ends(
+    sent: signal.Signals, name: str, cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
 ) -> None:
     expected, _ = trained(cells, vae_config, None)
     slow = Engine(checkpoints=lambda stage: Checkpoints(tmp_path / stage, "same", 3600.0))
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(sent)
 
-    class Terminated(NoCallback):
+    class Stopping(NoCallback):
         def on_epoch_end(self, state: TrainingState) -> None:
             if state.epoch == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), sent)
 
-    with pytest.raises(Preempted, match="stopped by SIGTERM after step 8") as ended:
-        trained(cells, vae_config, slow, watching=[Terminated()])
-    assert ended.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(Preempted, match=f"stopped by {name} after step 8") as ended:
+        trained(cells, vae_config, slow, watching=[Stopping()])
+    assert ended.value.exit_code == 128 + sent
+    assert signal.getsignal(sent) == before
     found, _ = trained(cells, vae_config, slow)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
+@pytest.mark.parametrize("n_times", [1, 2])
+def test_ctrl_c_waits_for_nothing_without_checkpoints_or_said_twice(
+    n_times: int, cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    slow = Engine(checkpoints=lambda stage: Checkpoints(tmp_path / stage, "same", 3600.0))
+
+    class Stopping(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            for _ in range(n_times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(cells, vae_config, slow if n_times == 2 else None, watching=[Stopping()])
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 def test_sigterm_in_the_last_epoch_is_not_lost(

@@ -46,6 +46,11 @@ def unchanged(module: torch.nn.Module, before: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
 
 
+def test_a_dataset_without_its_control_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no cell is labelled 'contrl', .*did you mean 'control'"):
+        SingleCellDataset(small_adata(10, 12), control="contrl")
+
+
 def test_dataset_items_and_batches_have_the_users_keys() -> None:
     dataset = SingleCellDataset(small_adata(10, 12), gene_key="counts")
     assert set(dataset[0]) == {"x", "p", "batch", "cell_type", "spatial"}
