@@ -54,7 +54,9 @@ def _parsed(text: str) -> Any:
     return YAML(typ="safe").load(text)
 
 
-def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str) -> SectionT:
+def parse_section(
+    section: type[SectionT], values: Mapping[str, Any] | None, where: str
+) -> SectionT:
     """Build a section from plain values, naming every fault at once.
 
     Parameters
@@ -62,7 +64,7 @@ def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str
     section
         The section's class.
     values
-        What the file (or the command line) says.
+        What the file (or the command line) says; None where all of its lines are commented out.
     where
         Name of the section, as the user writes it.
 
@@ -71,8 +73,10 @@ def parse_section(section: type[SectionT], values: Mapping[str, Any], where: str
     ConfigError
         If a key is unknown, missing, of the wrong type or out of range.
     """
+    if not isinstance(values, Mapping | None):
+        raise ConfigError(f"{where}: expected keys with values, found {values!r}")
     try:
-        return section.model_validate(dict(values))
+        return section.model_validate(dict(values or {}))
     except ValidationError as error:
         faults = [_describe(fault, section, where) for fault in error.errors()]
         raise ConfigError("\n".join(faults)) from error
@@ -103,13 +107,14 @@ def override(params: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     ConfigError
         If a setting is not ``section.key=value``, names nothing, or its value is not valid YAML.
     """
-    changed = {name: dict(value) for name, value in params.items()}
+    # What is no section is somebody else's, and stays.
+    changed = {n: dict(v) if isinstance(v, Mapping) else v for n, v in params.items()}
     for setting in settings:
         name, equals, text = setting.partition("=")
         section, dot, key = name.strip().partition(".")
         if not equals or not dot:
             raise ConfigError(f"'{setting}': expected section.key=value, for example flow.lr=1e-3")
-        if section not in changed:
+        if not isinstance(changed.get(section), dict):
             raise ConfigError(
                 f"'{name}': no section '{section}'{suggest(section, changed)}; "
                 f"sections: {listed(changed)}"

@@ -19,7 +19,7 @@ from cfmvc.cli import (
     sync,
     tune,
 )
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, TrackingError
 
 # Packages of the extra `pipeline`, which a light installation does without.
 _OPTIONAL = ("filelock", "matplotlib", "mlflow", "optuna", "psutil", "sklearn", "sqlalchemy")
@@ -67,6 +67,23 @@ def _root(
     """Take the options that every command shares."""
 
 
+def _tell_of_the_store(error: Exception) -> None:
+    """End with a word where MLflow's store has failed amid a command; else raise what was raised.
+
+    Raises
+    ------
+    Exception
+        If it is no error of MLflow's.
+    """
+    mlflow = sys.modules.get("mlflow.exceptions")
+    if mlflow is None or not isinstance(error, mlflow.MlflowException):
+        raise error
+    from cfmvc.tracking.store import first_line
+
+    print(f"error: MLflow's store: {first_line(error)}", file=sys.stderr)
+    sys.exit(TrackingError.exit_code)
+
+
 def main() -> None:
     """Run the command line; errors meant for people are printed bare, with their exit code."""
     # Before torch is imported. Threads that wait for each other by spinning take many times as long
@@ -90,6 +107,8 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(CfmvcError.exit_code)
+    except Exception as error:
+        _tell_of_the_store(error)
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # typer has heard it first, and says nothing
             print("interrupted", file=sys.stderr)

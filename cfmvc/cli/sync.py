@@ -35,12 +35,16 @@ def sync_command(
     Nothing is sent twice: stop it, and run it again, as often as you like. Stages at work are left
     alone. The exit code is 0 if nothing else is left, 5 if a store does not answer or refuses.
     """
-    from cfmvc.config import read_yaml, section_of
+    from cfmvc.config import default_params_file, read_yaml, section_of
     from cfmvc.errors import TrackingError
     from cfmvc.tracking.config import TrackingConfig, absolute_uri, home_of, tracking_uri
     from cfmvc.tracking.leftovers import sync
+    from cfmvc.tracking.spool import spool_root
 
-    config = section_of(read_yaml(project / "params.yaml"), "tracking", TrackingConfig)
+    params = project / "params.yaml"
+    if not params.is_file() and spool_root(home_of(project)).is_dir():
+        params = default_params_file()  # as `cfmvc fit --track` took them there
+    config = section_of(read_yaml(params), "tracking", TrackingConfig)
     report = sync(
         home_of(project),
         tracking_uri(config, project),

@@ -1,6 +1,7 @@
 """The work behind ``cfmvc tune``."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -81,8 +82,7 @@ def registered_best(
     PromotionRefused
         If the gate refuses.
     """
-    changes = [f"{name}={json.dumps(after)}" for name, (_, after) in result.changes.items()]
-    changes += [setting for setting in settings if not setting.startswith("tune.")]
+    changes = changed_parameters(result, settings)
     options = [part for setting in changes for part in ("--set-param", setting)]
     commands = [["exp", "run", "--temp", *options, "register"]]
     if not changes:  # the pipeline as it stands; its version is given the name of the study
@@ -104,7 +104,18 @@ def registered_best(
         print(promoted(workspace, alias))
 
 
+def changed_parameters(result: TuneResult, settings: list[str]) -> list[str]:
+    """Return what the best trial was carried out with and ``params.yaml`` does not say.
+
+    As ``section.key=value``, of which the last one of a name counts: the trial's own.
+    """
+    asked = [setting for setting in settings if not setting.startswith("tune.")]
+    return asked + [f"{name}={json.dumps(after)}" for name, (_, after) in result.changes.items()]
+
+
 def _verdict(best: float, present: float, is_better: bool) -> str:
+    if not math.isfinite(best) or not math.isfinite(present):
+        return "not defined on these conditions"
     if is_better:
         return "confirmed"
     return "the same" if best == present else "NOT confirmed, the present parameters do better"

@@ -123,11 +123,11 @@ class Reference:
 
 def _nearest_dose(conditions: list[Condition], wanted: Treatment) -> Treatment | None:
     """Return the treatment whose dose is nearest to the one that is wanted; None without doses."""
-    if wanted.dose is None:
-        return None
+    asked = wanted.dose
     doses = sorted({c.treatment.dose for c in conditions if c.treatment.dose is not None})
-    dose = min(doses, key=lambda d: abs(d - wanted.dose), default=None)
-    return None if dose is None else wanted._replace(dose=dose)
+    if asked is None or not doses:
+        return None
+    return wanted._replace(dose=min(doses, key=lambda dose: abs(dose - asked)))
 
 
 def _mean(logged: sparse.csr_matrix, rows: Rows) -> Array:

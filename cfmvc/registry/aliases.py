@@ -3,8 +3,9 @@
 import time
 
 from cfmvc.errors import TrackingError
-from cfmvc.registry.history import History, read_history
-from cfmvc.registry.registry import CHAMPION, PREVIOUS, Registry
+from cfmvc.registry.config import CHAMPION, PREVIOUS
+from cfmvc.registry.history import History, history_name, read_history
+from cfmvc.registry.registry import Registry
 from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
@@ -27,6 +28,23 @@ def differences(registry: Registry, history: History) -> dict[str, tuple[int | N
     }
 
 
+def undecided(registry: Registry, history: History) -> str:
+    """Say what is wrong where an alias points somewhere and no decision was ever written down.
+
+    Somebody has set it by hand, and serves it, or the history was lost: it is not ours to remove.
+    """
+    aliases = registry.aliases()
+    set_by_hand = [alias for alias in (CHAMPION, PREVIOUS) if alias in aliases]
+    if history.entries or not set_by_hand:
+        return ""
+    where = " and ".join(f"'{alias}' is version {aliases[alias]}" for alias in set_by_hand)
+    return (
+        f"{where}, and {history_name(registry)} has no decision that says so; write one down with "
+        f'`cfmvc registry promote {aliases[set_by_hand[0]]} --force --why "..."`, or remove the '
+        "alias in MLflow"
+    )
+
+
 def settle(registry: Registry) -> History:
     """Let the aliases follow the history, and return it.
 
@@ -36,7 +54,7 @@ def settle(registry: Registry) -> History:
     Raises
     ------
     TrackingError
-        If the store does not let them be set.
+        If the store does not let them be set, or they were set before anything was decided.
     """
     from mlflow.exceptions import MlflowException
 
@@ -44,6 +62,8 @@ def settle(registry: Registry) -> History:
     for _ in range(_MOST_ROUNDS):
         history = read_history(registry)
         wrong = differences(registry, history)
+        if words := undecided(registry, history):
+            raise TrackingError(f"models:/{registry.name}: {words}; nothing has changed")
         if not wrong:
             return history
         for alias, (_, version) in wrong.items():

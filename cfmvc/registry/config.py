@@ -2,20 +2,29 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cfmvc.config import Section
 from cfmvc.errors import listed, suggest
 from cfmvc.evaluation.metrics import METRICS
 
+CHAMPION, PREVIOUS = "champion", "previous"
+
 
 class RegisterConfig(Section):
     """Under which name a model enters the registry."""
 
-    name: str = Field(pattern=r"^[^/:@%\"']+$", description="name of the registered model")
+    name: str = Field(pattern=r"^[^/:.@%\"']+$", description="name of the registered model")
     alias: str = Field(
         pattern=r"^[A-Za-z_][A-Za-z_-]*$", description="alias that points to the newest version"
     )
+
+    @field_validator("alias")
+    @classmethod
+    def _is_no_decision(cls, alias: str) -> str:
+        if alias in (CHAMPION, PREVIOUS):
+            raise ValueError(f"'{alias}' is for `cfmvc registry promote` to set; take another one")
+        return alias
 
 
 class GateConfig(Section):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cfmvc.registry.aliases import differences, settle
+from cfmvc.registry.aliases import differences, settle, undecided
 from cfmvc.registry.history import History, history_name, read_history
 from cfmvc.registry.registry import Registry
 
@@ -74,7 +74,7 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
 
 def _of_the_champion(registry: Registry, history: History) -> list[Finding]:
     there = registry.numbers()
-    findings = []
+    findings = [Finding(BROKEN, words) for words in [undecided(registry, history)] if words]
     if history.champion is not None and history.champion not in there:
         findings.append(
             Finding(

@@ -13,6 +13,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -242,16 +243,21 @@ def append(registry: Registry, entry: Entry) -> Entry:
                 description=f"{entry.kind}: version {entry.version}. {entry.why}"[:_LONGEST_TAG],
             )
         except MlflowException as error:
-            # Others write at the same time, or the answer was lost: it may be there already.
             is_denied = denial(error) is not None
-            for known in () if is_denied else read_history(registry).entries:
-                if known.uid == entry.uid:
-                    return known
             if is_denied or time.monotonic() > deadline:
+                what_now = (
+                    "nothing has changed"
+                    if is_denied
+                    else "`cfmvc registry history` shows whether it was, when the store answers"
+                )
                 raise TrackingError(
-                    f"the decision could not be written down: {first_line(error)}; nothing has "
-                    "changed"
+                    f"the decision could not be written down: {first_line(error)}; {what_now}"
                 ) from error
+            # Others write at the same time, or the answer was lost: it may be there already.
+            with suppress(MlflowException):  # nor does it answer now
+                for known in read_history(registry).entries:
+                    if known.uid == entry.uid:
+                        return known
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
         else:

@@ -15,6 +15,7 @@ from cfmvc.registry.history import (
     Entry,
     History,
     append,
+    read_history,
 )
 from cfmvc.registry.registry import Registry
 
@@ -90,7 +91,9 @@ def force(registry: Registry, version: int, why: str, evidence: dict[str, str]) 
     PromotionRefused
         If it is champion already, or another promotion came first.
     """
-    history = settle(registry)
+    history = read_history(registry)  # with none, it takes the place of an alias set by hand
+    if history.entries:
+        history = settle(registry)
     _expect_not_champion(history, version)
     return _expect_effect(
         registry, append(registry, _decided(registry, FORCED, history, version, why, evidence))

@@ -11,8 +11,6 @@ from cfmvc.registry.proof.subject import find_subject
 from cfmvc.tracking.downloads import existing_store
 from cfmvc.tracking.store import Store
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-
 
 @dataclass(frozen=True)
 class Registry:

@@ -35,5 +35,6 @@ def _peak(link: Path, store: Store) -> float | None:
     run = store.find_run_anywhere(read_link(link).uid)
     if run is None:
         return None
-    peaks = [value for name, value in run.data.metrics.items() if name.startswith("peak_")]
+    metrics = run.data.metrics
+    peaks = [metrics[name] for name in metrics if name.removeprefix("joint_").startswith("peak_")]
     return max(peaks, default=None)

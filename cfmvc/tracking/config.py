@@ -39,8 +39,18 @@ def home_of(workspace: Path) -> Path:
     workspace = workspace.resolve()
     for folder in workspace.parents:
         if folder.parts[-3:] == (".dvc", "tmp", "exps"):
-            return folder.parents[2]
+            return folder.parents[2] / _below_its_copy(workspace, folder)
     return workspace
+
+
+def _below_its_copy(workspace: Path, copies: Path) -> Path:
+    """Return where a project is in DVC's copy of its repository, which may be larger."""
+    for folder in (workspace, *workspace.parents):
+        if folder == copies:
+            break
+        if (folder / ".dvc").is_dir():
+            return workspace.relative_to(folder)
+    return Path()
 
 
 def tracking_uri(config: TrackingConfig, workspace: Path) -> str:

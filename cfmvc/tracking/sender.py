@@ -94,8 +94,9 @@ class Sender:
             for spool in leftovers(store.home):
                 if self._delivery.is_closing:
                     return
-                if spool.header.uri == store.uri:
-                    send_leftover(spool, store)
+                with suppress(Exception):  # nor that of the other leftovers
+                    if spool.header.uri == store.uri:
+                        send_leftover(spool, store)
             sweep(store)
 
 

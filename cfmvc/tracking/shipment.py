@@ -67,7 +67,8 @@ class Shipment:
                 self._remember(moved_on(self._state, offset, len(records)))
             return has_ended
         except Exception as error:
-            if is_lost(error):  # the store was made anew: begin from the start
+            # The store was made anew, or somebody has deleted the run: begin from the start.
+            if is_lost(error) or self._is_deleted():
                 self._remember(Acknowledged(uri=self._store.uri))
             raise
 
@@ -143,7 +144,7 @@ class Shipment:
         try:
             self._store.client.log_batch(self._state.run_id, **{kind: items})
         except Exception as error:
-            if not is_refusal(error):
+            if not is_refusal(error) or self._is_deleted():
                 raise
             if len(items) == 1:
                 self._spool.reject(str(items[0]), first_line(error))
@@ -162,9 +163,19 @@ class Shipment:
             else:
                 self._spool.reject(str(path), "the file is gone")
         except Exception as error:
-            if not is_refusal(error):
+            if not is_refusal(error) or self._is_deleted():
                 raise
             self._spool.reject(str(path), first_line(error))
+
+    def _is_deleted(self) -> bool:
+        """Return whether somebody has deleted the run, as far as the store can tell."""
+        if self._state.run_id is None:
+            return False
+        try:
+            run = self._store.client.get_run(self._state.run_id)
+        except Exception:  # it does not answer, or knows no such run
+            return False
+        return bool(run.info.lifecycle_stage == "deleted")
 
     def _known(self) -> Recorded | NothingRecorded:
         """Return what an earlier process has recorded; asked once, before anything is sent."""

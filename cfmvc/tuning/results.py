@@ -45,9 +45,8 @@ def trials_table(study: Study, search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, "best", *names])
 
 
-def best_as_dict(study: Study, search: Search) -> dict[str, Any] | None:
-    """Return what ``best_params.yaml`` says; None if no trial is complete."""
-    front = best_trials(study)
+def best_as_dict(study: Study, search: Search, front: list[FrozenTrial]) -> dict[str, Any] | None:
+    """Return what ``best_params.yaml`` says of the best trials; None if no trial is complete."""
     if not front:
         return None
     best = front[0]

@@ -59,7 +59,7 @@ class Space:
         for name, entry in tune.space.items():
             _expect_tunable(name, f"tune.space.{name}")
             _expect_conditions(name, entry)
-        extended = {name: _extended(entry, present[name]) for name, entry in tune.space.items()}
+        extended = {name: _extended(name, one, present[name]) for name, one in tune.space.items()}
         space = cls({name: extended[name] for name in _parents_first(extended)}, present)
         for name, entry in space.entries.items():
             for value in _ends(entry):
@@ -143,12 +143,15 @@ def _expect_conditions(name: str, entry: Range | Choice) -> None:
         _expect_tunable(parent, f"tune.space.{name}.when")
 
 
-def _extended(entry: Range | Choice, present: Any) -> Range | Choice:
+def _extended(name: str, entry: Range | Choice, present: Any) -> Range | Choice:
     if isinstance(entry, Choice):
         more = [] if present in entry.choices else [present]
         return entry.model_copy(update={"choices": [*entry.choices, *more]})
     if entry.log and present <= 0:
-        return entry
+        raise ConfigError(
+            f"tune.space.{name}: log: true, and the present value, with which a study begins, is "
+            f"{present}; leave log out, or list choices"
+        )
     bounds = {"low": min(entry.low, present), "high": max(entry.high, present)}
     return entry.model_copy(update=bounds)
 

@@ -1,5 +1,6 @@
 """A study from its plan to its results: whoever runs this owns the study's run in MLflow."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from cfmvc.config import section_of
 from cfmvc.errors import CfmvcError
@@ -23,6 +24,7 @@ from cfmvc.tuning.files import BEST, TRIALS, write_results
 from cfmvc.tuning.pictures import pictures
 from cfmvc.tuning.results import best_as_dict, best_text, present_trial, trials_table
 from cfmvc.tuning.search import PARENT, PARENT_BEGUN, Search, best_trials, finished
+from cfmvc.tuning.space import Values
 from cfmvc.tuning.storage import storage_uri
 from cfmvc.tuning.trainer import Trainer
 from cfmvc.tuning.vae_store import VaeStore
@@ -65,7 +67,10 @@ class TuneResult:
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         tested = {
-            found.objective.label: {"best": found.best, "present_parameters": found.present}
+            found.objective.label: {
+                "best": _defined(found.best),
+                "present_parameters": _defined(found.present),
+            }
             for found in self.confirmations
         }
         return {
@@ -183,21 +188,22 @@ def tune(
             Crew(n_workers, workspace, params, name, deadline).work()
         else:
             at_hand.worker(deadline, say).work()
-        best = best_as_dict(study, search)
+        front = best_trials(study)  # once: other machines may go on
+        best = best_as_dict(study, search, front)
         if tracker is not None:
-            _publish(at_hand, tracker)
+            _publish(at_hand, tracker, front)
         if best is None:
             raise CfmvcError(f"study '{name}': no trial was completed{_last_reason(at_hand)}")
         if tracker is None:
             say(f"study '{name}': another process here owns it, and writes the results")
         elif with_test:
-            confirmations = _confirmed(at_hand, params, tracker, say)
+            confirmations = _confirmed(at_hand, params, front[0].params, tracker, say)
     return TuneResult(
         name,
         best,
         _by_state(study),
         _n_vaes(study),
-        search.space.changes(best_trials(study)[0].params),
+        search.space.changes(front[0].params),
         at_hand.trainer.data.held_out,
         confirmations,
     )
@@ -227,10 +233,10 @@ def _owned(at_hand: StudyAtHand) -> Iterator[SpoolTracker | None]:
         yield tracker
 
 
-def _publish(at_hand: StudyAtHand, tracker: SpoolTracker) -> None:
+def _publish(at_hand: StudyAtHand, tracker: SpoolTracker, front: list[FrozenTrial]) -> None:
     """Write the results as files, and log them with the pictures."""
     study, search = at_hand.study, at_hand.search
-    text = best_text(best_as_dict(study, search))
+    text = best_text(best_as_dict(study, search, front))
     table = trials_table(study, search).to_csv(index=False)
     write_results(at_hand.workspace, text, table)
     tracker.log_text(text, BEST.name)
@@ -239,7 +245,7 @@ def _publish(at_hand: StudyAtHand, tracker: SpoolTracker) -> None:
         tracker.log_figure(figure, f"pictures/{name}")
     figures = {f"n_{state}": float(n) for state, n in _by_state(study).items()}
     figures["n_vae_trainings"] = float(_n_vaes(study))
-    front, first = best_trials(study), present_trial(study)
+    first = present_trial(study)
     for number, objective in enumerate(search.objectives):
         if front:
             figures[f"best/{objective.name}"] = front[0].values[number]
@@ -249,13 +255,21 @@ def _publish(at_hand: StudyAtHand, tracker: SpoolTracker) -> None:
 
 
 def _confirmed(
-    at_hand: StudyAtHand, params: dict[str, Any], tracker: SpoolTracker, say: Callable[[str], None]
+    at_hand: StudyAtHand,
+    params: dict[str, Any],
+    best: Values,
+    tracker: SpoolTracker,
+    say: Callable[[str], None],
 ) -> list[Confirmation]:
     """Compare on the test conditions; with the present parameters as the best there is nothing."""
-    workspace, best = at_hand.workspace, best_trials(at_hand.study)[0]
+    workspace = at_hand.workspace
     data = outer_split_of(workspace / PREPARED, workspace / SPLIT)
     trainer = Trainer(data, vae_store(workspace))
-    return confirm(trainer, params, best.params, at_hand.search.objectives, tracker, say)
+    return confirm(trainer, params, best, at_hand.search.objectives, tracker, say)
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _by_state(study: Study) -> dict[str, int]:

@@ -136,10 +136,10 @@ class Worker:
 
     def _carried_out(self, trial: Trial, run_uid: str) -> float | list[float]:
         """Train and score in a run of its own; a trial that fails does not end the study."""
-        values = self.search.space.suggest(trial)
         tags = {"cfmvc.study": self.study.study_name, "cfmvc.trial": str(trial.number)}
         tags["cfmvc.trial_state"] = "RUNNING"
         try:
+            values = self.search.space.suggest(trial)
             with self.runs.open(f"trial {trial.number}", run_uid, tags) as tracker:
                 tracker.log_params(values)
                 return self._told_to_mlflow(trial, values, tracker)

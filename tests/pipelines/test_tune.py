@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipelines.conftest import Project, copy_of
+from tests.pipelines.test_mlflow_run import runs_of
 
 
 def trials(project: Project) -> list[dict[str, str]]:
@@ -33,6 +34,8 @@ def test_a_study_from_dvc_over_mlflow_to_the_registry(built: Project, tmp_path: 
     study = re.search(r"study '(\S+)': 2 complete", said)
     assert study is not None, said
     assert "test (conditions that no trial has seen)" in said
+    (run,) = [run for run in runs_of(project) if run.info.run_name == "tune"]
+    assert "the chain holds" in project.run("cfmvc", "registry", "verify", run.info.run_id)
 
     said = project.run(
         *["mlflow", "run", ".", "--env-manager", "local", "-e", "tune", "-P", "n_trials=3"]

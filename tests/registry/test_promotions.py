@@ -3,14 +3,17 @@
 import random
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
-from cfmvc.errors import ConfigError
+from cfmvc.errors import ConfigError, TrackingError
 from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
 from cfmvc.registry.history import REFUSED, history_name, read_history
-from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
+from cfmvc.registry.promote import Judgement, PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
 from tests.forked import PROCESSES, forked
 from tests.registry.a_promoter import (
@@ -134,10 +137,43 @@ def test_the_doctor_mends_aliases_that_somebody_has_moved(registry: Registry) ->
     assert states(registry) == {HEALTHY}
 
 
-def test_a_champion_that_nobody_has_promoted_is_none(registry: Registry) -> None:
+def test_an_alias_set_by_hand_before_any_decision_is_not_removed(registry: Registry) -> None:
     registry.point("champion", 4)
-    assert states(registry) == {HEALTHY, MENDED}
-    assert aliases(registry) == (None, None)
+    (broken,) = [finding.words for finding in examine(registry) if finding.state == BROKEN]
+    assert broken == (
+        "'champion' is version 4, and cfmvc-history has no decision that says so; write one down "
+        'with `cfmvc registry promote 4 --force --why "..."`, or remove the alias in MLflow'
+    )
+    for decide in (
+        lambda: promote(registry, 2, ByQuality(registry)),
+        lambda: roll_back(registry, "", {}),
+    ):
+        with pytest.raises(TrackingError, match=r"'champion' is version 4.*nothing has changed"):
+            decide()
+    assert aliases(registry) == (4, None)
+    force(registry, 4, "it is served", {})
+    assert (aliases(registry), states(registry)) == ((4, None), {HEALTHY})
+
+
+def test_a_decision_waits_for_a_store_that_does_not_answer(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it takes to restart: tables that are away for a second, and then back."""
+    promote(registry, 2, ByQuality(registry))
+    file = Path(registry.store.uri.removeprefix("sqlite:///"))
+
+    def rename(before: str, after: str) -> None:
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    def judge(candidate: int, champion: int | None) -> Judgement:
+        judgement = ByQuality(registry)(candidate, champion)
+        rename("model_versions", "away")
+        Timer(1.0, rename, ("away", "model_versions")).start()
+        return judgement
+
+    promote(registry, 3, judge)
+    assert aliases(registry) == (3, 2)
 
 
 def test_the_doctor_finds_what_was_edited_or_deleted(registry: Registry) -> None:

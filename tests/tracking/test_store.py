@@ -47,6 +47,13 @@ def test_temporary_copies_of_dvc_use_their_projects_store() -> None:
     assert absolute_uri(None, copy) == "sqlite:////p/mlflow.db"
 
 
+def test_a_project_below_its_repository_owns_the_runs_of_dvcs_copies(tmp_path: Path) -> None:
+    copy = tmp_path / "repo/.dvc/tmp/exps/standalone/tmpabc/sub/project"
+    copy.mkdir(parents=True)
+    (copy.parents[1] / ".dvc").mkdir()
+    assert home_of(copy) == tmp_path / "repo/sub/project"
+
+
 @pytest.mark.parametrize(
     ("uri", "shared"),
     [

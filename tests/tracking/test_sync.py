@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cfmvc.cli.app import app
+from cfmvc.errors import ConfigError
 from cfmvc.tracking import stage_run
+from cfmvc.tracking.shipment import Shipment
 from cfmvc.tracking.spool import RunHeader, Spool, spool_root, spools
 from cfmvc.tracking.store import Store
 from tests.servers.mlflow_server import Server
@@ -95,6 +98,44 @@ def test_what_a_killed_process_had_not_sent_is_sent(
     assert run.info.end_time >= run.info.start_time
     assert len(steps_of(store, run, "loss")) == N_STEPS // 2
     assert len(artifact_text(store, run, "events/nan.jsonl").splitlines()) == 1
+
+
+@pytest.mark.parametrize("n_resumed", [0, 1])
+def test_the_records_of_a_run_that_somebody_has_deleted_go_to_another_one(
+    workspace: Path, store: Store, n_resumed: int
+) -> None:
+    """Deleted in MLflow's page while its process was dead; others' leftovers are sent as well."""
+    header = RunHeader("u1", "vae", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)
+    spool = Spool.create(spool_root(workspace), replace(header, n_resumed=n_resumed))
+    spool.append({"kind": "metrics", "step": 0, "values": {"loss": 1.0}})
+    shipment = Shipment(spool, store)
+    shipment.send()
+    store.client.delete_run(shipment.run_id)
+    spool.append({"kind": "metrics", "step": 1, "values": {"loss": 0.5}})
+    spool.append({"kind": "end", "status": "FAILED", "tags": {}})
+    code, report = run_sync(workspace)
+    while code:  # a first look finds that it is gone
+        code, report = run_sync(workspace)
+    assert [run["stage"] for run in report["sent"]] == ["vae"]
+    run = runs_of(store)["vae"]
+    assert run.info.run_id != shipment.run_id
+    assert run.info.status == "FAILED"
+    assert steps_of(store, run, "loss") == [(0, 1.0), (1, 0.5)]
+    assert spools(workspace) == []
+    assert not list(spool_root(workspace).parent.glob("rejected/*"))
+
+
+def test_records_of_a_folder_that_is_no_project_are_sent(workspace: Path, store: Store) -> None:
+    """As of `cfmvc fit --track`, which takes the shipped parameters there."""
+    header = RunHeader("u1", "fit", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)
+    spool = Spool.create(spool_root(workspace), header)
+    spool.append({"kind": "metrics", "step": 0, "values": {"loss": 1.0}})
+    (workspace / "params.yaml").unlink()
+    code, report = run_sync(workspace)
+    assert (code, [run["stage"] for run in report["sent"]]) == (0, ["fit"])
+    shutil.rmtree(spool_root(workspace))
+    done = CliRunner().invoke(app, ["sync", "--project", str(workspace)])
+    assert isinstance(done.exception, ConfigError), "nothing was ever kept here"
 
 
 def test_what_another_host_has_written_is_left_alone_unless_forced(

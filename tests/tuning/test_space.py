@@ -59,6 +59,13 @@ def test_a_wrong_entry_is_an_error(
         Search.of(with_tune(params, space={"vae.beta": entry}))
 
 
+def test_a_logarithm_of_a_present_value_of_0_is_an_error_before_any_trial(
+    params: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigError, match=r"tune.space.flow.lambda_dist: log: true, and the pres"):
+        space_of(params, {"flow.lambda_dist": {"low": 0.01, "high": 1.0, "log": True}})
+
+
 def test_values_that_the_parameter_does_not_take_are_an_error_before_any_trial(
     params: dict[str, Any],
 ) -> None:

@@ -27,8 +27,10 @@ def parameters_link(evidence: Evidence) -> str:
                         f"{stage} was made with {section}.{name} = {value}, {PARAMS_FILE} of the "
                         f"run says {(told or {}).get(name)}; `dvc repro` makes it anew"
                     )
-    # Gone on with, a run keeps the first value that it was given.
-    own: dict[str, Any] | None = {} if "cfmvc.resumed" in evidence.tags else None
+    # Gone on with, a run keeps the first value that it was given; a study takes its own from the
+    # command line.
+    is_free = "cfmvc.resumed" in evidence.tags or evidence.stage == "tune"
+    own: dict[str, Any] | None = {} if is_free else None
     _expect_logged(evidence.stage, evidence.run, params, own)
     for stage, uid in evidence.stage_runs.items():
         run = evidence.store.find_run_anywhere(uid)
