@@ -70,7 +70,8 @@ class Shard:
 @dataclass
 class _Step:
     shard: Shard
-    n_cells: int | None = None  # of all shares of the present step
+    n_cells: int | None = None  # of all shares of the present step, or of a part of it
+    part: float = 1.0  # how much of the step that is
 
 
 _current = _Step(Shard())
@@ -93,13 +94,19 @@ def shared_out(shard: Shard) -> Iterator[None]:
 
 
 @contextmanager
-def of_step(n_cells: int) -> Iterator[None]:
-    """Say how many cells all shares of the present step have."""
-    before, _current.n_cells = _current.n_cells, n_cells
+def of_step(n_cells: int, part: float = 1.0) -> Iterator[None]:
+    """Say how many cells all shares of the present step have, or of which part of it."""
+    before = _current.n_cells, _current.part
+    _current.n_cells, _current.part = n_cells, part
     try:
         yield
     finally:
-        _current.n_cells = before
+        _current.n_cells, _current.part = before
+
+
+def part_of_step() -> float:
+    """Return which part of a step's cells is computed: all, unless memory asks for less."""
+    return _current.part
 
 
 @contextmanager

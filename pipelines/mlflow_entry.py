@@ -14,12 +14,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
 from cfmvc.config import override, read_yaml
 from cfmvc.errors import CfmvcError
-from cfmvc.tracking.config import absolute_uri
+from cfmvc.tracking.config import absolute_uri, without_password
 
 _POLL_SECONDS = 0.1
 _STUDY = "tune"
@@ -32,9 +33,10 @@ def main() -> None:
         settings = as_settings(options)
         of_study = [setting for setting in settings if entry == _STUDY and _is_bare(setting)]
         settings = [setting for setting in settings if setting not in of_study]
-        override(read_yaml(Path("params.yaml")), settings)
+        params = override(read_yaml(Path("params.yaml")), settings)
     except CfmvcError as error:
         sys.exit(f"error: {error}")
+    warn_of_another_store(params)
     # The store's address must hold in the experiment's folder as well.
     os.environ["MLFLOW_TRACKING_URI"] = absolute_uri(os.environ.get("MLFLOW_TRACKING_URI"))
     command = [sys.executable, "-m", "dvc"]
@@ -48,6 +50,19 @@ def main() -> None:
     else:
         command += ["repro", entry]
     sys.exit(run_to_its_end(command))
+
+
+def warn_of_another_store(params: dict[str, Any]) -> None:
+    """Say where the runs go if that is not where ``tracking.uri`` says: MLflow's own goes first."""
+    asked = (params.get("tracking") or {}).get("uri")
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if asked and given and absolute_uri(asked) != absolute_uri(given):
+        print(
+            f"warning: `mlflow run` keeps its runs in {without_password(given)}, and so go these, "
+            f"and the model; tracking.uri is {without_password(asked)}: to have all of them there, "
+            "export MLFLOW_TRACKING_URI with that address",
+            file=sys.stderr,
+        )
 
 
 def sign_experiments() -> None:

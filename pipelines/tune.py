@@ -21,8 +21,12 @@ def main() -> None:
         write_nothing(Path.cwd())
         print("no study is carried out, for none was asked for: `dvc repro tune`")
         return
-    from cfmvc.cli.tuning import study_text, tuned  # torch, MLflow and Optuna come along
-
+    try:
+        from cfmvc.cli.tuning import study_text, tuned  # torch, MLflow and Optuna come along
+    except ModuleNotFoundError as error:
+        if error.name not in ("cmaes", "optuna"):
+            raise
+        sys.exit(f"{_STAGE}: a study needs {error.name}; pip install 'cfmvc[tune]'")
     try:
         print(study_text(tuned(Path.cwd(), {}, [], n_workers=1, with_test=True)))
     except CfmvcError as error:

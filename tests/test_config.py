@@ -31,6 +31,11 @@ def test_an_empty_section_names_what_it_lacks(params: dict[str, Any]) -> None:
         section_of(params | {"gate": 3}, "gate", GateConfig)
 
 
+def test_mlflows_own_alias_is_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'Latest' is MLflow's own name"):
+        section_of(override(params, ["register.alias=Latest"]), "register", RegisterConfig)
+
+
 @pytest.mark.parametrize("alias", ["champion", "previous"])
 def test_an_alias_of_the_registrys_own_is_refused(params: dict[str, Any], alias: str) -> None:
     changed = override(params, [f"register.alias={alias}"])

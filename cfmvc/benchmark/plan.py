@@ -152,6 +152,11 @@ class Plan:
         )
 
 
+def hash_of_params(params: Mapping[str, Any]) -> str:
+    """Return a hash of the parameters that a score hangs on, the seeds aside."""
+    return _hash({name: _unseeded(params, name) for name in _SECTIONS})
+
+
 def _unseeded(params: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a section without the seed that the benchmark's own replaces."""
     drop = {"seed"} if name in SEEDED else set()

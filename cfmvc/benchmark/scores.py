@@ -10,7 +10,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from cfmvc.benchmark.truth import ERRORS
-from cfmvc.errors import DataError
+from cfmvc.errors import DataError, listed
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.files import atomic_path, json_text, read_json
 
@@ -124,17 +124,30 @@ def scores_below(folders: list[Path]) -> list[FoldScores]:
     Raises
     ------
     DataError
-        If there are none, or they are of several tasks or data sets.
+        If there are none, they are of several tasks, data sets or parameters, or one is there
+        twice.
     """
-    found = sorted(path for folder in folders for path in folder.rglob(_FACTS))
-    scores = [FoldScores.read(path.parent) for path in found]
-    about = sorted({f"{one.facts['task']} on {one.facts['data']}" for one in scores})
+    found = sorted({path.resolve() for folder in folders for path in folder.rglob(_FACTS)})
+    scores = {path.parent: FoldScores.read(path.parent) for path in found}
     where = ", ".join(map(str, folders))
     if not scores:
         raise DataError(f"{where}: no scores of a benchmark there; `cfmvc benchmark` makes them")
+    about = sorted({f"{one.facts['task']} on {one.facts['data']}" for one in scores.values()})
     if len(about) > 1:
         raise DataError(f"{where}: scores of several benchmarks: {'; '.join(about)}; name one's")
-    return scores
+    by_params, by_fold = dict[str, list[str]](), dict[tuple[str, int], Path]()
+    for path, one in scores.items():
+        by_params.setdefault(str(one.facts.get("params")), []).append(path.name)
+        first = by_fold.setdefault((one.fold, one.seed), path)
+        if first != path:
+            raise DataError(f"fold '{one.fold}', seed {one.seed}: is there twice: {first}, {path}")
+    if len(by_params) > 1:
+        kinds = "; ".join(listed(sorted(names), 4) for names in by_params.values())
+        raise DataError(
+            f"{where}: scores with several sets of parameters (those of an earlier run stay in its "
+            f"folder): {kinds}; remove some, or name folders of one set"
+        )
+    return list(scores.values())
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -118,7 +118,8 @@ def folds_of(
 def chosen(folds: Sequence[Fold], asked: Sequence[str]) -> list[Fold]:
     """Return the folds asked for, by name or by number from 1; all, if none is asked for.
 
-    An entry is a name, a number, or several of them separated by commas; names go first.
+    An entry is a name, a number, or several of them separated by commas. Where a name is the number
+    of another fold (clusters), ``name-3`` and ``number-3`` say which is meant.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def chosen(folds: Sequence[Fold], asked: Sequence[str]) -> list[Fold]:
     for entry in asked:
         names = [entry] if entry in by_name else [name.strip() for name in entry.split(",")]
         for name in names:
-            fold = by_name.get(name) or by_number.get(name)
+            fold = _meant(name, by_name, by_number)
             if fold is None:
                 raise ConfigError(
                     f"no fold '{name}'{suggest(name, by_name)}; folds: {listed(by_name, 40)}, "
@@ -139,3 +140,15 @@ def chosen(folds: Sequence[Fold], asked: Sequence[str]) -> list[Fold]:
                 )
             found[fold.name] = fold
     return [fold for fold in folds if not asked or fold.name in found]
+
+
+def _meant(asked: str, by_name: dict[str, Fold], by_number: dict[str, Fold]) -> Fold | None:
+    named, numbered = by_name.get(asked), by_number.get(asked)
+    if named is not None and numbered is not None and named is not numbered:
+        raise ConfigError(
+            f"fold '{asked}': is the name of a fold, and the number of another one "
+            f"('{numbered.name}'); write name-{asked} or number-{asked}"
+        )
+    kind, _, rest = asked.partition("-")
+    explicit = {"name": by_name, "number": by_number}.get(kind, {}).get(rest)
+    return named or numbered or explicit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from cfmvc.benchmark.plan import Job, Plan
+from cfmvc.benchmark.plan import Job, Plan, hash_of_params
 from cfmvc.benchmark.score import SEEDED, FoldScorer, with_seed
 from cfmvc.benchmark.scores import FoldScores, ScoreStore
 from cfmvc.config import section_of
@@ -74,7 +74,13 @@ class Work:
             scores = scorer.score(job.fold, job.seed, tracker)
             tracker.log_metrics(figures_of(scores.averages), step=0)
             tracker.log_text(scores.per_condition.to_csv(index=False), "per_condition.csv")
-        facts = {"task": plan.task, "data": plan.data.name, "number": job.number, "run_uid": uid}
+        facts = {
+            "task": plan.task,
+            "data": plan.data.name,
+            "params": hash_of_params(plan.params),
+            "number": job.number,
+            "run_uid": uid,
+        }
         return replace(scores, facts={**scores.facts, **facts})
 
     @contextmanager

@@ -131,7 +131,9 @@ def add(
     if left_out:
         print(f"left out, for nothing uses it: {', '.join(left_out)}")
     keys = " and ".join(changed) if "data.separator" in changed else "data.path"
-    print(f"{path}: {_summary(cells, config)}under DVC, and {keys} of params.yaml")
+    print(
+        f"{path}: {_summary(cells, config, is_canonical=True)}under DVC, and {keys} of params.yaml"
+    )
     print("next: dvc repro")
 
 
@@ -238,7 +240,7 @@ def _print_faults(faults: "list[Fault]") -> None:
         console.print(Text.assemble((f"{fault.severity:8}", style), str(fault)))
 
 
-def _summary(adata: "AnnData | None", config: "DataConfig") -> str:
+def _summary(adata: "AnnData | None", config: "DataConfig", is_canonical: bool = False) -> str:
     if adata is None:
         return ""
     numbers = [f"{adata.n_obs:,} cells x {adata.n_vars:,} genes"]
@@ -247,8 +249,7 @@ def _summary(adata: "AnnData | None", config: "DataConfig") -> str:
         ("batch", "batches"),
         ("cell_type", "cell types"),
     ):
-        # canonical cells have the key's own name
-        column = key if key in adata.obs else getattr(config, key)
+        column = key if is_canonical else getattr(config, key)
         if column in adata.obs:
             numbers.append(f"{adata.obs[column].nunique()} {plural}")
     return ", ".join(numbers) + ": "

@@ -1,6 +1,7 @@
 """The work behind ``cfmvc perturb-region``."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ def perturb_region_file(
     """Read model and tissue, change the region, write cells and picture; return what was made."""
     if picture is not None and picture.suffix.lower() not in PICTURES:
         raise ConfigError(f"--picture {picture}: its name must end in {listed(PICTURES)}")
-    region = _with_our_names(order.region, mapping)
     bundle = opened(model, device, embeddings)
     _check_genes(order.genes, bundle.gene_names)
     tissue = read_controls(cells, bundle, mapping, control)
+    region = _with_our_names(order.region, mapping, tissue.obs.columns)
     with CellProgress("change") as progress:
         change = perturb_region(
             bundle,
@@ -89,13 +90,20 @@ def perturb_region_file(
     }
 
 
-def _with_our_names(region: str, mapping: list[str]) -> str:
-    """Return the region with the canonical name of a column, where the user gives his own."""
+def _with_our_names(region: str, mapping: list[str], columns: Collection[str]) -> str:
+    """Return the region with the canonical name of a column, where the user gives his own.
+
+    A column of the file that has the name of one of ours, which is read from another, was renamed.
+    """
     place = parse_region(region)
-    names = {name: key for key, _, name in (entry.partition("=") for entry in mapping)}
-    if not isinstance(place, Annotation) or place.column not in names:
+    if not isinstance(place, Annotation):
         return region
-    return f"obs:{names[place.column]}={place.value}"
+    read_from = {key: name for key, _, name in (entry.partition("=") for entry in mapping)}
+    ours = {name: key for key, name in read_from.items()}
+    column, renamed = ours.get(place.column, place.column), f"{place.column}_in_source"
+    if column == place.column and column in read_from and renamed in columns:
+        column = renamed
+    return f"obs:{column}={place.value}"
 
 
 def _check_genes(genes: list[str] | None, known: list[str]) -> None:

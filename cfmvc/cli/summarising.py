@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cfmvc.errors import CfmvcError
 from cfmvc.files import read_json
+from cfmvc.tracking.config import sqlite_file
 
 
 def read_summary(project: Path) -> dict[str, Any]:
@@ -57,10 +58,12 @@ def print_summary(result: dict[str, Any], project: Path) -> None:
     console.rule("where to look")
     if (activation := activation_command()) is not None:
         console.print(f"{activation}   first, so that this shell knows the commands")
-    console.print(f"{_runs(registered['tracking_uri'])}   runs, curves, pictures")
+    console.print(f"{_runs(registered['tracking_uri'], project)}   runs, curves, pictures")
     console.print(f"{project / 'results' / 'report.html'}   the evaluation as one page")
     console.print(f"{project / 'results' / 'per_condition.csv'}   every condition by itself")
-    console.print("cfmvc registry promote candidate   champion, if it is better than all")
+    there = "" if is_here(project) else f" --project {shlex.quote(str(project))}"
+    promote = f"cfmvc registry promote {registered['alias']}{there}"
+    console.print(f"{promote}   champion, if it is better than all")
     console.print("dvc plots show; dvc metrics show   the same figures, for comparisons")
 
 
@@ -80,7 +83,15 @@ def activation_command() -> str | None:
     return f"source {shlex.quote(str(shown))}"
 
 
-def _runs(uri: str) -> str:
+def is_here(project: Path) -> bool:
+    """Return whether the project is the working folder."""
+    return project.resolve() == Path.cwd()
+
+
+def _runs(uri: str, project: Path) -> str:
     if uri.startswith("http"):
         return uri
+    file = sqlite_file(uri)
+    if file is not None and not file.is_absolute() and not is_here(project):
+        uri = f"sqlite:///{project.resolve() / file}"
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"

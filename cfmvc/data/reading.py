@@ -1,5 +1,6 @@
 """From a path to an AnnData, and from any kind of matrix to CSR, without densifying."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,6 +67,8 @@ def _hdf5_file(path: Path) -> h5py.File:
         raise DataError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: empty file (0 bytes); copy or download it again")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path}: may not be read by this user; ask its owner, or copy it")
     try:
         is_hdf5 = h5py.is_hdf5(path)
     except OSError:

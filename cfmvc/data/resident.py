@@ -26,33 +26,50 @@ class ResidentTable:
 
     Parameters
     ----------
-    all_cells
-        Every cell, on the device.
+    x, batch, cell_type, spatial
+        Of every cell, on the device, as in :class:`~cfmvc.data.dataset.Cells`.
+    conditions, condition
+        The distinct perturbation vectors, and the row of each cell: vectors are wide.
     """
 
-    all_cells: Cells
+    x: torch.Tensor
+    conditions: torch.Tensor
+    condition: torch.Tensor
+    batch: torch.Tensor
+    cell_type: torch.Tensor
+    spatial: torch.Tensor | None
 
     @classmethod
     def of(cls, table: CellTable, device: torch.device) -> "ResidentTable":
         """Move a table's cells to a device."""
-        return cls(table.cells(slice(None), device))
+
+        def moved(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+        return cls(
+            moved(table.rows(slice(None)).toarray()),
+            moved(table.conditions),
+            moved(table.condition),
+            moved(table.batch),
+            moved(table.cell_type),
+            None if table.spatial is None else moved(table.spatial),
+        )
 
     def cells(
         self, rows: np.ndarray | slice, device: torch.device, with_terms: bool = False
     ) -> Cells:
         """Gather rows; their tally, if it is wanted, is made there from the dense counts."""
-        numbers = np.arange(len(self.all_cells))[rows]
+        numbers = np.arange(len(self.x))[rows]
         return self.gathered(torch.from_numpy(numbers).to(device, non_blocking=True))
 
     def gathered(self, at: torch.Tensor) -> Cells:
         """Gather rows whose numbers are on the device, ``(B,)`` int64."""
-        held = self.all_cells
         return Cells(
-            held.x.index_select(0, at),
-            held.p.index_select(0, at),
-            held.batch.index_select(0, at),
-            held.cell_type.index_select(0, at),
-            None if held.spatial is None else held.spatial.index_select(0, at),
+            self.x.index_select(0, at),
+            self.conditions.index_select(0, self.condition.index_select(0, at)),
+            self.batch.index_select(0, at),
+            self.cell_type.index_select(0, at),
+            None if self.spatial is None else self.spatial.index_select(0, at),
         )
 
 

@@ -1,5 +1,6 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; no pickle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,16 +89,22 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def _weights(bundle: Bundle) -> dict[str, torch.Tensor]:
-    """Return what was trained: before the flow, encoder and decoder alone.
+    """Return what was trained: after the VAE's stage, encoder and decoder alone.
 
-    An untrained flow in the file would tie a trained VAE to the flow's code and shape.
+    An untrained flow in the file would tie a trained VAE to the flow's code and shape. Of a model
+    that no stage has made nobody knows what was trained.
     """
-    kept = ("",) if "flow" in bundle.settings else _VAE
+    kept = _VAE if is_vae_alone(bundle.settings) else ("",)
     return {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in bundle.model.state_dict().items()
         if name.startswith(kept)
     }
+
+
+def is_vae_alone(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings are those of a VAE whose flow is still to be trained."""
+    return "vae" in settings and "flow" not in settings
 
 
 def _load(
@@ -124,7 +131,7 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
     description = _described(folder)
     model = CFMVCModel(**description["sizes"]).to(device)
     weights = _tensors(folder / WEIGHTS, device)
-    _load(model, weights, is_whole="flow" in description["settings"], folder=folder)
+    _load(model, weights, is_whole=not is_vae_alone(description["settings"]), folder=folder)
     files = description["files"]
     if REFERENCE in files:
         model.reference = ReferenceCells(**_tensors(folder / REFERENCE, device))

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+_ROUNDING = 1e-9  # of sums over all cells, relative to them
+
 
 class BatchCentring(nn.Module):
     """Subtracts from ``z_int`` what all conditions of a batch have in common.
@@ -97,5 +99,9 @@ def _offsets(
     of_batch = z.new_zeros(n_batch, z.shape[1]).index_add_(0, batch, weighted)
     share = total / total.sum(1, keepdim=True)
     laplacian = torch.diag(total.sum(0)) - total.T @ share
-    found = torch.linalg.pinv(laplacian, hermitian=True) @ (of_batch - share.T @ of_kind)
-    return found, laplacian.diagonal() > 1e-6
+    # By default the cut is as small as the rounding of the kernel's eigenvalue, which is 0.
+    cut = _ROUNDING * float(total.sum())
+    inverse = torch.linalg.pinv(laplacian, atol=cut, rtol=0.0, hermitian=True)
+    is_known = laplacian.diagonal() > 1e-6
+    found = inverse @ (of_batch - share.T @ of_kind)
+    return torch.where(is_known[:, None], found, 0.0), is_known

@@ -208,20 +208,22 @@ def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells], n_cells: int = 0) 
     n_cells
         How many are expected, where that is known: memory for them is taken at once.
     """
-    columns, vectors = Columns(n_cells), list[torch.Tensor]()
-    n_vectors = 0
+    columns, numbers = Columns(n_cells), dict[bytes, int]()
+    vectors = list[torch.Tensor]()  # in the order of their numbers; each once, for they are wide
     for some in cells:
         with evaluating(encoder):
             q = encoder.posterior(some.x, some.batch, some.cell_type)
         int_std, tech_std = torch.exp(0.5 * q.int_logvar), torch.exp(0.5 * q.tech_logvar)
         moments = (q.int_mean, int_std, q.tech_mean, tech_std)
         place = () if some.spatial is None else (some.spatial,)
-        # Of a step's cells few vectors differ: the table of all is made of these few.
         few, vector = torch.unique(some.p, dim=0, return_inverse=True)
-        codes = (vector + n_vectors, some.batch, some.cell_type)
+        number = torch.empty(len(few), dtype=torch.int64)
+        for row, values in enumerate(few.cpu().numpy()):
+            number[row] = numbers.setdefault(values.tobytes(), len(numbers))
+            if number[row] == len(vectors):
+                vectors.append(few[row].clone())
+        codes = (number.to(vector.device)[vector], some.batch, some.cell_type)
         columns.add((*codes, some.x.sum(1), *moments, *place))
-        vectors.append(few)
-        n_vectors += len(few)
-    distinct, position = torch.unique(torch.cat(vectors), dim=0, return_inverse=True)
+    distinct, position = torch.unique(torch.stack(vectors), dim=0, return_inverse=True)
     vector, *others = columns.whole()
     return ReferenceCells(distinct, position[vector], *others)

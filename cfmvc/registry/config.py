@@ -24,6 +24,8 @@ class RegisterConfig(Section):
     def _is_no_decision(cls, alias: str) -> str:
         if alias in (CHAMPION, PREVIOUS):
             raise ValueError(f"'{alias}' is for `cfmvc registry promote` to set; take another one")
+        if alias.lower() == "latest":
+            raise ValueError(f"'{alias}' is MLflow's own name of the newest version; take another")
         return alias
 
 

@@ -4,6 +4,7 @@ MLflow's "models from code": loading executes this file and reads safetensors an
 pickle anywhere.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,16 @@ class VirtualCells(PythonModel):
         asked = model_input
         if "dose" in asked and asked["dose"].isna().all():
             asked = asked.drop(columns="dose")
-        cells = predict_cells(
+        prediction = predict_cells(
             self._bundle,
             asked,
             seed=int(chosen["seed"]),
             n_steps=int(chosen["n_steps"]),
             method=str(chosen["method"]),
-        ).cells
+        )
+        for words in prediction.warnings:
+            warnings.warn(words, stacklevel=2)
+        cells = prediction.cells
         values = cells.layers["mean"] if chosen["use_mean"] else cells.layers["counts"].toarray()
         genes = pd.DataFrame(values, columns=list(cells.var_names)).astype("float32")
         # the model's own controls have no names that would mean anything elsewhere

@@ -13,6 +13,7 @@ from cfmvc.errors import DataError, listed
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.encoding import encode_table
+from cfmvc.stages.place import places_of
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def background_of(bundle: Bundle, controls: AnnData, tissue: AnnData | None = No
         If genes are missing, or no usable control is left.
     """
     usable = _usable_controls(bundle, controls)
+    if bundle.model.context.place is not None and "spatial" in usable.obsm:
+        places_of(bundle, usable)  # as many coordinates as the training had
     table, names = CellTable.from_adata(usable, bundle.vocabulary), usable.obs_names.to_numpy()
     around = None
     if tissue is not None and bundle.model.n_neighbours:

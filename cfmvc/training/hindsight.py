@@ -41,7 +41,7 @@ class Hindsight:
 
     def remember(self) -> None:
         """Keep the present state, to come back to."""
-        if self.is_over or not self.stepper.is_whole:
+        if self.is_over or not (self.stepper.is_whole or self.stepper.device.type == "cuda"):
             self._before = None
         else:
             self._before = self._now()
@@ -57,7 +57,8 @@ class Hindsight:
         folder = self.folder
         if folder is None or self.is_over or event.kind != "nan":
             return event
-        present = self._now()
+        present, norms = self._now(), self.stepper.norms.rows
+        norms = None if norms is None else norms.clone()
         try:
             if not self._is_there(event.step):
                 return event
@@ -65,6 +66,7 @@ class Hindsight:
             return self._kept(event, folder)
         finally:
             self._be(present)
+            self.stepper.norms.rows = norms
 
     def _is_there(self, step: int) -> bool:
         """Go to just after a step, whose update was vetoed; False if there is no way."""

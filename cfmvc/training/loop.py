@@ -170,7 +170,7 @@ class _Training:
                 self._tell([self._less_memory(len(cells))])
             if self.guard.is_due(self.at.step) and self._look():
                 return self._train_epoch()  # from the last good state on
-            if self._must_save():
+            if self._may_stop_here() and self._must_save():
                 if self._look():
                     return self._train_epoch()
                 self._save()
@@ -264,6 +264,7 @@ class _Training:
         history = self.history
         self._take_up(self.last_good)
         self.history.events, self.history.nan_step = history.events, history.nan_step
+        self.guard.first_nan_step = history.nan_step
         self.at.n_rollbacks, self.at.lr_factor = n_rollbacks, factor
         action = f"back to step {self.at.step}, learning rate times {factor:g}"
         self._tell([self._event("rollback", cause.step, cause.place, action)])
@@ -303,6 +304,10 @@ class _Training:
         if current_shard().is_first:
             n_arrays = 5  # values, two moments, average, best
             self.checkpoints.expect_writable(n_arrays * self.flat.values.numel() * 4)
+
+    def _may_stop_here(self) -> bool:
+        """Return whether all processes may look at their flags, and go back: where all have."""
+        return current_shard().n_ranks == 1 or self.guard.is_due(self.at.step)
 
     def _must_save(self) -> bool:
         return self.termination.is_asked or self.checkpoints.is_due()

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from cfmvc.data.dataset import Cells
+from cfmvc.errors import ConfigError
 from cfmvc.models.beside import beside
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.conditions import is_control
-from cfmvc.shards import sum_over_cells
+from cfmvc.shards import part_of_step, sum_over_cells
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,22 @@ class Objective(Protocol):
 
 
 def learning_parameters(objective: Objective) -> dict[str, nn.Parameter]:
-    """Return everything that learns, by name: ``EncoderVAE.moments.weight``."""
-    return {
+    """Return everything that learns, by name: ``EncoderVAE.moments.weight``.
+
+    Raises
+    ------
+    ConfigError
+        If nothing does: a caller has frozen all of it.
+    """
+    found = {
         f"{type(module).__name__}.{name}": parameter
         for module in objective.modules()
         for name, parameter in module.named_parameters()
+        if parameter.requires_grad
     }
+    if not found:
+        raise ConfigError("nothing to train: no parameter requires a gradient (requires_grad_())")
+    return found
 
 
 def copied_buffers(objective: Objective) -> dict[str, torch.Tensor]:
@@ -114,7 +125,8 @@ class BatchOffsets(nn.Module):
         return (z_int * offsets * unperturbed).sum(1).mean()
 
     def _take_in(self, running: torch.Tensor, present: torch.Tensor) -> None:
-        running.mul_(self.decay).add_(sum_over_cells(present).view_as(running))
+        decay = self.decay ** part_of_step()  # as much a step, in however many parts
+        running.mul_(decay).add_(sum_over_cells(present).view_as(running))
 
 
 class VaeObjective:

@@ -218,12 +218,14 @@ class Stepper:
         for part in self._parts(cells):
             share, size = shard.share(len(part)), shard.size(len(part))
             mine = slice(part.start + share.start, part.start + share.stop)
-            with of_step(len(part)), autocast(self.device, self.engine.precision):
-                gathered = cells.take(mine)
-                now = RandomState.now(self.device)
-                self.parts.append(Part(gathered, now, size / len(cells)))
-                loss = self._loss(gathered)
-            self.flat.differentiate(loss.total, size / len(cells), is_first=not losses)
+            # The gradient, too: with `recompute` the loss is computed once more there.
+            with of_step(len(part), len(part) / len(cells)):
+                with autocast(self.device, self.engine.precision):
+                    gathered = cells.take(mine)
+                    now = RandomState.now(self.device)
+                    self.parts.append(Part(gathered, now, size / len(cells)))
+                    loss = self._loss(gathered)
+                self.flat.differentiate(loss.total, size / len(cells), is_first=not losses)
             losses.append(_detached(loss))
             sizes.append(size)
         shard.sum_(self.flat.gradient)
@@ -233,8 +235,11 @@ class Stepper:
         if not self.engine.recompute:
             return self.objective(gathered)
         kept: list[Loss] = []
+        before = copied_buffers(self.objective)
 
         def total() -> torch.Tensor:
+            if kept:  # the second time, which must not be a second step of the running means
+                set_buffers(self.objective, before)
             kept.append(self.objective(gathered))
             return kept[-1].total
 

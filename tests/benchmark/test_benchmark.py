@@ -119,6 +119,12 @@ def test_parts_computed_apart_make_the_same_table(
         benchmarked(workspace, order(folds=[fold], out=Path("parts") / fold))
     summary = collected(workspace, [Path("parts")], Path("table"), [])
     pd.testing.assert_frame_equal(summary.table, whole.table)
+    with pytest.raises(DataError, match="seed 0: is there twice"):
+        collected(workspace, [Path("parts"), Path("whole")], Path("table"), [])
+    other = {"out": Path("others"), "seeds": None, "seed": [1], "settings": ["flow.n_epochs=1"]}
+    benchmarked(workspace, order(folds=["1"], **other))
+    with pytest.raises(DataError, match="scores with several sets of parameters"):
+        collected(workspace, [Path("parts"), Path("others")], Path("table"), [])
     benchmarked(workspace, order(folds=["1"], seeds=None, seed=[3], out=Path("parts/3")))
     with pytest.raises(DataError, match="not complete; missing: type_2, seed 3"):
         collected(workspace, [Path("parts")], Path("table"), [])

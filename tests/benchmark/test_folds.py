@@ -109,8 +109,18 @@ def test_a_perturbation_without_an_embedding_is_named(cells: AnnData) -> None:
 def test_folds_are_asked_for_by_name_or_number() -> None:
     some = [Fold(name, name, np.zeros(1, bool)) for name in ("2", "B, naive", "T")]
     assert [fold.name for fold in chosen(some, ["B, naive"])] == ["B, naive"]
-    assert [fold.name for fold in chosen(some, ["3,2"])] == ["2", "T"], "a name goes first"
+    assert [fold.name for fold in chosen(some, ["3,1"])] == ["2", "T"]
     assert chosen(some, []) == some
+    clusters = [
+        Fold(name, "", fold.is_test) for name, fold in zip(["0", "1", "9"], some, strict=False)
+    ]
+    assert [fold.name for fold in chosen(clusters, ["9", "3"])] == ["9"]
+    with pytest.raises(
+        ConfigError, match=r"'1': is the name of a fold, and the number of another one \('0'\)"
+    ):
+        chosen(clusters, ["1"])
+    asked = ["name-1", "number-1"]
+    assert [fold.name for fold in chosen(clusters, asked)] == ["0", "1"]
     with pytest.raises(ConfigError, match=r"no fold 'C'; folds: '2', 'B, naive', 'T'"):
         chosen(some, ["C"])
 

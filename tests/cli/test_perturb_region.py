@@ -150,6 +150,24 @@ def test_the_users_names_are_understood(model: Path, tissue: Path, tmp_path: Pat
     assert told["n_changed"] == (is_b1 & (cells.obs["perturbation"] == "NT").to_numpy()).sum()
 
 
+def test_a_column_that_gave_way_to_another_is_still_asked_for_by_its_name(
+    model: Path, tissue: Path, tmp_path: Path
+) -> None:
+    """Batches are read from ``donor``; the file's own ``batch`` are lanes of the same names."""
+    cells = anndata.read_h5ad(tissue)
+    cells.obs["donor"] = cells.obs["batch"]
+    is_lane = np.arange(cells.n_obs) % 3 == 0
+    cells.obs["batch"] = np.where(is_lane, "b1", "b2")
+    cells.write_h5ad(tmp_path / "lanes.h5ad")
+    result = cfmvc(
+        *("perturb-region", "--model", model, "--cells", tmp_path / "lanes.h5ad"),
+        *("--perturbation", "A", "--region", "obs:batch=b1", "--map", "batch=donor"),
+        *("--out", tmp_path / "changed.h5ad", "--json"),
+    )
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert json.loads(result.stdout)["n_in_region"] == is_lane.sum()
+
+
 def test_chosen_genes_are_reported(command: tuple[str | Path, ...]) -> None:
     result = cfmvc(*command, "--region", REGION, "--genes", "gene3, gene0", "--json")
     assert list(json.loads(result.stdout)["genes"]) == ["gene3", "gene0"]

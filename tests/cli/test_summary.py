@@ -31,6 +31,17 @@ def test_the_store_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mlflow ui" not in of_a_server
 
 
+def test_commands_for_another_folder_name_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = {"split": {**SPLIT, "held_out": []}, "table": "the table\n"}
+    registered = {**REGISTERED, "alias": "staging", "tracking_uri": "sqlite:///mlflow.db"}
+    print_summary(result | {"registered": registered}, tmp_path)
+    said = capsys.readouterr().out
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db " in said
+    assert f"cfmvc registry promote staging --project {tmp_path} " in said
+
+
 def test_an_environment_that_is_not_active_says_how_to_activate_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

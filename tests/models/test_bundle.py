@@ -43,6 +43,15 @@ def test_others_may_read_what_the_umask_lets_them(bundle: Bundle, tmp_path: Path
     assert {file.stat().st_mode for file in (tmp_path / "m").iterdir()} == {allowed}
 
 
+def test_what_was_trained_by_hand_is_saved_whole(bundle: Bundle, tmp_path: Path) -> None:
+    """The doors leave no settings, and nobody knows what they have trained."""
+    bundle.settings.clear()
+    save_bundle(bundle, tmp_path / "m")
+    loaded = load_bundle(tmp_path / "m").model.state_dict()
+    for name, value in bundle.model.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+
+
 def test_before_the_flow_only_encoder_and_decoder_are_kept(bundle: Bundle, tmp_path: Path) -> None:
     del bundle.settings["flow"]
     save_bundle(bundle, tmp_path / "m")

@@ -1,6 +1,7 @@
 """What a batch has of its own is subtracted, and nothing else."""
 
 import numpy as np
+import pytest
 import torch
 
 from cfmvc.models import EncoderVAE
@@ -43,6 +44,27 @@ def test_an_offset_of_a_batch_is_found_and_effects_stay() -> None:
     given = {**seen, "z_int": seen["z_int"] + there[:, None]}
     _, centred = settled(given)
     torch.testing.assert_close(centred, seen["z_int"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("ratio", "n_kinds"), [(1, 100), (8, 100), (6, 60), (16, 5)])
+def test_nothing_is_added_to_all_batches_of_a_type(ratio: int, n_kinds: int, seed: int) -> None:
+    """Rounding hides the constant that batches and perturbations could both take: it is 0."""
+    generator = torch.Generator().manual_seed(seed)
+    n = 20_000
+    batch = (torch.rand(n, generator=generator) < 1 / (1 + ratio)).long()
+    vector = torch.randint(n_kinds, (n,), generator=generator)
+    centring = BatchCentring(2, 1, DIM)
+    centring.settle(
+        z_int=torch.randn(n, DIM, generator=generator) + 3.0 * batch[:, None],
+        vector=vector,
+        is_control=vector == 0,
+        batch_idx=batch,
+        ct_idx=torch.zeros(n, dtype=torch.int64),
+    )
+    between = centring.offset[0, 1] - centring.offset[0, 0]
+    torch.testing.assert_close(between, torch.full((DIM,), 3.0), atol=0.2, rtol=0)
+    assert centring.offset[0].sum(0).abs().max() < 1e-4
 
 
 def test_it_is_least_squares_with_controls_as_heavy_as_the_rest() -> None:

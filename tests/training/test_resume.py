@@ -226,6 +226,17 @@ def test_rollback_goes_back_with_half_the_rate(cells: TrainingCells, vae_config:
     assert [row["step"] for row in history.rows] == [8, 16, 24]
 
 
+def test_the_first_bad_step_is_the_first_whatever_comes_after_a_rollback(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    config = vae_config.model_copy(update={"nan_policy": "rollback"})
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
+    history = train("s", VaeObjective(model, 1.0), spoilt(cells, 3), None, config, CPU)
+    vetoed = [event.step for event in history.events if event.kind == "nan"]
+    assert len(vetoed) == 3
+    assert history.nan_step == vetoed[0]
+
+
 def test_rollback_gives_up_on_what_does_not_go_away(
     cells: TrainingCells, vae_config: VaeConfig
 ) -> None:

@@ -49,10 +49,32 @@ def test_parts_add_up_to_the_step(
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)
 
 
+@pytest.mark.parametrize("n_parts", [1, 2, 16])
+def test_running_means_go_a_step_at_a_time_in_however_many_parts(
+    n_parts: int, cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    """A push between batches remembers as many cells, so that memory decides of no model."""
+    sizes = []
+
+    class Watched(NoDraws):
+        def __call__(self, cells: Any) -> Any:
+            loss = super().__call__(cells)
+            sizes.append(float(self.offsets.sizes.sum()))
+            return loss
+
+    def watched(model: CFMVCModel, beta: float) -> Watched:
+        return Watched(model, beta, lambda_batch=3.0)
+
+    course(cells, vae_config, Engine(), watched)
+    whole = sizes[-1]
+    course(cells, vae_config, Engine(n_parts=n_parts), watched)
+    assert sizes[-1] == pytest.approx(whole, rel=0.02)
+
+
 def test_recomputed_activations_give_the_same_bits(
     cells: TrainingCells, vae_config: VaeConfig
 ) -> None:
-    config = vae_config.model_copy(update={"dropout": 0.3, "lambda_batch": 0.0})
+    config = vae_config.model_copy(update={"dropout": 0.3, "lambda_batch": 3.0})
     kept, _ = fit_vae(cells, config, CPU)
     recomputed, _ = fit_vae(cells, config, CPU, engine=Engine(recompute=True))
     for name, value in kept.model.state_dict().items():
