@@ -130,7 +130,8 @@ def chosen(folds: Sequence[Fold], asked: Sequence[str]) -> list[Fold]:
     by_number = {str(number): fold for number, fold in enumerate(folds, start=1)}
     found: dict[str, Fold] = {}
     for entry in asked:
-        names = [entry] if entry in by_name else [name.strip() for name in entry.split(",")]
+        is_one = entry in by_name or entry.removeprefix("name-") in by_name
+        names = [entry] if is_one else [name.strip() for name in entry.split(",")]
         for name in names:
             fold = _meant(name, by_name, by_number)
             if fold is None:

@@ -138,7 +138,7 @@ def order_of(plan: Plan, path: Path | None, workspace: Path, parent: str | None)
         "task": plan.task,
         "path": None if path is None else str(path),
         "params": dict(plan.params),
-        "folds": [fold.name for _, fold in plan.folds],
+        "folds": [f"name-{fold.name}" for _, fold in plan.folds],
         "seeds": plan.seeds,
         "workspace": str(workspace),
         "parent": parent,

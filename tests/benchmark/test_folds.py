@@ -110,6 +110,7 @@ def test_folds_are_asked_for_by_name_or_number() -> None:
     some = [Fold(name, name, np.zeros(1, bool)) for name in ("2", "B, naive", "T")]
     assert [fold.name for fold in chosen(some, ["B, naive"])] == ["B, naive"]
     assert [fold.name for fold in chosen(some, ["3,1"])] == ["2", "T"]
+    assert [fold.name for fold in chosen(some, ["name-B, naive"])] == ["B, naive"]
     assert chosen(some, []) == some
     clusters = [
         Fold(name, "", fold.is_test) for name, fold in zip(["0", "1", "9"], some, strict=False)
