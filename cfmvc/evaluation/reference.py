@@ -1,6 +1,7 @@
 """What every baseline may look at: the cells that were not held out, in log space."""
 
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class Reference:
         self, logged: sparse.csr_matrix, rows: dict[Condition, Rows], control: str, separator: str
     ) -> None:
         self._logged = logged
+        self._held: WeakValueDictionary[Stratum, Array] = WeakValueDictionary()
         self.separator = separator
         self._controls = {
             condition.stratum: found
@@ -60,7 +62,13 @@ class Reference:
         """
         if stratum not in self._controls:
             raise DataError(f"stratum '{stratum}': no real control outside the test split")
-        return self._logged[self._controls[stratum]].toarray()
+        # Many conditions of a stratum are looked at together: they share one array.
+        held = self._held.get(stratum)
+        if held is None:
+            held = self._logged[self._controls[stratum]].toarray()
+            held.flags.writeable = False
+            self._held[stratum] = held
+        return held
 
     def n_cells(self, conditions: list[Condition]) -> int:
         """Return how many cells the conditions have."""
@@ -90,6 +98,10 @@ class Reference:
             for condition, rows in self._perturbed.items()
             if condition.stratum in self._controls
         }
+
+    def knows(self, perturbation: str) -> bool:
+        """Return whether a perturbation, at whatever dose, has cells outside the test."""
+        return any(c.treatment.perturbation == perturbation for c in self._perturbed)
 
     def elsewhere(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
         """Return the treatment's conditions in other strata: of the same cell type if there are."""

@@ -74,9 +74,13 @@ class Conditions:
         return found
 
     def noise_of_controls(self, others: "Conditions") -> np.ndarray:
-        """Return the covariance of shifts that are taken from the same controls' mean."""
+        """Return the covariance of shifts that are taken from the same controls' mean.
+
+        Of two means of a stratum, of which one is of some of the other's cells, the noise that they
+        share is that of the larger number.
+        """
         same = self._same("batch", others) & self._same("cell_type", others)
-        return np.asarray(same / self.n_controls[:, None])
+        return np.asarray(same / np.maximum(self.n_controls[:, None], others.n_controls[None]))
 
     def _effects(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         shared = self.p @ others.p.T

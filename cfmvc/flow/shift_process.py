@@ -25,6 +25,7 @@ _PRIOR, _PRIOR_OF_EMBEDDINGS, _PRIOR_WEIGHT = -3.0, 0.0, 1.0
 # shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
 _MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
+_LEAST_KINDS = 20  # perturbations among these, where there are as many
 MOST_CONDITIONS = 2000  # that are remembered
 
 
@@ -68,7 +69,7 @@ class ShiftProcess:
             ``(n, n_genes)``, in units of the spread within a condition.
         """
         groups = _groups(conditions, shift)
-        some = foremost(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
+        some = whole_perturbations(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
         parts, variances, sizes = _learnt(conditions.rows(some), shift[some], groups)
         signal = conditions.covariance(conditions, parts, variances)
         noise = NOISE_WEIGHT * _noise(conditions)
@@ -135,6 +136,31 @@ def _learnt(
     whole = np.tensordot(strongest, kernels, 1)
     sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
     return parts, strongest, np.asarray([*sizes, 1.0])
+
+
+def whole_perturbations(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
+    """Choose conditions that tell what of a perturbation hangs on its context: all of some.
+
+    One condition each of many perturbations would say nothing of that. The perturbations with most
+    cells are taken, of which one with very many conditions gives its largest.
+
+    Parameters
+    ----------
+    p, n_cells, most
+        As in :func:`foremost`.
+    """
+    if len(p) <= most:
+        return np.arange(len(p))
+    kind = np.unique(p, axis=0, return_inverse=True)[1].reshape(-1)
+    total = np.bincount(kind, weights=n_cells)
+    most_of_one = max(2, most // min(len(total), _LEAST_KINDS))
+    chosen: list[int] = []
+    for one in np.argsort(-total, kind="stable"):
+        rows = np.flatnonzero(kind == one)
+        rows = rows[np.argsort(-n_cells[rows], kind="stable")[:most_of_one]]
+        if len(chosen) + len(rows) <= most:
+            chosen += rows.tolist()
+    return np.sort(np.asarray(chosen))
 
 
 def foremost(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:

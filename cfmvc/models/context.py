@@ -111,20 +111,19 @@ class ContextEncoder(nn.Module):
                 self.extent[n:] = rest[:, n:].square().mean().sqrt().clamp_min(1e-6)
 
     @torch.no_grad()
-    def embed(self, vectors: torch.Tensor, is_trained: torch.Tensor | None = None) -> None:
-        """Take the perturbations' embeddings, and centre and extent of those of the training.
+    def embed(self, vectors: torch.Tensor) -> None:
+        """Take the perturbations' embeddings, and centre and extent of them for later ones.
+
+        All of them count, those without cells as well: with few perturbations in the training the
+        middle of these says little of where the others are.
 
         Parameters
         ----------
         vectors
             In the user's units, ``(p_dim, embedding_dim)``; the control's (the first) is ignored.
-        is_trained
-            Which perturbations have cells in the training, ``(p_dim,)`` bool; all if not given.
         """
-        known = vectors[1:] if is_trained is None else vectors[1:][is_trained[1:]]
-        known = known if len(known) else vectors[1:]
-        centre = known.mean(0)
-        extent = (known - centre).norm(dim=1).max()
+        centre = vectors[1:].mean(0)
+        extent = (vectors[1:] - centre).norm(dim=1).max()
         if extent <= _SAME * centre.norm():  # a single one, or all alike: no measure of others
             extent = centre.norm()
         self.embedding_centre.copy_(centre)

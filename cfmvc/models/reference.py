@@ -218,12 +218,14 @@ def encode_cells(encoder: EncoderVAE, cells: Iterable[Cells], n_cells: int = 0) 
         place = () if some.spatial is None else (some.spatial,)
         few, vector = torch.unique(some.p, dim=0, return_inverse=True)
         number = torch.empty(len(few), dtype=torch.int64)
+        vectors = vectors or [few[:0]]
         for row, values in enumerate(few.cpu().numpy()):
-            number[row] = numbers.setdefault(values.tobytes(), len(numbers))
-            if number[row] == len(vectors):
-                vectors.append(few[row].clone())
+            if (key := values.tobytes()) not in numbers:
+                numbers[key] = len(numbers)
+                vectors.append(few[row : row + 1].clone())
+            number[row] = numbers[key]
         codes = (number.to(vector.device)[vector], some.batch, some.cell_type)
         columns.add((*codes, some.x.sum(1), *moments, *place))
-    distinct, position = torch.unique(torch.stack(vectors), dim=0, return_inverse=True)
+    distinct, position = torch.unique(torch.cat(vectors), dim=0, return_inverse=True)
     vector, *others = columns.whole()
     return ReferenceCells(distinct, position[vector], *others)

@@ -60,7 +60,8 @@ def expectation_of(
 ) -> Expectation | None:
     """Return what is expected of conditions; None for the flow alone.
 
-    Nothing hangs on how many cells are asked for. No perturbation has factors 1 and shift 0.
+    It hangs on the latents that are drawn for it, and so, by little, on what else is asked for. No
+    perturbation has factors 1 and shift 0.
     """
     share = float(bundle.settings.get("flow", {}).get("mean_response", 0.0))
     response, library = bundle.response, bundle.median_library

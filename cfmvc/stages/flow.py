@@ -68,8 +68,7 @@ def fit_flow(
         model.fit_standardisation(latents[0])
         model.context.calibrate(latents[0].vectors, latents[0].place)
         if cells.embeddings is not None:
-            is_trained = train_latents.vectors.any(0).cpu()
-            model.context.embed(_vectors(cells.embeddings, bundle.vocabulary), is_trained)
+            model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
         settings = {**bundle.settings, "flow": flow.model_dump()}
         sources = [

@@ -134,6 +134,51 @@ def test_too_many_conditions_keep_the_largest_of_each_perturbation(
     assert error(process.expected(conditions), truth) < error(np.zeros_like(truth), truth)
 
 
+def test_many_perturbations_do_not_hide_that_their_effects_hang_on_the_context() -> None:
+    """More of them than conditions that are learnt from, each another in either cell type."""
+    rng = np.random.default_rng(0)
+    n_kinds, n_types = 300, 2
+    kind, cell_type = np.divmod(np.arange(n_kinds * n_types), n_types)
+    truth = rng.normal(size=(len(kind), 60))
+    conditions = Conditions(
+        np.eye(n_kinds)[kind],
+        np.zeros(len(kind), np.int64),
+        cell_type,
+        np.full(len(kind), 100),
+        np.full(len(kind), 10_000),
+        np.zeros((len(kind), 0)),
+        np.zeros((len(kind), 0)),
+    )
+    shift = truth + rng.normal(size=truth.shape) / 10.0
+    is_asked = (kind < 20) & (cell_type == 1)
+    some = shift_process.whole_perturbations(conditions.p, conditions.n_cells, 400)
+    assert len(some) == 400
+    assert (np.bincount(kind[some], minlength=n_kinds) != 1).all()
+    process = ShiftProcess.fit(conditions.rows(np.flatnonzero(~is_asked)), shift[~is_asked])
+    found = process.expected(conditions.rows(np.flatnonzero(is_asked)))
+    assert np.sqrt((found**2).mean()) < 0.3, "what it does in the other type is no evidence"
+    sure = process.spread(conditions.rows(np.flatnonzero(is_asked)))
+    assert sure.mean() > 0.7
+
+
+def test_a_perturbation_with_very_many_conditions_leaves_room_for_others() -> None:
+    kind = np.repeat(np.arange(30), [500, *([3] * 29)])
+    n_cells = np.arange(len(kind)) + 10
+    some = shift_process.whole_perturbations(np.eye(30)[kind], n_cells, 100)
+    sizes = np.bincount(kind[some], minlength=30)
+    assert len(some) <= 100
+    assert sizes[0] == 5
+    assert (sizes[1:] == 3).all()
+
+
+def test_few_of_the_controls_share_no_more_noise_than_all_have() -> None:
+    conditions, _, shift = screen()
+    many = Conditions(**{**vars(conditions), "n_controls": np.full(len(conditions), 650)})
+    few = Conditions(**{**vars(conditions), "n_controls": np.full(len(conditions), 20)})
+    process = ShiftProcess.fit(many, shift)
+    np.testing.assert_allclose(process.expected(few), process.expected(many))
+
+
 def test_genes_fewer_than_groups_and_a_single_condition_are_enough() -> None:
     conditions, _, shift = screen()
     one = ShiftProcess.fit(conditions.rows(np.asarray([5])), shift[5:6, :7])

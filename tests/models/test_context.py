@@ -37,15 +37,6 @@ def test_no_embedding_makes_a_perturbation_none(vectors: list[list[float]]) -> N
     assert (effects[0] == 0.0).all(), "the control's column is ignored"
 
 
-def test_centre_and_extent_are_those_of_the_training() -> None:
-    vectors = torch.tensor([CONTROL, [0.0, 1.0], [2.0, 1.0], [90.0, 1.0]])
-    context = encoder(vectors.tolist())
-    context.embed(vectors, torch.tensor([False, True, True, False]))
-    torch.testing.assert_close(
-        context.embedding, torch.tensor([CONTROL, [-1.0, 0.0], [1.0, 0.0], [89.0, 0.0]])
-    )
-
-
 def test_others_than_a_single_embedding_are_measured_by_its_own_size() -> None:
     context = encoder([CONTROL, [3.0, 4.0]])
     others = context.in_own_units(torch.tensor([[3.0, 4.0], [6.0, 8.0], [0.0, 0.0]]))
