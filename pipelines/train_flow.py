@@ -29,6 +29,8 @@ def main() -> None:
         if not run.shard.is_first:
             return
         save_bundle(bundle, FLOW)
+        for name in ("train_flow", "train_joint"):
+            engine.checkpoints(name).clear()
         write_course(run.tracker, "flow", history, bundle, cells)
 
 

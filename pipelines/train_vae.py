@@ -22,6 +22,7 @@ def main() -> None:
         if not run.shard.is_first:
             return
         save_bundle(bundle, VAE)
+        engine.checkpoints("train_vae").clear()
         write_course(run.tracker, "vae", history, bundle, cells)
 
 

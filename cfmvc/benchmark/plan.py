@@ -22,6 +22,7 @@ from cfmvc.files import json_text
 
 # Rooms of the package in which scores are made; tables, runs and commands are not among them.
 _SHAPING = ("data", "flow", "models", "training", "stages", "evaluation", "benchmark")
+_SHAPING_FILES = ("shards.py", "tuning/trainer.py")
 _WORDS = ["owner", "picture", "plan", "report", "run", "spread", "summary", "text", "work"]
 _TELLING = {f"benchmark/{name}.py" for name in _WORDS}
 _SECTIONS = (*SEEDED, "evaluate", "split")
@@ -168,7 +169,8 @@ def _code() -> str:
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        if name.partition("/")[0] in _SHAPING and name not in _TELLING:
+        is_shaping = name.partition("/")[0] in _SHAPING or name in _SHAPING_FILES
+        if is_shaping and name not in _TELLING:
             digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()
 

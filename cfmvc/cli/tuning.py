@@ -11,6 +11,7 @@ from typing import Any
 from cfmvc.cli.promoting import promoted
 from cfmvc.config import override, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, listed
+from cfmvc.registry.registry import Registry
 from cfmvc.tracking.run import TAGS_VARIABLE
 from cfmvc.tuning.files import BEST
 from cfmvc.tuning.tune import TuneResult, tune
@@ -99,9 +100,24 @@ def registered_best(
         if done.returncode != 0:
             words = " ".join(command[:2])
             raise CfmvcError(f"dvc {words} has failed (exit code {done.returncode})")
+    version = _version_of(workspace, tags)
     if with_gate:
-        alias = str(read_yaml(workspace / "params.yaml")["register"]["alias"])
-        print(promoted(workspace, alias))
+        print(promoted(workspace, version))
+
+
+def _version_of(workspace: Path, tags: dict[str, str]) -> str:
+    """Return the newest version that a study's trial was registered as.
+
+    DVC takes what it has from its cache, and registers nothing then; the alias of the newest
+    version may be somebody else's by now.
+    """
+    for version in Registry.of_project(workspace).versions():
+        if tags.items() <= version.tags.items():
+            return str(version.version)
+    raise CfmvcError(
+        f"DVC has trained trial {tags['cfmvc.trial']} before, and registered it without the study's "
+        "name: look for it with `cfmvc registry list`, and promote it by its number"
+    )
 
 
 def changed_parameters(result: TuneResult, settings: list[str]) -> list[str]:

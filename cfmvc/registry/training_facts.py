@@ -1,9 +1,11 @@
 """What a version's training has cost and suffered, as tags that the gate reads."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from cfmvc.errors import TrackingError
 from cfmvc.files import read_json
-from cfmvc.tracking.run_link import read_link
+from cfmvc.tracking.run_link import find_run, read_link
 from cfmvc.tracking.store import Store
 
 NAN_STEPS_TAG, PEAK_MEMORY_TAG = "cfmvc.nan_steps", "cfmvc.peak_memory_gib"
@@ -22,17 +24,22 @@ def training_facts(workspace: Path, store: Store) -> dict[str, str]:
     tags = {}
     if all(path.is_file() for path in figures):
         tags[NAN_STEPS_TAG] = str(sum(int(read_json(path)["nan_steps"]) for path in figures))
-    peaks = [_peak(results / "runs" / f"{stage}.json", store) for stage in _STAGES]
+    links = [results / "runs" / f"{stage}.json" for stage in _STAGES]
+    peaks = [_peak(link, store, workspace) for link in links]
     known = [peak for peak in peaks if peak is not None]
     if len(known) == len(_STAGES):
         tags[PEAK_MEMORY_TAG] = f"{max(known):.4g}"
     return tags
 
 
-def _peak(link: Path, store: Store) -> float | None:
-    if not link.is_file():
+def _peak(file: Path, store: Store, workspace: Path) -> float | None:
+    if not file.is_file():
         return None
-    run = store.find_run_anywhere(read_link(link).uid)
+    link = read_link(file)
+    run = store.find_run_anywhere(link.uid)
+    if run is None:  # trained before the project had this store
+        with suppress(TrackingError):
+            run = find_run(link, workspace)
     if run is None:
         return None
     metrics = run.data.metrics

@@ -82,13 +82,18 @@ def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
     values
         Its parameters, as JSON has them.
     """
-    code = hashlib.sha256()
-    for path in sorted(Path(cfmvc.__file__).parent.rglob("*.py")):
-        code.update(path.read_bytes())
     parts = {
         "files": [md5_of_file(path) for path in files],
         "values": values,
-        "code": code.hexdigest(),
+        "code": code_hash(),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def code_hash() -> str:
+    """Hash the code of the package."""
+    code = hashlib.sha256()
+    for path in sorted(Path(cfmvc.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return code.hexdigest()

@@ -72,6 +72,10 @@ class Checkpoints:
         """Return whether enough time has passed since the last one, or since the start."""
         return time.monotonic() - self._saved_at >= self._every_seconds
 
+    def has_some(self) -> bool:
+        """Return whether there is one of this training."""
+        return bool(self._ours())
+
     def expect_writable(self, n_bytes: int = _PROBE_BYTES) -> None:
         """Make the folder, and write to it what is taken away again: before hours are spent.
 
@@ -247,6 +251,10 @@ class NoCheckpoints:
     what_next = "; nothing of it was kept"
 
     def is_due(self) -> bool:
+        """Return False."""
+        return False
+
+    def has_some(self) -> bool:
         """Return False."""
         return False
 

@@ -137,6 +137,10 @@ class _Training:
         while self.at.epoch < self.config.n_epochs and not self._is_stuck():
             self._train_epoch()
             self._close_epoch()
+        if current_shard().is_first and self.checkpoints.has_some():
+            # What follows a training may take minutes as well, and be killed. Whoever keeps what
+            # was trained clears the checkpoints.
+            self.checkpoints.save(self._checkpoint())
         # No update at all, or none in the last epoch with nothing better to fall back on.
         most = self.source.n_steps if self.best is None else self.at.step
         self.guard.raise_if_hopeless(most)
@@ -146,8 +150,6 @@ class _Training:
         self.flat.release()
         for module in self.objective.modules():
             module.eval()
-        if current_shard().is_first:
-            self.checkpoints.clear()
         return self.history
 
     def _train_epoch(self) -> None:

@@ -39,6 +39,7 @@ def confirm(
     objectives: list[Objective],
     tracker: Tracker,
     say: Callable[[str], None],
+    step: int = 0,
 ) -> list[Confirmation]:
     """Train with both sets of parameters on all cells outside the test, and score both on it.
 
@@ -54,6 +55,8 @@ def confirm(
         Of the study's run.
     say
         Told what is being done.
+    step
+        Trials so far: a study that goes on may find a better one, and its figures come after.
     """
     figures = dict[str, dict[str, float]]()
     plans = {"present": params, "best": merged(params, best)}
@@ -63,7 +66,7 @@ def confirm(
         else:
             say(f"test: training with the {name} parameters on all cells outside the test")
             figures[name] = trainer.run(plan, NullTracker()).figures
-        tracker.log_metrics({f"test/{name}/{k}": v for k, v in figures[name].items()}, step=0)
+        tracker.log_metrics({f"test/{name}/{k}": v for k, v in figures[name].items()}, step)
     return [
         Confirmation(objective, *(objective.value(figures[name]) for name in ("present", "best")))
         for objective in objectives

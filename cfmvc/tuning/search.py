@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cfmvc.config import section_of
 from cfmvc.errors import ConfigError
+from cfmvc.evaluation.metrics import METRICS
+from cfmvc.stages.checkpointing import code_hash
 from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tuning.config import TuneConfig
 from cfmvc.tuning.objectives import Objective, objectives_of
@@ -65,8 +67,8 @@ class Search:
 
     @property
     def is_pruned(self) -> bool:
-        """Whether trials can be ended early: of several objectives none can say so."""
-        is_single = len(self.objectives) == 1
+        """Whether trials can be ended early: of several objectives, or a cost, none can say so."""
+        is_single = len(self.objectives) == 1 and self.objectives[0].name in METRICS
         return is_single and self.config.n_looks > 0 and self.config.pruner != "none"
 
     def sampler(self) -> SeededByTrial:
@@ -82,7 +84,10 @@ class Search:
             "space": self.space.as_json(),
             "objectives": [objective.name for objective in self.objectives],
             "n_cells": self.config.n_cells,
+            "n_looks": self.config.n_looks if self.is_pruned else None,
             "seed": self.config.seed,
+            "precision": self.params["compute"]["precision"],
+            "code": code_hash(),
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 

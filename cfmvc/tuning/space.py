@@ -59,7 +59,10 @@ class Space:
         for name, entry in tune.space.items():
             _expect_tunable(name, f"tune.space.{name}")
             _expect_conditions(name, entry)
-        extended = {name: _extended(name, one, present[name]) for name, one in tune.space.items()}
+        extended = {}
+        for name, entry in tune.space.items():
+            warm = [values[name] for values in tune.warm_start if name in values]
+            extended[name] = _extended(name, entry, present[name], warm)
         space = cls({name: extended[name] for name in _parents_first(extended)}, present)
         for name, entry in space.entries.items():
             for value in _ends(entry):
@@ -143,7 +146,7 @@ def _expect_conditions(name: str, entry: Range | Choice) -> None:
         _expect_tunable(parent, f"tune.space.{name}.when")
 
 
-def _extended(name: str, entry: Range | Choice, present: Any) -> Range | Choice:
+def _extended(name: str, entry: Range | Choice, present: Any, warm: list[Any]) -> Range | Choice:
     if isinstance(entry, Choice):
         more = [] if present in entry.choices else [present]
         return entry.model_copy(update={"choices": [*entry.choices, *more]})
@@ -152,8 +155,10 @@ def _extended(name: str, entry: Range | Choice, present: Any) -> Range | Choice:
             f"tune.space.{name}: log: true, and the present value, with which a study begins, is "
             f"{present}; leave log out, or list choices"
         )
-    bounds = {"low": min(entry.low, present), "high": max(entry.high, present)}
-    return entry.model_copy(update=bounds)
+    low, high = min(entry.low, present), max(entry.high, present)
+    if any(float(value) % 1 for value in (present, *warm)):  # between bounds that are whole
+        low, high = float(low), float(high)
+    return entry.model_copy(update={"low": low, "high": high})
 
 
 def _parents_first(entries: dict[str, Range | Choice]) -> list[str]:

@@ -4,10 +4,12 @@ import logging
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -73,7 +75,7 @@ def open_storage(
     try:
         with one_at_a_time(uri, _SCHEMA), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
+            return _PatientStorage(
                 uri,
                 engine_kwargs=engine,
                 heartbeat_interval=max(1, round(heartbeat_seconds)),
@@ -83,6 +85,18 @@ def open_storage(
     except (OperationalError, ArgumentError, RuntimeError) as error:
         reason = without_password(str(error)).strip().splitlines()[0]
         raise TrackingError(f"the study's storage {without_password(uri)}: {reason}") from error
+
+
+class _PatientStorage(RDBStorage):
+    """A storage whose signs of life outlast a database that is away for one of them.
+
+    Optuna's thread ends with the first that fails, and a living trial is taken for dead.
+    """
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Write a sign of life down; one that cannot be is left out."""
+        with suppress(StorageInternalError):
+            super().record_heartbeat(trial_id)
 
 
 def key_of(study: str) -> int:

@@ -265,7 +265,8 @@ def _confirmed(
     workspace = at_hand.workspace
     data = outer_split_of(workspace / PREPARED, workspace / SPLIT)
     trainer = Trainer(data, vae_store(workspace))
-    return confirm(trainer, params, best, at_hand.search.objectives, tracker, say)
+    n_trials = len(finished(at_hand.study))
+    return confirm(trainer, params, best, at_hand.search.objectives, tracker, say, n_trials)
 
 
 def _defined(value: float) -> float | None:

@@ -1,5 +1,6 @@
 """Trained VAEs by the hash of everything that they depend on: the same one is trained once."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,11 @@ class VaeStore:
             if (entry / _COURSE).is_file():
                 course = _course(read_json(entry / _COURSE))
                 return StoredVae(load_bundle(entry / _BUNDLE, device), course, key, False)
-            bundle, course = train(self._folder / "checkpoints" / key)
+            checkpoints = self._folder / "checkpoints" / key
+            bundle, course = train(checkpoints)
             save_bundle(bundle, entry / _BUNDLE)
             write_json(entry / _COURSE, course.__dict__)  # last: it says that the rest is whole
+            shutil.rmtree(checkpoints, ignore_errors=True)
             return StoredVae(bundle, course, key, True)
 
 

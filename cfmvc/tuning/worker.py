@@ -5,11 +5,11 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -130,6 +130,12 @@ class Worker:
         except KeyboardInterrupt as stop:
             retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
+        except (UpdateFinishedTrialError, ValueError):
+            if not numbers or not self._trial(numbers[0]).state.is_finished():
+                raise
+            # Without a sign of life for long (a suspended machine, a database that was away).
+            self.say(f"trial {numbers[0]}: was taken for dead, and is carried out once more")
+            return
         trial = self._trial(numbers[0])
         self._tell(trial)
         self._expect_hope(trial)
@@ -144,14 +150,14 @@ class Worker:
                 tracker.log_params(values)
                 return self._told_to_mlflow(trial, values, tracker)
         except StoppedEarly as stop:
-            trial.set_user_attr(REASON, str(stop))
+            _note(trial, str(stop))
             raise optuna.TrialPruned(str(stop)) from stop
         except (KeyboardInterrupt, Terminated, Preempted) as stop:
             self._stopped_by = stop
-            trial.set_user_attr(REASON, "interrupted, and tried once more")
+            _note(trial, "interrupted, and tried once more")
             raise KeyboardInterrupt from stop  # the only one that Optuna writes down
         except Exception as error:
-            trial.set_user_attr(REASON, _reason(error))
+            _note(trial, _reason(error))
             raise TrialFailed(_reason(error)) from error
 
     def _told_to_mlflow(
@@ -229,6 +235,12 @@ class Worker:
         best = best_trials(self.study)[0]
         word = "the best so far" if best.number == number else f"best: trial {best.number}"
         self.say(f"trial {number}: {values}{seconds} ({word})")
+
+
+def _note(trial: Trial, reason: str) -> None:
+    """Write down why a trial has ended so, unless others have ended it already."""
+    with suppress(UpdateFinishedTrialError):
+        trial.set_user_attr(REASON, reason)
 
 
 def _reason(error: BaseException) -> str:

@@ -94,6 +94,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(
     found, resumed = trained(cells, config, engine(tmp_path))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert without_clock(resumed) == without_clock(course)
+    engine(tmp_path).checkpoints("train_vae").clear()
     assert not list(tmp_path.rglob("*.safetensors"))  # nothing is left of what is finished
 
 
@@ -177,6 +178,30 @@ def test_sigterm_in_the_last_epoch_is_not_lost(
         trained(cells, vae_config, slow, watching=[Terminated()])
     found, _ = trained(cells, vae_config, slow)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_what_comes_after_a_training_may_be_killed_and_the_training_is_not_repeated(
+    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    """Until whoever has asked for it has kept what was trained."""
+
+    class Counting(NoCallback):
+        n_epochs = 0
+
+        def on_epoch_end(self, state: TrainingState) -> None:
+            self.n_epochs += 1
+
+    kept = engine(tmp_path)
+    counted = [Counting(), Counting(), Counting()]
+    first, _ = trained(cells, vae_config, kept, watching=[counted[0]])
+    again, history = trained(cells, vae_config, kept, watching=[counted[1]])
+    assert (counted[0].n_epochs, counted[1].n_epochs) == (vae_config.n_epochs, 0)
+    assert len(history.rows) == vae_config.n_epochs
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+    for folder in tmp_path.iterdir():
+        Checkpoints(folder, "same", 0.0).clear()
+    trained(cells, vae_config, kept, watching=[counted[2]])
+    assert counted[2].n_epochs == vae_config.n_epochs
 
 
 # The fault comes once: what goes on from before the rollback meets it again.

@@ -66,6 +66,14 @@ def test_a_logarithm_of_a_present_value_of_0_is_an_error_before_any_trial(
         space_of(params, {"flow.lambda_dist": {"low": 0.01, "high": 1.0, "log": True}})
 
 
+def test_a_present_value_between_whole_bounds_is_not_cut_off(params: dict[str, Any]) -> None:
+    params = {**params, "flow": {**params["flow"], "mean_response": 0.75}}
+    space = space_of(params, {"flow.mean_response": {"low": 0, "high": 1}})
+    study = optuna.create_study()
+    study.enqueue_trial(space.warm({}))
+    assert space.suggest(study.ask()) == {"flow.mean_response": 0.75}
+
+
 def test_values_that_the_parameter_does_not_take_are_an_error_before_any_trial(
     params: dict[str, Any],
 ) -> None:

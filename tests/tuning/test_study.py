@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from cfmvc.cli.applying import applied
@@ -14,7 +15,9 @@ from cfmvc.tracking.store import Store
 from cfmvc.tuning.files import BEST, TRIALS
 from cfmvc.tuning.objectives import objectives_of
 from cfmvc.tuning.pictures import pictures
-from cfmvc.tuning.tune import PREPARED, tune
+from cfmvc.tuning.search import Search, retry
+from cfmvc.tuning.trainer import Trainer
+from cfmvc.tuning.tune import PREPARED, StudyAtHand, tune
 from tests.tuning.conftest import with_tune, write_params
 
 FLOW = {"flow.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -263,3 +266,36 @@ def test_applying_without_a_study_is_an_error(workspace: Path, params: dict[str,
     write_params(workspace, params)
     with pytest.raises(ConfigError, match="`cfmvc tune` makes them"):
         applied(workspace)
+
+
+def test_a_living_trial_that_was_taken_for_dead_ends_no_worker(
+    workspace: Path, params: dict[str, Any]
+) -> None:
+    """As after a suspended machine: another worker has failed it, and queued it once more."""
+    at_hand = StudyAtHand.open(workspace, with_tune(params, n_trials=1))
+    said: list[str] = []
+    worker, study = at_hand.worker(None, said.append), at_hand.study
+
+    class Slow:
+        def __init__(self, trainer: Trainer) -> None:
+            self.trainer = trainer
+
+        def run(self, *arguments: Any) -> Any:
+            running = [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+            if running[0].number == 0:
+                study.tell(0, state=TrialState.FAIL)
+                retry(study, study.trials[0])
+            return self.trainer.run(*arguments)
+
+    worker.trainer = Slow(worker.trainer)
+    worker.work()
+    assert said[0] == "trial 0: was taken for dead, and is carried out once more"
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+
+
+def test_a_cost_alone_prunes_nothing(params: dict[str, Any]) -> None:
+    """At a look it is not known."""
+    changed = with_tune(params, objectives=["train_seconds"], n_looks=2, pruner="median")
+    assert not Search.of(changed).is_pruned
+    changed = with_tune(params, objectives=["energy_distance"], n_looks=2, pruner="median")
+    assert Search.of(changed).is_pruned

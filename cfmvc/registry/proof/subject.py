@@ -10,6 +10,10 @@ from cfmvc.errors import ConfigError, listed, suggest
 from cfmvc.tracking.store import UID_TAG, Store, is_lost
 
 _PREFIX = "models:/"
+_HOW_TO_REGISTER = (
+    "none; `dvc repro` registers a version, or `dvc repro --force --single-item register` where it "
+    "was built with another store"
+)
 _RUN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -115,5 +119,5 @@ def _model(name: str, store: Store) -> Any:
         known = [model.name for model in store.client.search_registered_models(max_results=100)]
         raise ConfigError(
             f"no model '{name}' is registered{suggest(name, known)}; "
-            f"registered: {listed(known) or 'none; `dvc repro` registers a version'}"
+            f"registered: {listed(known) or _HOW_TO_REGISTER}"
         ) from error
