@@ -29,9 +29,9 @@ def main() -> None:
         if not run.shard.is_first:
             return
         save_bundle(bundle, FLOW)
+        write_course(run.tracker, "flow", history, bundle, cells)
         for name in ("train_flow", "train_joint"):
             engine.checkpoints(name).clear()
-        write_course(run.tracker, "flow", history, bundle, cells)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def main() -> None:
         if not run.shard.is_first:
             return
         save_bundle(bundle, VAE)
-        engine.checkpoints("train_vae").clear()
         write_course(run.tracker, "vae", history, bundle, cells)
+        engine.checkpoints("train_vae").clear()
 
 
 if __name__ == "__main__":

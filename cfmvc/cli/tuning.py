@@ -100,9 +100,8 @@ def registered_best(
         if done.returncode != 0:
             words = " ".join(command[:2])
             raise CfmvcError(f"dvc {words} has failed (exit code {done.returncode})")
-    version = _version_of(workspace, tags)
     if with_gate:
-        print(promoted(workspace, version))
+        print(promoted(workspace, _version_of(workspace, tags)))
 
 
 def _version_of(workspace: Path, tags: dict[str, str]) -> str:
@@ -115,8 +114,8 @@ def _version_of(workspace: Path, tags: dict[str, str]) -> str:
         if tags.items() <= version.tags.items():
             return str(version.version)
     raise CfmvcError(
-        f"DVC has trained trial {tags['cfmvc.trial']} before, and registered it without the study's "
-        "name: look for it with `cfmvc registry list`, and promote it by its number"
+        f"DVC has trained trial {tags['cfmvc.trial']} before, and registered it without the name "
+        "of the study: look for it with `cfmvc registry list`, and promote it by its number"
     )
 
 

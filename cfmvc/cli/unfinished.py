@@ -112,6 +112,7 @@ class Unfinished:
         with atomic_path(course) as made:
             told = {"fingerprint": self.fingerprint, "history": history.as_json()}
             made.write_text(json.dumps(told))
+        shutil.rmtree(self.folder / f"train_{stage}", ignore_errors=True)  # its checkpoints
         return bundle, history
 
     def _keep_run(self) -> None:

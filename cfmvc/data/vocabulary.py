@@ -163,10 +163,13 @@ def perturbing_parts(label: str, separator: str, control: str) -> tuple[str, ...
     """Return the parts of a label that perturb, none of the control.
 
     The control adds nothing to a combination. Its label may hold the separator, as in
-    ``NegCtrl_NegCtrl``: what it is made of adds nothing either.
+    ``NegCtrl_NegCtrl``: what it is made of adds nothing either, though alone it is no control.
     """
+    parts = split_label(label, separator)
+    if len(parts) == 1:
+        return () if label == control else parts
     nothing = {control, *split_label(control, separator)}
-    return tuple(part for part in split_label(label, separator) if part not in nothing)
+    return tuple(part for part in parts if part not in nothing)
 
 
 def _codes(labels: Labels, known: tuple[str, ...], what: str) -> np.ndarray:

@@ -60,7 +60,10 @@ class Control:
 
 
 class PerturbedMean:
-    """The perturbed cells of other strata, of the same cell type where there are any, pooled."""
+    """The perturbed cells of other strata, of the same cell type where there are any, pooled.
+
+    Of more than 10,000 as many are drawn.
+    """
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference

@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cfmvc.evaluation.baselines import BASELINES, Prediction
-from cfmvc.evaluation.case import Case
 from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.difficulty import difficulty
@@ -92,7 +91,8 @@ class _Run:
         cases = self._scorer.cases(method, target, predicted)
         case = next(cases)
         scores = self._scorer.scores(method, target, case)
-        self._add(method, target.condition, scores, case, predicted.note)
+        sizes = (case.true.n_cells, case.predicted.n_cells)
+        self._add(method, target.condition, scores, sizes, predicted.note)
         for draw, other in enumerate(cases):
             self._add_draw(
                 method, target.condition, draw, self._scorer.scores(method, target, other)
@@ -113,19 +113,23 @@ class _Run:
         All conditions are halved together, because in ``discrimination`` the deltas of the other
         perturbations have to be as noisy as the condition's own.
         """
-        halvings = [self._halve(split) for split in range(self._config.n_ceiling_splits)]
-        means = [means_of(kept) for _, kept in halvings]
-        for condition in self._exam.truth:
-            scores = []
-            for split, (drawn, kept) in enumerate(halvings):
-                target = self._scorer.target(condition, kept[condition], means[split], n_draws=0)
+        scores: dict[Condition, list[dict[str, float]]] = {c: [] for c in self._exam.truth}
+        sizes: dict[Condition, tuple[int, int]] = {}
+        for split in range(self._config.n_ceiling_splits):
+            drawn, kept = self._halve(split)  # one at a time: it is a copy of all test cells
+            means = means_of(kept)
+            for condition in scores:
+                target = self._scorer.target(condition, kept[condition], means, n_draws=0)
                 case = next(self._scorer.cases(CEILING, target, Prediction(drawn[condition])))
-                scores.append(self._scorer.scores(CEILING, target, case))
-                self._add_draw(CEILING, condition, split, scores[-1])
-            table = pd.DataFrame(scores)
+                scores[condition].append(self._scorer.scores(CEILING, target, case))
+                sizes[condition] = (case.true.n_cells, case.predicted.n_cells)
+        for condition, found in scores.items():
+            for split, one in enumerate(found):
+                self._add_draw(CEILING, condition, split, one)
+            table = pd.DataFrame(found)
             # a half may happen not to vary in any top gene: the mean of the halvings that do
             averages = {metric: float(table[metric].mean()) for metric in METRICS}
-            self._add(CEILING, condition, averages, case, "")
+            self._add(CEILING, condition, averages, sizes[condition], "")
 
     def finish(self, order: list[str], with_dose: bool) -> Evaluation:
         table = pd.DataFrame(self._rows)
@@ -159,7 +163,12 @@ class _Run:
         self._draws.append({"method": method, "condition": str(condition), "draw": draw, **scores})
 
     def _add(
-        self, method: str, condition: Condition, scores: dict[str, float], case: Case, note: str
+        self,
+        method: str,
+        condition: Condition,
+        scores: dict[str, float],
+        sizes: tuple[int, int],
+        note: str,
     ) -> None:
         self._rows.append(
             {
@@ -170,8 +179,8 @@ class _Run:
                 "batch": condition.stratum.batch,
                 "cell_type": condition.stratum.cell_type,
                 **scores,
-                "n_true": case.true.n_cells,
-                "n_predicted": case.predicted.n_cells,
+                "n_true": sizes[0],
+                "n_predicted": sizes[1],
                 "note": note,
             }
         )

@@ -107,6 +107,10 @@ def is_vae_alone(settings: Mapping[str, Any]) -> bool:
     return "vae" in settings and "flow" not in settings
 
 
+def _has_flow(weights: Mapping[str, torch.Tensor]) -> bool:
+    return any(not name.startswith(_VAE) for name in weights)
+
+
 def _load(
     model: CFMVCModel, weights: dict[str, torch.Tensor], is_whole: bool, folder: Path
 ) -> None:
@@ -131,7 +135,9 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
     description = _described(folder)
     model = CFMVCModel(**description["sizes"]).to(device)
     weights = _tensors(folder / WEIGHTS, device)
-    _load(model, weights, is_whole=not is_vae_alone(description["settings"]), folder=folder)
+    settings = description["settings"]
+    is_vae = is_vae_alone(settings) or not (settings or _has_flow(weights))
+    _load(model, weights, is_whole=not is_vae, folder=folder)
     files = description["files"]
     if REFERENCE in files:
         model.reference = ReferenceCells(**_tensors(folder / REFERENCE, device))

@@ -13,7 +13,6 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -233,8 +232,14 @@ def append(registry: Registry, entry: Entry) -> Entry:
     expect_may_decide(registry)
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     pause = 0.05
+    is_unsure = False
     while True:
         try:
+            # Others write at the same time, or an answer was lost: it may be there already, and
+            # nothing is written twice before that is known.
+            if is_unsure and (written := _written(registry, entry)):
+                return written
+            is_unsure = False
             _ensure_log(registry)
             made = registry.store.client.create_model_version(
                 history_name(registry),
@@ -253,15 +258,15 @@ def append(registry: Registry, entry: Entry) -> Entry:
                 raise TrackingError(
                     f"the decision could not be written down: {first_line(error)}; {what_now}"
                 ) from error
-            # Others write at the same time, or the answer was lost: it may be there already.
-            with suppress(MlflowException):  # nor does it answer now
-                for known in read_history(registry).entries:
-                    if known.uid == entry.uid:
-                        return known
+            is_unsure = True
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
         else:
             return Entry.read(int(made.version), entry.tags)
+
+
+def _written(registry: Registry, entry: Entry) -> Entry | None:
+    return next((one for one in read_history(registry).entries if one.uid == entry.uid), None)
 
 
 def _ensure_log(registry: Registry) -> None:

@@ -2,10 +2,12 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cfmvc.errors import TrackingError
 from cfmvc.files import read_json
-from cfmvc.tracking.run_link import find_run, read_link
+from cfmvc.tracking.config import absolute_uri, sqlite_file
+from cfmvc.tracking.run_link import RunLink, find_run, read_link
 from cfmvc.tracking.store import Store
 
 NAN_STEPS_TAG, PEAK_MEMORY_TAG = "cfmvc.nan_steps", "cfmvc.peak_memory_gib"
@@ -38,10 +40,21 @@ def _peak(file: Path, store: Store, workspace: Path) -> float | None:
     link = read_link(file)
     run = store.find_run_anywhere(link.uid)
     if run is None:  # trained before the project had this store
-        with suppress(TrackingError):
-            run = find_run(link, workspace)
+        run = _run_elsewhere(link, workspace)
     if run is None:
         return None
     metrics = run.data.metrics
     peaks = [metrics[name] for name in metrics if name.removeprefix("joint_").startswith("peak_")]
     return max(peaks, default=None)
+
+
+def _run_elsewhere(link: RunLink, workspace: Path) -> Any | None:
+    """Return the run in the store that it was made in; None where that is not at hand."""
+    from mlflow.exceptions import MlflowException
+
+    file = sqlite_file(absolute_uri(link.tracking_uri, workspace))
+    if file is not None and not file.is_file():
+        return None
+    with suppress(TrackingError, MlflowException):
+        return find_run(link, workspace)
+    return None

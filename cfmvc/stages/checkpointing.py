@@ -91,9 +91,9 @@ def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def code_hash() -> str:
-    """Hash the code of the package."""
-    code = hashlib.sha256()
-    for path in sorted(Path(cfmvc.__file__).parent.rglob("*.py")):
+def code_hash(rooms: Iterable[str] = ("",)) -> str:
+    """Hash the code of the package, or of some of its rooms."""
+    code, package = hashlib.sha256(), Path(cfmvc.__file__).parent
+    for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
         code.update(path.read_bytes())
     return code.hexdigest()

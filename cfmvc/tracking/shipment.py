@@ -73,7 +73,9 @@ class Shipment:
             raise
 
     def end_of_dead(self) -> None:
-        """End the run of a process that died without a word."""
+        """End the run of a process that died without a word; a deleted one has ended."""
+        if self._is_deleted():
+            return
         self._terminate({"status": "KILLED", "ms": self._last_ms, "tags": {}})
 
     def _ensure_run(self) -> None:

@@ -138,9 +138,12 @@ class Store:
         return found[0] if found else None
 
     def find_run_anywhere(self, uid: str) -> Any | None:
-        """Return the run with the tag ``cfmvc.uid``, a deleted one as well, or None."""
+        """Return the run with the tag ``cfmvc.uid``, or else a deleted one, or None."""
         from mlflow.entities import ViewType
 
+        # Of a deleted run what was still to be sent has gone to another one with its uid.
+        if (active := self.find_run(uid, self.experiment_ids())) is not None:
+            return active
         everything = self.client.search_experiments(view_type=ViewType.ALL)
         found = self.client.search_runs(
             [experiment.experiment_id for experiment in everything],

@@ -23,6 +23,7 @@ from cfmvc.errors import CfmvcError
 from cfmvc.files import atomic_path, read_json
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.likelihoods import nan_causes
+from cfmvc.shards import of_step
 from cfmvc.training.checkpoint_file import under
 from cfmvc.training.config import Precision
 from cfmvc.training.engine import autocast
@@ -110,9 +111,10 @@ def replayed(
     losses, first, causes = [], list[str](), list[str]()
     for part in parts:
         part.random.restore(device)
-        with autocast(device, precision), _watched(objective, first):
-            loss = objective(part.cells)
-        found = torch.autograd.grad(loss.total, list(named.values()), allow_unused=True)
+        with of_step(len(part.cells), part.weight):
+            with autocast(device, precision), _watched(objective, first):
+                loss = objective(part.cells)
+            found = torch.autograd.grad(loss.total, list(named.values()), allow_unused=True)
         for total, gradient in zip(gradients.values(), found, strict=True):
             total.add_(gradient if gradient is not None else 0.0, alpha=part.weight)
         losses.append({name: _hex(value) for name, value in loss.parts.items()})

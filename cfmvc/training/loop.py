@@ -1,6 +1,7 @@
 """The only training loop: every stage is an objective and a source of cells for it."""
 
 import math
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cfmvc.errors import DataError, NonFiniteError
+from cfmvc.errors import CheckpointError, DataError, NonFiniteError
 from cfmvc.shards import current_shard, of_step
 from cfmvc.training.callbacks import Callback, Examine, TrainingState
 from cfmvc.training.checkpoint import Checkpoint
@@ -138,9 +139,7 @@ class _Training:
             self._train_epoch()
             self._close_epoch()
         if current_shard().is_first and self.checkpoints.has_some():
-            # What follows a training may take minutes as well, and be killed. Whoever keeps what
-            # was trained clears the checkpoints.
-            self.checkpoints.save(self._checkpoint())
+            self._save_the_end()
         # No update at all, or none in the last epoch with nothing better to fall back on.
         most = self.source.n_steps if self.best is None else self.at.step
         self.guard.raise_if_hopeless(most)
@@ -319,6 +318,16 @@ class _Training:
         if current_shard().is_first:
             self.checkpoints.save(self.last_good or self._checkpoint())
         self.termination.obey(self.state.stage, self.at.step, self.checkpoints.what_next)
+
+    def _save_the_end(self) -> None:
+        """Save that the training is done: what follows may take minutes as well, and be killed.
+
+        Whoever keeps what was trained clears the checkpoints.
+        """
+        try:
+            self.checkpoints.save(self._checkpoint())
+        except CheckpointError as error:  # the weights are here, and the one before is valid
+            print(f"{self.state.stage}: {error}", file=sys.stderr)
 
     def _remember(self) -> None:
         """Keep the state that a rollback goes back to; a checkpoint is then of this state too.

@@ -26,6 +26,8 @@ from cfmvc.tuning.validation import TuningCells
 FINGERPRINT, PARENT, PARENT_BEGUN = "cfmvc.fingerprint", "cfmvc.parent_uid", "cfmvc.parent_begun"
 RETRY_OF = "failed_trial"  # Optuna's own name for it
 # What shapes a trial's value beside the searched parameters; the machine's share is not part of it.
+# Rooms of the package in which values are made.
+_ROOMS = ("data", "evaluation", "flow", "models", "stages", "training")
 _SHAPING = (*SECTIONS, "generate", "evaluate")
 
 
@@ -87,7 +89,7 @@ class Search:
             "n_looks": self.config.n_looks if self.is_pruned else None,
             "seed": self.config.seed,
             "precision": self.params["compute"]["precision"],
-            "code": code_hash(),
+            "code": code_hash(_ROOMS),
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -120,8 +122,8 @@ class Search:
                 self._begin(study, fingerprint)
             elif known != fingerprint:
                 raise ConfigError(
-                    f"study '{name}': was begun with other data, parameters, space or objectives, "
-                    "whose values cannot be compared with these; give this one another --study"
+                    f"study '{name}': was begun with other data, parameters, space, objectives or "
+                    "code, whose values cannot be compared with these; give this one another --study"
                 )
         return study
 

@@ -131,6 +131,8 @@ class Worker:
             retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
         except (UpdateFinishedTrialError, ValueError):
+            if self._stopped_by is not None:
+                raise self._stopped_by from None
             if not numbers or not self._trial(numbers[0]).state.is_finished():
                 raise
             # Without a sign of life for long (a suspended machine, a database that was away).

@@ -47,6 +47,13 @@ def test_a_control_whose_label_holds_the_separator_is_the_zero_vector(control: s
     np.testing.assert_array_equal(vocabulary.perturbation_matrix(labels), expected)
 
 
+def test_a_part_of_the_controls_label_is_a_perturbation_where_it_stands_alone() -> None:
+    labels = ["DMSO+LPS", "LPS", "A"]
+    vocabulary = Vocabulary.of(labels, ["b"], ["T"], "DMSO+LPS")
+    assert vocabulary.perturbations == ("DMSO+LPS", "A", "LPS")
+    assert vocabulary.perturbation_matrix(labels).tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
 def test_doses_multiply_and_do_not_touch_the_control(vocabulary: Vocabulary) -> None:
     matrix = vocabulary.perturbation_matrix(["control", "A", "A+B", "B"], [np.nan, 0.5, 2.0, 0.0])
     np.testing.assert_array_equal(

@@ -68,6 +68,7 @@ def main() -> None:
             )
             watching = [TrackingCallback(tracker), Pause(folder)]
             fit_vae(cells, config, torch.device("cpu"), watching, engine=engine)
+            engine.checkpoints("train_vae").clear()
 
 
 if __name__ == "__main__":

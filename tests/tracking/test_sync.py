@@ -125,6 +125,20 @@ def test_the_records_of_a_run_that_somebody_has_deleted_go_to_another_one(
     assert not list(spool_root(workspace).parent.glob("rejected/*"))
 
 
+def test_a_deleted_run_of_which_all_is_sent_holds_nobody_up(workspace: Path, store: Store) -> None:
+    header = RunHeader("u1", "vae", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)
+    spool = Spool.create(spool_root(workspace), header)
+    spool.append({"kind": "metrics", "step": 0, "values": {"loss": 1.0}})
+    shipment = Shipment(spool, store)
+    shipment.send()
+    store.client.delete_run(shipment.run_id)
+    assert run_sync(workspace)[0] == 0
+    assert spools(workspace) == []
+    found = store.find_run_anywhere("u1")
+    assert found is not None
+    assert found.info.lifecycle_stage == "deleted"
+
+
 def test_records_of_a_folder_that_is_no_project_are_sent(workspace: Path, store: Store) -> None:
     """As of `cfmvc fit --track`, which takes the shipped parameters there."""
     header = RunHeader("u1", "fit", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)
