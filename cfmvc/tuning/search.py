@@ -123,7 +123,7 @@ class Search:
             elif known != fingerprint:
                 raise ConfigError(
                     f"study '{name}': was begun with other data, parameters, space, objectives or "
-                    "code, whose values cannot be compared with these; give this one another --study"
+                    "code, and its values cannot be compared; give this one another --study"
                 )
         return study
 
