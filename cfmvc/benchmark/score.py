@@ -65,13 +65,16 @@ class FoldScorer:
         about = TuningCells(cells, self.data.identity, sha256, fold.held_out)
         trained = Trainer(about, self.vaes, black_boxes=self.black_boxes).trained(params, tracker)
         suffix = "" if fold.region is None else f" ({fold.name})"
-        predicted = self._predicted(trained.bundle, cells, fold, params, suffix)
+        truth = Truth.of(cells, fold)
+        # Nobody else asks for expectations, which are dense.
+        with_means = truth is not None
+        predicted = self._predicted(trained.bundle, cells, fold, params, suffix, with_means)
         real = _apart(cells, fold, suffix)
         design, config = self.data.design, section_of(params, "evaluate", EvaluateConfig)
         names = (design.control, design.separator)
         rivals = {_ARITHMETIC: predicted[_ARITHMETIC]}
         evaluation = evaluate(real, predicted[MODEL], config, *names, rivals=rivals)
-        truth, per_condition = Truth.of(cells, fold), evaluation.per_condition
+        per_condition = evaluation.per_condition
         if truth is not None:
             exam = Exam.of(real, config, *names)
             errors = expectation_errors(truth, exam, predicted, suffix)
@@ -93,15 +96,20 @@ class FoldScorer:
         )
 
     def _predicted(
-        self, bundle: Bundle, cells: AnnData, fold: Fold, params: Mapping[str, Any], suffix: str
+        self,
+        bundle: Bundle,
+        cells: AnnData,
+        fold: Fold,
+        params: Mapping[str, Any],
+        suffix: str,
+        with_means: bool,
     ) -> dict[str, AnnData]:
         """Return the cells of the model and of arithmetic in its latents."""
         generate, design = section_of(params, "generate", GenerateConfig), self.data.design
         if fold.region is not None:  # the controls of other regions are none of its own
             cells = cells[~design.is_control | fold.region.is_inside]
-        is_known = Truth.of(cells, fold) is not None
         found = {
-            name: predict_held_out(bundle, cells, design.control, generate, by, is_known).cells
+            name: predict_held_out(bundle, cells, design.control, generate, by, with_means).cells
             for name, by in _CARRIED_BY.items()
         }
         for some in found.values():

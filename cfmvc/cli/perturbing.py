@@ -56,6 +56,7 @@ def perturb_region_file(
     """Read model and tissue, change the region, write cells and picture; return what was made."""
     if picture is not None and picture.suffix.lower() not in PICTURES:
         raise ConfigError(f"--picture {picture}: its name must end in {listed(PICTURES)}")
+    parse_region(order.region)  # a fault of it is told before anything is read
     bundle = opened(model, device, embeddings)
     _check_genes(order.genes, bundle.gene_names)
     tissue = read_controls(cells, bundle, mapping, control)

@@ -92,8 +92,9 @@ def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
 
 
 def code_hash(rooms: Iterable[str] = ("",)) -> str:
-    """Hash the code of the package, or of some of its rooms."""
+    """Hash the code of the package, or of some of its rooms and what they share."""
     code, package = hashlib.sha256(), Path(cfmvc.__file__).parent
-    for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
+    found = {path for room in rooms for path in (package / room).rglob("*.py")}
+    for path in sorted(found | set(package.glob("*.py"))):
         code.update(path.read_bytes())
     return code.hexdigest()

@@ -68,7 +68,7 @@ class Shipment:
             return has_ended
         except Exception as error:
             # The store was made anew, or somebody has deleted the run: begin from the start.
-            if is_lost(error) or self._is_deleted():
+            if is_lost(error) or (is_refusal(error) and self._is_deleted()):
                 self._remember(Acknowledged(uri=self._store.uri))
             raise
 
