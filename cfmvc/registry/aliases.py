@@ -1,6 +1,7 @@
 """The aliases ``champion`` and ``previous``, as they follow from the history."""
 
 import time
+from dataclasses import dataclass
 
 from cfmvc.errors import TrackingError
 from cfmvc.registry.config import CHAMPION, PREVIOUS
@@ -13,12 +14,30 @@ _MOST_ROUNDS = 50
 _PAUSE_SECONDS = 0.1
 
 
-def differences(registry: Registry, history: History) -> dict[str, tuple[int | None, int | None]]:
+@dataclass(frozen=True)
+class Reading:
+    """The aliases as they were, and all decisions, read after them.
+
+    A decision is written down before its alias is set: in this order no alias is read without its
+    decision, whoever promotes meanwhile.
+    """
+
+    aliases: dict[str, int]
+    history: History
+
+    @classmethod
+    def of(cls, registry: Registry) -> "Reading":
+        """Read both."""
+        aliases = registry.aliases()
+        return cls(aliases, read_history(registry))
+
+
+def differences(registry: Registry, read: Reading) -> dict[str, tuple[int | None, int | None]]:
     """Return, by alias, where it points and where the history says it should, if that differs.
 
     Nothing can point to a version that was deleted.
     """
-    aliases, there = registry.aliases(), registry.numbers()
+    aliases, history, there = read.aliases, read.history, registry.numbers()
     by_history = {CHAMPION: history.champion, PREVIOUS: history.previous}
     wanted = {a: version if version in there else None for a, version in by_history.items()}
     return {
@@ -28,14 +47,14 @@ def differences(registry: Registry, history: History) -> dict[str, tuple[int | N
     }
 
 
-def undecided(registry: Registry, history: History) -> str:
+def undecided(registry: Registry, read: Reading) -> str:
     """Say what is wrong where an alias points somewhere and no decision was ever written down.
 
     Somebody has set it by hand, and serves it, or the history was lost: it is not ours to remove.
     """
-    aliases = registry.aliases()
+    aliases = read.aliases
     set_by_hand = [alias for alias in (CHAMPION, PREVIOUS) if alias in aliases]
-    if history.entries or not set_by_hand:
+    if read.history.entries or not set_by_hand:
         return ""
     where = " and ".join(f"'{alias}' is version {aliases[alias]}" for alias in set_by_hand)
     return (
@@ -60,12 +79,12 @@ def settle(registry: Registry) -> History:
 
     refusal: Exception | None = None
     for _ in range(_MOST_ROUNDS):
-        history = read_history(registry)
-        wrong = differences(registry, history)
-        if words := undecided(registry, history):
+        read = Reading.of(registry)
+        wrong = differences(registry, read)
+        if words := undecided(registry, read):
             raise TrackingError(f"models:/{registry.name}: {words}; nothing has changed")
         if not wrong:
-            return history
+            return read.history
         for alias, (_, version) in wrong.items():
             try:
                 registry.point(alias, version)

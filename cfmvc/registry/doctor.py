@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cfmvc.registry.aliases import differences, settle, undecided
-from cfmvc.registry.history import History, history_name, read_history
+from cfmvc.registry.aliases import Reading, differences, settle, undecided
+from cfmvc.registry.history import History, history_name
 from cfmvc.registry.registry import Registry
 
 HEALTHY, MENDED, BROKEN = "healthy", "mended", "broken"
@@ -27,11 +27,11 @@ class Finding:
 
 def examine(registry: Registry) -> list[Finding]:
     """Look at everything, mend what follows from the history, and say what was found."""
-    history = read_history(registry)
-    findings = [*_of_the_log(registry, history), *_of_the_champion(registry, history)]
+    read = Reading.of(registry)
+    findings = [*_of_the_log(registry, read.history), *_of_the_champion(registry, read)]
     if any(finding.state == BROKEN for finding in findings):
         return findings
-    wrong = differences(registry, history)
+    wrong = differences(registry, read)
     settle(registry)
     for alias, (found, wanted) in wrong.items():
         findings.append(
@@ -72,9 +72,9 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
     ]
 
 
-def _of_the_champion(registry: Registry, history: History) -> list[Finding]:
-    there = registry.numbers()
-    findings = [Finding(BROKEN, words) for words in [undecided(registry, history)] if words]
+def _of_the_champion(registry: Registry, read: Reading) -> list[Finding]:
+    history, there = read.history, registry.numbers()
+    findings = [Finding(BROKEN, words) for words in [undecided(registry, read)] if words]
     if history.champion is not None and history.champion not in there:
         findings.append(
             Finding(

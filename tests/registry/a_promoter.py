@@ -5,6 +5,7 @@ import random
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,29 @@ class Mortal:
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             self._left -= 1
+            return method(*arguments, **named)
+
+        return call
+
+
+class Overtaken:
+    """A client that lets somebody else at it before the call of a number, and only then."""
+
+    def __init__(self, client: Any, n_calls: int, meanwhile: Callable[[], Any]) -> None:
+        self._client, self._left, self._meanwhile = client, n_calls, meanwhile
+
+    @property
+    def was_overtaken(self) -> bool:
+        """Whether there was a call of that number."""
+        return self._left < 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left == -1:
+                self._meanwhile()
             return method(*arguments, **named)
 
         return call

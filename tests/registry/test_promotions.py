@@ -15,10 +15,12 @@ from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
 from cfmvc.registry.history import REFUSED, history_name, read_history
 from cfmvc.registry.promote import Judgement, PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
+from cfmvc.tracking.store import Store
 from tests.forked import PROCESSES, forked
 from tests.registry.a_promoter import (
     NAME,
     ByQuality,
+    Overtaken,
     make_version,
     promote_and_die,
     quality_of,
@@ -199,6 +201,33 @@ def test_the_doctor_says_that_the_champion_was_deleted(registry: Registry) -> No
     assert states(registry) == {HEALTHY}
     with pytest.raises(PromotionRefused, match="version 2, which the champion replaced, was del"):
         roll_back(registry, "", {})
+
+
+def test_overtaken_between_any_two_steps_it_says_so_or_is_compared_with_the_other(
+    registry: Registry, workspace: Path
+) -> None:
+    """The first decision of all: until then there is neither a log nor an alias."""
+    outcomes = set()
+    for n_calls in range(100):
+        shutil.copy(workspace / "mlflow.db", workspace / f"{n_calls}.db")
+        other = registry_at(f"sqlite:///{workspace / f'{n_calls}.db'}", workspace)
+        client = Overtaken(other.store.client, n_calls, lambda other=other: win(other, 3))
+        slow = Registry(Store(client, other.store.uri, workspace), NAME)
+        try:
+            promote(slow, 2, ByQuality(slow))
+            outcomes.add("promoted")
+        except PromotionRefused as refusal:
+            outcomes.add(str(refusal).split(":")[0])
+        if not client.was_overtaken:
+            break
+        assert aliases(other)[0] == 3
+        assert states(other) == {HEALTHY}
+    assert n_calls > 5
+    assert outcomes == {"promoted", "quality 2.0 against 3.0", "another promotion came first"}
+
+
+def win(registry: Registry, version: int) -> None:
+    promote(registry, version, ByQuality(registry))
 
 
 @pytest.mark.slow

@@ -350,6 +350,7 @@ def test_on_a_server_that_is_killed_as_well(
     pause.unlink()
     server.start()
     finished(train())
+    sync(workspace, server.uri)  # a server just begun may not answer in the time it is waited for
     (run,) = all_runs(store)
     assert run.info.run_id == before.info.run_id
     expect_as_undisturbed(store, run, undisturbed, 2)
