@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault
+from cfmvc.data.labels import read_labels
 from cfmvc.data.vocabulary import perturbing_parts
 from cfmvc.errors import DataError, listed, suggest
 
@@ -41,16 +42,18 @@ def find_embeddings(adata: AnnData, key: str, perturbation: str) -> pd.DataFrame
         return None
     held = adata.obsm[key]
     vectors = np.asarray(held.toarray() if hasattr(held, "toarray") else held)
-    labels = adata.obs[perturbation].astype(str).to_numpy()
+    labels = read_labels(adata.obs[perturbation]).text
     table = pd.DataFrame(vectors, index=labels)
     first = table[~table.index.duplicated()]
-    differ = (vectors != first.loc[labels].to_numpy()).any(axis=1)
+    others = first.loc[labels].to_numpy()
+    differ = ((vectors != others) & ~(pd.isna(vectors) & pd.isna(others))).any(axis=1)
     if differ.any():
         raise DataError(
             f"obsm['{key}']: cells of '{labels[differ][0]}' have different vectors; an embedding "
             "belongs to the perturbation, so give one vector a label (uns takes a table)"
         )
-    return _table(first, f"obsm['{key}']")
+    # All NaN is no vector: the control needs none, and of the others it is said that they lack it.
+    return _table(first[~first.isna().all(axis=1)], f"obsm['{key}']")
 
 
 def read_embeddings(path: Path) -> pd.DataFrame:

@@ -48,9 +48,15 @@ def open_cells(path: Path, most_bytes: float = MOST_IN_MEMORY) -> AnnData:
             if path.is_file() and not _has_large(group, most_bytes):
                 group.close()
                 return anndata.read_h5ad(path)
-            return read_dispatched(group, partial(_read_or_leave, most_bytes))
+            found = read_dispatched(group, partial(_read_or_leave, most_bytes))
+            # Before anndata 0.8 nothing said what a file is: such a one is read as a whole.
+            return found if isinstance(found, AnnData) else _whole(path)
     except Exception as error:  # h5py and anndata raise whatever the damage happens to break
         raise damaged(path, error) from error
+
+
+def _whole(path: Path) -> AnnData:
+    return anndata.read_h5ad(path) if path.is_file() else anndata.read_zarr(path)
 
 
 def damaged(path: Path | str, error: Exception) -> DataError:
@@ -105,7 +111,8 @@ def _has_large(file: h5py.File, most_bytes: float) -> bool:
     found: list[str] = []
 
     def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.size * _BYTES_A_NUMBER > most_bytes:
+        n_values = item.size if isinstance(item, h5py.Dataset) else None
+        if n_values is not None and n_values * _BYTES_A_NUMBER > most_bytes:  # None: "nothing"
             found.append(name)
 
     file.visititems(look)
@@ -167,10 +174,10 @@ def row_blocks(matrix: Any) -> Iterator[csr_matrix]:
 
 def canonical_rows(rows: csr_matrix) -> csr_matrix:
     """Return float32 CSR, sorted, each entry once and none of them 0; the given one stays."""
-    own = csr_matrix(rows, copy=True)
+    own = csr_matrix(rows, dtype=np.float32, copy=True)  # of small integers a sum may be none
     own.sum_duplicates()  # sorts as well
     own.eliminate_zeros()
-    return own.astype(np.float32)
+    return own
 
 
 def to_csr(matrix: Any) -> csr_matrix:

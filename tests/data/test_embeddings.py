@@ -87,6 +87,21 @@ def test_vectors_of_cells_are_taken_once_a_label() -> None:
         find_embeddings(given, "esm", "perturbation")
 
 
+def test_labels_of_cells_with_vectors_are_read_as_all_labels_are() -> None:
+    """Numbers, blanks around them, and a control whose cells have no vector."""
+    given = cells()
+    label = given.obs["perturbation"].map({"control": 0.0, "A": 1.0, "B/1": 2.0, "A+B/1": 1.0})
+    given.obs["perturbation"] = label.astype(float)
+    given.obsm["esm"] = np.where(label == 0, np.nan, label).astype(float)[:, None]
+    found = find_embeddings(given, "esm", "perturbation")
+    assert found is not None
+    assert found["0"].to_dict() == {"1": 1.0, "2": 2.0}
+    given.obs["perturbation"] = label.map({0.0: "control", 1.0: " A", 2.0: "B"}).astype(str)
+    found = find_embeddings(given, "esm", "perturbation")
+    assert found is not None
+    assert list(found.index) == ["A", "B"]
+
+
 def test_they_come_through_the_canonical_file_and_back(tmp_path: Path) -> None:
     given = cells()
     given.uns["esm"] = VECTORS

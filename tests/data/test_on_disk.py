@@ -154,6 +154,26 @@ def test_a_table_on_disk_is_the_table(cells: AnnData, config: DataConfig, tmp_pa
     assert not tables[0].subset(some).is_on_disk
 
 
+@pytest.mark.parametrize("most_bytes", [0, 2**30], ids=["on disk", "in memory"])
+def test_files_with_nothing_as_a_value_and_of_old_are_read(
+    cells: AnnData, tmp_path: Path, most_bytes: int
+) -> None:
+    """``scanpy.pp.log1p`` leaves ``{"base": None}``; anndata before 0.8 said not what a file is."""
+    cells.uns["log1p"] = {"base": None}
+    path = stored(cells, tmp_path)
+    assert open_cells(path, most_bytes).uns["log1p"] == {"base": None}
+    with h5py.File(path, "a") as file:
+        for name in list(file.attrs):
+            del file.attrs[name]
+    found = open_cells(path, most_bytes)
+    assert found.obs_names.equals(cells.obs_names)
+
+
+def test_small_integers_that_are_stored_twice_do_not_overflow() -> None:
+    twice = csr_matrix((np.array([200, 200], np.uint8), [1, 1], [0, 2]), shape=(1, 3))
+    assert reading.canonical_rows(twice).toarray().tolist() == [[0.0, 400.0, 0.0]]
+
+
 def test_a_file_cut_off_or_damaged_is_named(cells: AnnData, tmp_path: Path) -> None:
     path = stored(cells, tmp_path)
     with h5py.File(path) as file:
