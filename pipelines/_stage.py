@@ -1,7 +1,7 @@
 """What every stage of the pipeline does around its own work."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ class Stage:
         Of a training: of its data, parameters and code.
     resumption
         Of a training, in the process that writes: the run that it belongs to.
+    at_end
+        What is done when the run is closed, and nothing of the stage can be stopped any more.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     shard: Shard = field(default_factory=Shard)
     fingerprint: str = ""
     resumption: Resumption | None = None
+    at_end: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def checkpoints(self) -> Path:
@@ -88,9 +91,12 @@ def stage(name: str, sections: Sequence[str] = (), files: Sequence[Path] = ()) -
             if not shard.is_first:  # it computes its share; the first one writes and logs
                 yield opened
                 return
-            with _resumption(opened) as opened.resumption, _run(opened, tracking):
-                yield opened
-                opened.link()
+            with _resumption(opened) as opened.resumption:
+                with _run(opened, tracking):
+                    yield opened
+                    opened.link()
+                for act in opened.at_end:
+                    act()
     except CfmvcError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -41,7 +41,7 @@ def main() -> None:
     os.environ["MLFLOW_TRACKING_URI"] = absolute_uri(os.environ.get("MLFLOW_TRACKING_URI"))
     command = [sys.executable, "-m", "dvc"]
     if entry == _STUDY and (of_study or settings):
-        command = [sys.executable, "-m", "cfmvc", "tune", *_as_options(of_study)]
+        command = [sys.executable, "-m", "cfmvc", "tune", *as_options(of_study)]
         command += [part for setting in settings for part in ("--set", setting)]
     elif settings:
         changes = [part for setting in settings for part in ("--set-param", setting)]
@@ -134,9 +134,18 @@ def _is_bare(setting: str) -> bool:
     return "." not in setting.partition("=")[0]
 
 
-def _as_options(settings: list[str]) -> list[str]:
+def as_options(settings: list[str]) -> list[str]:
+    """Turn ``n_trials=5`` into ``--n-trials 5``, and ``register=true`` into ``--register``."""
     pairs = (setting.partition("=")[::2] for setting in settings)
-    return [part for name, value in pairs for part in (f"--{name.replace('_', '-')}", value)]
+    return [part for name, value in pairs for part in _as_option(name.replace("_", "-"), value)]
+
+
+def _as_option(name: str, value: str) -> list[str]:
+    if value.lower() not in ("true", "false"):
+        return [f"--{name}", value]
+    if value.lower() == "true":
+        return [f"--{name}"]
+    return ["--no-test"] if name == "test" else []  # all other switches are off already
 
 
 def as_settings(options: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ def main() -> None:
         save_bundle(bundle, FLOW)
         write_course(run.tracker, "flow", history, bundle, cells)
         for name in ("train_flow", "train_joint"):
-            engine.checkpoints(name).clear()
+            run.at_end.append(engine.checkpoints(name).clear)
 
 
 if __name__ == "__main__":

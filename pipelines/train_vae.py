@@ -23,7 +23,7 @@ def main() -> None:
             return
         save_bundle(bundle, VAE)
         write_course(run.tracker, "vae", history, bundle, cells)
-        engine.checkpoints("train_vae").clear()
+        run.at_end.append(engine.checkpoints("train_vae").clear)
 
 
 if __name__ == "__main__":

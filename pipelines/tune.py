@@ -10,16 +10,18 @@ from pathlib import Path
 
 from cfmvc.errors import CfmvcError
 from cfmvc.tracking.process import dvc_command
-from cfmvc.tuning.files import write_nothing
+from cfmvc.tuning.files import BEST, FOLDER, TRIALS, write_nothing
 
 _STAGE = "tune"
 
 
 def main() -> None:
     command = dvc_command()
-    if command is not None and _STAGE not in command:
+    if command is not None and not is_asked_for(command):
         write_nothing(Path.cwd())
         print("no study is carried out, for none was asked for: `dvc repro tune`")
+        if "exec-run" in command:  # of an experiment in its queue DVC does not say what was asked
+            print("DVC's queue carries none out: `cfmvc tune` does", file=sys.stderr)
         return
     try:
         from cfmvc.cli.tuning import study_text, tuned  # torch, MLflow and Optuna come along
@@ -32,6 +34,12 @@ def main() -> None:
     except CfmvcError as error:
         print(f"{_STAGE}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def is_asked_for(command: list[str]) -> bool:
+    """Return whether a DVC command names the stage (``dvc.yaml:tune`` too) or what it makes."""
+    named = {word.rpartition(":")[2].rstrip("/") for word in command}
+    return not named.isdisjoint({_STAGE, *map(str, (FOLDER, BEST, TRIALS))})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from cfmvc.stages.compute import ComputeConfig
 from cfmvc.training.checkpoint import Checkpoints
 from cfmvc.training.engine import Engine
 
+# Rooms of the package in which weights are made.
+_TRAINING = ("data", "flow", "models", "stages", "training")
+
 
 class CheckpointConfig(Section):
     """How often a training saves what it needs to go on; shapes no result."""
@@ -85,14 +88,14 @@ def fingerprint_of(files: Iterable[Path], values: Mapping[str, Any]) -> str:
     parts = {
         "files": [md5_of_file(path) for path in files],
         "values": values,
-        "code": code_hash(),
+        "code": code_hash(_TRAINING),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def code_hash(rooms: Iterable[str] = ("",)) -> str:
-    """Hash the code of the package, or of some of its rooms and what they share."""
+def code_hash(rooms: Iterable[str]) -> str:
+    """Hash the code of some of the package's rooms, and what all of them share."""
     code, package = hashlib.sha256(), Path(cfmvc.__file__).parent
     found = {path for room in rooms for path in (package / room).rglob("*.py")}
     for path in sorted(found | set(package.glob("*.py"))):

@@ -144,12 +144,14 @@ def _name(header: RunHeader) -> str:
 
 
 def _get_run(store: Store, run_id: str) -> Any | None:
+    """Return a run; None if there is none, or somebody has deleted it: it takes nothing more."""
     try:
-        return store.client.get_run(run_id)
+        run = store.client.get_run(run_id)
     except Exception as error:
         if is_lost(error):
             return None
         raise
+    return None if run.info.lifecycle_stage == "deleted" else run
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import importlib
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cfmvc.tracking.sweep import sweep
 
 _POLL_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
+_MOST_WAITS = 20  # at the end, for what another one has still to send
 
 
 class Sender:
@@ -48,13 +50,18 @@ class Sender:
 
     def _work(self) -> None:
         self._delivery.report(has_begun=True)
-        pause = 1.0
+        pause, n_waits = 1.0, 0
         while True:
             try:
                 self._send()
                 return
-            except NotYetError:  # no failure: another thread or process is about to send it
-                self._delivery.sleep(_POLL_SECONDS)
+            except NotYetError as error:
+                # No failure at first: another thread or process is about to send it.
+                n_waits += self._delivery.is_closing
+                if n_waits > _MOST_WAITS:
+                    self._delivery.report(failure=first_line(error))
+                    return
+                time.sleep(_POLL_SECONDS)  # closing, too: it is not for us to make haste
             except Exception as error:  # whatever it was, the records are on disk
                 is_denied = denial(error) is not None
                 self._delivery.report(failure=first_line(error), is_denied=is_denied)

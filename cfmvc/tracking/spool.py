@@ -160,12 +160,14 @@ class Spool:
         with path.open("rb") as stream:
             stream.seek(offset)
             while lines := stream.readlines(_CHUNK_BYTES):
-                if not lines[-1].endswith(b"\n"):
+                is_whole = lines[-1].endswith(b"\n")
+                if not is_whole:
                     lines.pop()  # still being written, or cut off by a kill
-                    if not lines:
-                        return
-                offset += sum(map(len, lines))
-                yield [record for record in map(_parsed, lines) if record is not None], offset
+                if lines:
+                    offset += sum(map(len, lines))
+                    yield [record for record in map(_parsed, lines) if record is not None], offset
+                if not is_whole:
+                    return  # its rest may be there by now, and is no line
 
     def count_pending(self) -> int:
         """Return how many records wait to be sent."""

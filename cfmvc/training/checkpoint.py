@@ -102,7 +102,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.folder}: checkpoints cannot be written there: {_reason(error)}; a "
                 f"checkpoint needs {_in_words(n_bytes)}, {self._free()}. Nothing was trained yet: "
-                "make room, choose another folder, or train without checkpoints"
+                "make room there"
             ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -147,7 +147,7 @@ class Checkpoints:
         ----------
         is_demanded
             Whether the user has asked to go on. Then checkpoints of another training, or of
-            another version's format, are an error; otherwise they are passed over in silence.
+            another version's format, are an error; otherwise they are passed over, and it is said.
 
         Raises
         ------
@@ -173,14 +173,17 @@ class Checkpoints:
             listed = "; ".join(f"{path.name} {damage}" for path, damage in damages.items())
             raise CheckpointError(
                 f"{self.folder}: no checkpoint is whole ({listed}); to train from the start, "
-                "start again without --resume, or remove the folder"
+                "remove the folder"
             )
         if is_demanded and foreign:
             path, reason = next(iter(foreign.items()))
             raise CheckpointError(
                 f"{path}: cannot be gone on from: {reason}; bring back what it was made with, or "
-                "start again without --resume"
+                f"remove {self.folder} to train from the start"
             )
+        if foreign:
+            path, reason = next(iter(foreign.items()))
+            print(f"{path}: not gone on from: {reason}; training from the start", file=sys.stderr)
         return None
 
     def clear(self) -> None:

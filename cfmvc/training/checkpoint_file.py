@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 import torch
 from safetensors.torch import load
 
-FORMAT = 1
+FORMAT = 2
 _CHECKSUM, _CHECKSUM_BYTES = "cfmvc.checksum", 32
+_VALUES = "cfmvc.values"  # JSON as a tensor: a header may be no longer than 100 MB
 _ALIGNMENT = 8
 _DTYPES = {
     torch.float64: "F64",
@@ -78,11 +79,13 @@ class PackedCheckpoint:
     """
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str) -> None:
+        for name in (_CHECKSUM, _VALUES):
+            if name in checkpoint.tensors:
+                raise ValueError(f"'{name}' is a name of our own; give the tensor another one")
+        tensors = {**checkpoint.tensors, _VALUES: _as_tensor(checkpoint.values)}
         # Wide elements first: then every tensor is aligned in the file.
-        self._tensors = dict(
-            sorted(checkpoint.tensors.items(), key=lambda named: -named[1].element_size())
-        )
-        self._header = _header(self._tensors, checkpoint.values, fingerprint)
+        self._tensors = dict(sorted(tensors.items(), key=lambda named: -named[1].element_size()))
+        self._header = _header(self._tensors, fingerprint)
 
     @property
     def n_bytes(self) -> int:
@@ -134,23 +137,25 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
         raise ForeignFile("data, parameters or code have changed since")
     tensors = load(contents)
     del tensors[_CHECKSUM]
-    return Checkpoint(tensors, json.loads(metadata["values"]))
+    return Checkpoint(tensors, json.loads(tensors.pop(_VALUES).numpy().tobytes()))
 
 
-def _header(tensors: dict[str, torch.Tensor], values: dict[str, Any], fingerprint: str) -> bytes:
+def _as_tensor(values: dict[str, Any]) -> torch.Tensor:
+    """Return JSON that knows NaN and infinity, as bytes."""
+    return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+
+
+def _header(tensors: dict[str, torch.Tensor], fingerprint: str) -> bytes:
     """Return the first part of a safetensors file: the header's length (8 bytes), and the header.
 
     Its layout is that of https://github.com/huggingface/safetensors#format.
     """
-    # JSON within JSON: the outer one is strict, the inner one knows NaN and infinity.
-    metadata = {"format": str(FORMAT), "fingerprint": fingerprint, "values": json.dumps(values)}
+    metadata = {"format": str(FORMAT), "fingerprint": fingerprint}
     entries: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, tensor in tensors.items():
         entries[name] = _entry(_dtype(name, tensor), list(tensor.shape), start, tensor.nbytes)
         start += tensor.nbytes
-    if _CHECKSUM in tensors:
-        raise ValueError(f"'{_CHECKSUM}' is the checksum's own name; give the tensor another one")
     entries[_CHECKSUM] = _entry("U8", [_CHECKSUM_BYTES], start, _CHECKSUM_BYTES)
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % _ALIGNMENT)

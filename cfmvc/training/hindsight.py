@@ -5,6 +5,7 @@ steps, the training is taken back to the look before, goes to the bad step once 
 put where it was.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,9 +88,15 @@ class Hindsight:
         findings = replayed(objective, stepper.parts, stepper.device, precision)
         kept = folder / f"{event.stage}-step-{event.step}"
         told = {"event": event.as_json(), "precision": precision}
-        write_black_box(kept, objective, stepper.parts, findings, told)
-        set_buffers(objective, after)
-        return replace(event, module=findings.module, black_box=str(kept))
+        event = replace(event, module=findings.module)
+        try:
+            write_black_box(kept, objective, stepper.parts, findings, told)
+        except OSError as error:  # a training goes on without its step, and so it does without this
+            print(f"{event.stage}: no black box in {kept}: {error}", file=sys.stderr)
+            return event
+        finally:
+            set_buffers(objective, after)
+        return replace(event, black_box=str(kept))
 
     def _now(self) -> _Before:
         tensors = {name: value.clone() for name, value in self.stepper.tensors().items()}

@@ -10,12 +10,15 @@ import torch
 
 GIB = 1024**3
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes on macOS, KiB on Linux
-# Limit and use of a container: of cgroups version 2, then 1.
+# A container, by cgroups version 2, then 1: folder, files of limit and use, and what of that use
+# the kernel gives back at once (files that were read).
 _CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
     ),
 )
 
@@ -75,15 +78,21 @@ def _of_status(name: str) -> float | None:
 def _available() -> float | None:
     """Return what the machine, or the container's limit, has left; None where it does not say."""
     found = [_in_kib("/proc/meminfo", "MemAvailable")]
-    for limit, usage in _CGROUPS:
-        try:
-            found.append(float(Path(limit).read_text()) - float(Path(usage).read_text()))
-        except (OSError, ValueError):  # no container; `max`
-            continue
+    found += [left_in_container(Path(folder), *names) for folder, *names in _CGROUPS]
     known = [value for value in found if value is not None]
     if not known and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         known = [float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
     return min(known, default=None)
+
+
+def left_in_container(folder: Path, limit: str, usage: str, cache: str) -> float | None:
+    """Return what a container has left, in bytes; None where there is none, or it has no limit."""
+    try:
+        left = float((folder / limit).read_text()) - float((folder / usage).read_text())
+        stat = dict(line.split()[:2] for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return left + float(stat.get(cache, 0))
 
 
 def _in_kib(file: str, name: str) -> float | None:

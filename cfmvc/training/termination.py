@@ -45,7 +45,10 @@ class Termination:
     def __exit__(self, *exception: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        if self._asked_by is not None and exception[0] is None:  # too late for a step to obey it
+        # Too late for a step to obey it; and whatever else has ended the training (a trial that is
+        # pruned, say) is no reason to begin the next one.
+        has_stopped = isinstance(exception[1], Preempted | KeyboardInterrupt | SystemExit)
+        if self._asked_by is not None and not has_stopped:
             signal.raise_signal(self._asked_by)
 
     def obey(self, stage: str, step: int, what_next: str) -> None:

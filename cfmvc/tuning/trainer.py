@@ -1,6 +1,7 @@
 """One trial's work: both stages trained with its parameters, looked at, and scored."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from cfmvc.config import section_of
 from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
+from cfmvc.evaluation.metrics import METRICS
 from cfmvc.models import Bundle
 from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of, plain_engine
 from cfmvc.stages.compute import ComputeConfig, use
@@ -23,7 +25,7 @@ from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.vae import TrainingCells, fit_vae
 from cfmvc.tracking.callback import TrackingCallback
 from cfmvc.tracking.tracker import Tracker
-from cfmvc.training.callbacks import Callback, NoCallback
+from cfmvc.training.callbacks import Callback, NoCallback, TrainingState
 from cfmvc.training.config import FlowConfig, JointConfig, LoopConfig, VaeConfig
 from cfmvc.training.history import History
 from cfmvc.training.memory import ExpectedMemory
@@ -91,7 +93,7 @@ class Trainer:
     n_looks
         Looks at each stage on its way.
     black_boxes
-        Folder in which the first non-finite step of a training is kept; None: nowhere.
+        Folder below which the first non-finite step of a training is kept; None: nowhere.
     """
 
     data: TuningCells
@@ -144,7 +146,7 @@ class Trainer:
         started, expected = time.perf_counter(), _Expected()
         flow = section_of(params, "flow", FlowConfig)
         joint = section_of(params, "joint", JointConfig)
-        engine = plain_engine(compute, self.black_boxes)
+        engine = plain_engine(compute, self._folder_of_boxes())
         watching: list[Callback] = [expected, TrackingCallback(tracker, "flow_")]
         score = self._score(params, "flow")
         looks = _Looks(flow, self.n_looks, self.n_looks, report, score)
@@ -205,10 +207,10 @@ class Trainer:
             section_of(params, "checkpoint", CheckpointConfig),
             checkpoints,
             key,
-            black_boxes=self.black_boxes,
+            black_boxes=self._folder_of_boxes(),
         )
         looks = _Looks(config, self.n_looks, 0, report, self._score(params, "arithmetic"))
-        watching: list[Callback] = [expected, TrackingCallback(tracker, "vae_")]
+        watching: list[Callback] = [expected, TrackingCallback(tracker, "vae_"), looks]
         bundle, history = fit_vae(
             self.cells,
             config,
@@ -220,6 +222,10 @@ class Trainer:
         seconds = time.perf_counter() - started - looks.seconds
         course = VaeCourse(looks.seen, seconds, expected.peak_gib, _nan_steps(history))
         return bundle, course
+
+    def _folder_of_boxes(self) -> Path | None:
+        """Return a folder of a training's own: others, here or beside it, have the same steps."""
+        return self.black_boxes and self.black_boxes / f"trial-{uuid.uuid4().hex[:12]}"
 
     def _score(self, params: Mapping[str, Any], by: Any) -> Callable[[Bundle], dict[str, float]]:
         """Return what scores a model; of a VAE alone it is what arithmetic in its latents gives."""
@@ -247,10 +253,11 @@ class Trainer:
 
 
 @dataclass
-class _Looks:
+class _Looks(NoCallback):
     """Looks at a stage a few times on its way, evenly spread over its epochs.
 
-    The last epoch is not among them: what is scored there is the trial's value.
+    The last epoch is not among them: what is scored there is the trial's value. What was seen
+    before a training was stopped is told once more: its trial is another one now.
     """
 
     config: LoopConfig
@@ -267,11 +274,22 @@ class _Looks:
         if epoch not in due:
             return {}
         started = time.perf_counter()
-        number, figures = self.n_before + due.index(epoch) + 1, self.score(bundle)
-        self.seen.append((number, figures))
+        figures = self.score(bundle)
         self.seconds += time.perf_counter() - started
-        self.report(number, figures)
+        self._tell(due.index(epoch), figures)
         return figures
+
+    def on_resume(self, state: TrainingState, history: History) -> None:
+        """Tell the looks that the epochs before have kept."""
+        due = looks_at(self.config, self.n_looks)
+        for row in history.rows:
+            figures = {name: row[f"val_{name}"] for name in METRICS if f"val_{name}" in row}
+            if row["epoch"] in due and figures:
+                self._tell(due.index(int(row["epoch"])), figures)
+
+    def _tell(self, place: int, figures: dict[str, float]) -> None:
+        self.seen.append((self.n_before + place + 1, figures))
+        self.report(*self.seen[-1])
 
 
 def looks_at(config: LoopConfig, n_looks: int) -> Sequence[int]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from cfmvc.config import section_of
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, TrackingError
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
 from cfmvc.tracking.child_runs import ChildRuns
-from cfmvc.tracking.config import home_of, shareable_uri
+from cfmvc.tracking.config import home_of, shareable_uri, sqlite_file
+from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tracking.resumption import SharedRun
 from cfmvc.tuning.confirmation import Confirmation, confirm
 from cfmvc.tuning.crew import Crew
@@ -25,12 +26,13 @@ from cfmvc.tuning.pictures import pictures
 from cfmvc.tuning.results import best_as_dict, best_text, present_trial, trials_table
 from cfmvc.tuning.search import PARENT, PARENT_BEGUN, Search, best_trials, finished
 from cfmvc.tuning.space import Values
-from cfmvc.tuning.storage import storage_uri
+from cfmvc.tuning.storage import key_of, storage_uri
 from cfmvc.tuning.trainer import Trainer
 from cfmvc.tuning.vae_store import VaeStore
 from cfmvc.tuning.validation import outer_split_of, validation_of
 from cfmvc.tuning.worker import VAE_TRAINED, Worker
 
+_LONGEST_WAIT_FOR_THE_RUN = 30.0  # seconds
 PREPARED, SPLIT = Path("data/prepared/cells.h5ad"), Path("data/prepared/split.json")
 
 
@@ -221,16 +223,29 @@ def _owned(at_hand: StudyAtHand) -> Iterator[SpoolTracker | None]:
         except Timeout:
             yield None
             return
-        is_new = PARENT_BEGUN not in study.user_attrs
-        shared = SharedRun(str(study.user_attrs[PARENT]), is_new)
-        tags = {"cfmvc.study": study.study_name}
-        tracker = stack.enter_context(
-            stage_run("tune", workspace, at_hand.tracking, tags, resumption=shared)
-        )
-        study.set_user_attr(PARENT_BEGUN, True)
+        with _first_alone(at_hand) as is_new:
+            shared = SharedRun(str(study.user_attrs[PARENT]), is_new)
+            tags = {"cfmvc.study": study.study_name}
+            tracker = stack.enter_context(
+                stage_run("tune", workspace, at_hand.tracking, tags, resumption=shared)
+            )
+            if is_new and sqlite_file(at_hand.uri) is None:
+                with suppress(TrackingError):  # it is recorded, and sent when the store is there
+                    tracker.wait_for_run(_LONGEST_WAIT_FOR_THE_RUN)
+            study.set_user_attr(PARENT_BEGUN, True)
         if is_new:
             tracker.log_params(_flat(at_hand.search))
         yield tracker
+
+
+@contextmanager
+def _first_alone(at_hand: StudyAtHand) -> Iterator[bool]:
+    """Return whether the study's run has still to be made; two machines do not make it at once."""
+    if sqlite_file(at_hand.uri) is not None:
+        yield PARENT_BEGUN not in at_hand.study.user_attrs
+        return
+    with one_at_a_time(at_hand.uri, key_of(f"run of {at_hand.study.study_name}")):
+        yield PARENT_BEGUN not in at_hand.study.user_attrs
 
 
 def _publish(at_hand: StudyAtHand, tracker: SpoolTracker, front: list[FrozenTrial]) -> None:

@@ -128,7 +128,9 @@ class Worker:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
         except KeyboardInterrupt as stop:
-            retry(self.study, self._trial(numbers[0]))
+            # Without a number it came while Optuna drew: who is next buries what that has left.
+            if numbers and self._trial(numbers[0]).state != TrialState.COMPLETE:
+                retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
         except (UpdateFinishedTrialError, ValueError):
             if self._stopped_by is not None:

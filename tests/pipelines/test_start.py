@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.mlflow_entry import sign_experiments
+from pipelines.mlflow_entry import as_options, sign_experiments
+from pipelines.tune import is_asked_for
 from tests.conftest import PROJECT
 
 
@@ -20,6 +21,27 @@ def test_stages_that_compute_no_gradient_wait_for_no_torch() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "is_so"),
+    [
+        ("dvc repro", False),
+        ("dvc repro tune", True),
+        ("dvc repro dvc.yaml:tune", True),
+        ("dvc repro results/tune/trials.csv", True),
+        ("dvc exp run tune", True),
+        ("dvc exp exec-run --infofile .dvc/tmp/exps/run/a/a.run", False),
+    ],
+)
+def test_a_study_is_carried_out_where_it_is_named(command: str, is_so: bool) -> None:
+    assert is_asked_for(command.split()) == is_so
+
+
+def test_switches_of_a_study_are_passed_on_as_switches() -> None:
+    settings = ["n_trials=5", "register=true", "promote=false", "test=false", "storage=sqlite:///a"]
+    options = ["--n-trials", "5", "--register", "--no-test", "--storage", "sqlite:///a"]
+    assert as_options(settings) == options
 
 
 @pytest.mark.parametrize("known", ["nobody", "git config", "environment"])

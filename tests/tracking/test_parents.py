@@ -10,7 +10,7 @@ import pytest
 from cfmvc.tracking import TrackingConfig, stage_run
 from cfmvc.tracking.parents import SESSION_TAG, close_parent, open_place
 from cfmvc.tracking.process import names_dvc
-from cfmvc.tracking.spool import RunHeader
+from cfmvc.tracking.spool import RunHeader, spools
 from cfmvc.tracking.store import Store
 from tests.conftest import PROJECT
 from tests.tracking.conftest import CONFIG, runs_of
@@ -143,6 +143,18 @@ def test_a_parent_ends_with_its_last_child_and_remembers_failures(store: Store) 
     parent = store.client.get_run(place.parent_id)
     assert parent.info.status == "RUNNING"
     assert parent.data.tags[SESSION_TAG] == "host-a:7:100.00"
+
+
+def test_a_run_whose_parent_never_comes_is_kept_and_nobody_spins(
+    workspace: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("cfmvc.tracking.sender._MOST_WAITS", 2)
+    monkeypatch.setenv("CFMVC_PARENT_RUN", "uid:of a study that was deleted")
+    with stage_run("trial", workspace, CONFIG):
+        pass
+    assert "is not there yet); `cfmvc sync` sends them" in capsys.readouterr().err
+    assert len(spools(workspace)) == 1
+    assert runs_of(store) == {}
 
 
 @pytest.mark.parametrize(

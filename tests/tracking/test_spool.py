@@ -46,6 +46,19 @@ def test_a_line_cut_off_by_a_kill_waits_and_spoils_nothing(spool: Spool) -> None
     assert list(spool.pending(whole)) == []
 
 
+def test_a_line_that_is_whole_only_after_a_look_is_not_lost(spool: Spool) -> None:
+    path = spool.folder / "events.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}\n{"n"')
+    found: list[int] = []
+    ends = [0]
+    for records, end in spool.pending(0):
+        found += [record["n"] for record in records]
+        ends.append(end)
+        with path.open("a") as stream:  # the writer goes on while these are sent
+            stream.write(': 3}\n{"n": 4}\n')
+    assert found + values(spool, ends[-1]) == [1, 2, 3, 4]
+
+
 def test_a_full_disk_is_said_once_and_stops_nothing(
     spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,25 @@ def test_a_deleted_run_of_which_all_is_sent_holds_nobody_up(workspace: Path, sto
     assert found.info.lifecycle_stage == "deleted"
 
 
+def test_the_records_of_a_run_whose_parent_somebody_has_deleted_are_sent(
+    workspace: Path, store: Store
+) -> None:
+    here = f"{os.uname().nodename}:1:1.0"
+    header = RunHeader("u1", "vae", store.uri, "cfmvc", here, 1000, session=here)
+    spool = Spool.create(spool_root(workspace), header)
+    spool.append({"kind": "metrics", "step": 0, "values": {"loss": 1.0}})
+    shipment = Shipment(spool, store)
+    shipment.send()
+    parent = store.client.get_run(shipment.run_id).data.tags["mlflow.parentRunId"]
+    store.client.delete_run(parent)
+    spool.append({"kind": "resumed", "n_resumed": 1})
+    spool.append({"kind": "end", "status": "FINISHED", "tags": {}})
+    assert run_sync(workspace)[0] == 0
+    assert spools(workspace) == []
+    assert runs_of(store)["vae"].info.status == "FINISHED"
+    assert store.client.get_run(parent).info.lifecycle_stage == "deleted"
+
+
 def test_records_of_a_folder_that_is_no_project_are_sent(workspace: Path, store: Store) -> None:
     """As of `cfmvc fit --track`, which takes the shipped parameters there."""
     header = RunHeader("u1", "fit", store.uri, "cfmvc", f"{os.uname().nodename}:1:1.0", 1000)

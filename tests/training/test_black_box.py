@@ -44,6 +44,19 @@ def box(cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path) -> tuple[Pa
     return Path(str(watch.nan[0].black_box)), watch.nan[0]
 
 
+def test_a_training_goes_on_where_no_black_box_can_be_written(
+    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells.train.counts.data[40] = np.nan
+    (tmp_path / "a file").touch()
+    plain, boxed = (
+        fit_vae(cells, vae_config, CPU, engine=Engine(black_boxes=folder))[0].model.state_dict()
+        for folder in (None, tmp_path / "a file" / "nan")
+    )
+    assert all(torch.equal(boxed[name], value) for name, value in plain.items())
+    assert "no black box in" in capsys.readouterr().err
+
+
 def replay_nan(*words: str | Path, expect: int = 0) -> str:
     words = ("replay-nan", *map(str, words))
     process = ForkedModule("tests.cli.a_command", words, Path.cwd(), os.environ)

@@ -102,13 +102,14 @@ def test_values_come_back_nan_and_infinity_included(tmp_path: Path) -> None:
 def test_other_readers_of_safetensors_open_the_file(tmp_path: Path) -> None:
     opened(tmp_path).save(Checkpoint(TENSORS, {"step": 1}))
     with safe_open(files(tmp_path)[0], "pt") as file:
-        assert set(file.keys()) == {*TENSORS, "cfmvc.checksum"}
+        assert set(file.keys()) == {*TENSORS, "cfmvc.values", "cfmvc.checksum"}
         assert torch.equal(file.get_tensor("float32"), TENSORS["float32"])
-        assert file.metadata().keys() == {"format", "fingerprint", "values"}
+        assert file.metadata().keys() == {"format", "fingerprint"}
 
 
 def test_what_a_checkpoint_cannot_hold_is_refused(tmp_path: Path) -> None:
     for tensors, words in [
+        ({"cfmvc.values": torch.zeros(1)}, "give the tensor another one"),
         ({"z": torch.zeros(1, dtype=torch.complex64)}, "'z': a checkpoint cannot hold"),
         ({"cfmvc.checksum": torch.zeros(1)}, "give the tensor another one"),
     ]:
@@ -244,6 +245,18 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     assert opened(tmp_path).latest() is not None
 
 
+def test_a_long_history_does_not_make_a_header_that_nobody_reads(tmp_path: Path) -> None:
+    values = {"history": "x" * 3_000_000}
+    opened(tmp_path).expect_writable(0)
+    opened(tmp_path).save(Checkpoint({"w": torch.ones(2)}, {"step": 1, **values}))
+    (file,) = files(tmp_path)
+    assert int.from_bytes(file.read_bytes()[:8], "little") < 1000
+    found = opened(tmp_path).latest()
+    assert found is not None
+    assert found.values == {"step": 1, **values}
+    assert list(found.tensors) == ["w"]
+
+
 def test_only_damaged_ones_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     saved(tmp_path, 1, 2)
     for file in files(tmp_path):
@@ -252,7 +265,7 @@ def test_only_damaged_ones_are_an_error_that_says_what_to_do(tmp_path: Path) -> 
         opened(tmp_path).latest()
     said = str(raised.value)
     assert said.count("step-00000000000") == 2
-    assert "without --resume, or remove the folder" in said
+    assert "to train from the start, remove the folder" in said
     assert raised.value.exit_code == 6
 
 
@@ -265,10 +278,13 @@ def test_a_damaged_one_is_not_kept_in_place_of_a_sound_one(tmp_path: Path) -> No
     assert steps(tmp_path) == [1, 3]
 
 
-def test_one_of_another_training_is_used_by_nobody(tmp_path: Path) -> None:
+def test_one_of_another_training_is_used_by_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved(tmp_path, 1)
     other = opened(tmp_path, "another data set")
     assert other.latest() is None
+    assert "not gone on from: data, parameters or code have changed" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="data, parameters or code have changed since"):
         other.latest(is_demanded=True)
     (file,) = files(tmp_path)
@@ -284,7 +300,7 @@ def test_one_of_another_format_is_used_by_nobody(
         patched.setattr(checkpoint_file, "FORMAT", 99)
         saved(tmp_path, 1)
     assert opened(tmp_path).latest() is None
-    with pytest.raises(CheckpointError, match=r"format 99, this cfmvc reads format 1"):
+    with pytest.raises(CheckpointError, match=r"format 99, this cfmvc reads format 2"):
         opened(tmp_path).latest(is_demanded=True)
 
 

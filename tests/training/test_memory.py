@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from cfmvc.training.callbacks import NoCallback
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
 from cfmvc.training.engine import Engine
 from cfmvc.training.memory import ExpectedMemory, MemoryEstimate
-from cfmvc.training.memory_meter import MemoryNow, memory_now, peak_memory
+from cfmvc.training.memory_meter import MemoryNow, left_in_container, memory_now, peak_memory
 from tests.training.conftest import LOOP
 
 CPU = torch.device("cpu")
@@ -97,6 +98,16 @@ def test_too_much_is_a_warning_that_says_what_to_lower() -> None:
 def test_the_table_adds_up() -> None:
     needed = MemoryEstimate("s", "p", {"a": 2.0 * 1024**2, "b": 1024.0**2})
     assert [line.split()[-2] for line in needed.table().splitlines()[1:]] == ["2.0", "1.0", "3.0"]
+
+
+def test_what_the_kernel_keeps_of_files_is_there_for_who_asks(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text(f"{8 * GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{7 * GIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {2 * GIB}\ninactive_file {5 * GIB}\n")
+    names = ("memory.max", "memory.current", "inactive_file")
+    assert left_in_container(tmp_path, *names) == 6 * GIB
+    (tmp_path / "memory.max").write_text("max\n")
+    assert left_in_container(tmp_path, *names) is None
 
 
 def test_the_process_knows_its_memory() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cfmvc.errors import NonFiniteError, Preempted
+from cfmvc.errors import NonFiniteError, Preempted, StoppedEarly
 from cfmvc.models import CFMVCModel
 from cfmvc.stages import TrainingCells, fit_flow, fit_vae
 from cfmvc.training.callbacks import NoCallback, TrainingState
@@ -161,6 +161,22 @@ def test_ctrl_c_waits_for_nothing_without_checkpoints_or_said_twice(
     with pytest.raises(KeyboardInterrupt):
         trained(cells, vae_config, slow if n_times == 2 else None, watching=[Stopping()])
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
+def test_a_signal_is_not_lost_where_a_training_ends_otherwise(
+    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    """A look at a model takes seconds, and may prune its trial: the next one is not to begin."""
+    slow = Engine(checkpoints=lambda stage: Checkpoints(tmp_path / stage, "same", 3600.0))
+
+    class Pruned(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise StoppedEarly("worse than the others")
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(cells, vae_config, slow, watching=[Pruned()])
 
 
 def test_sigterm_in_the_last_epoch_is_not_lost(

@@ -1,5 +1,7 @@
 """Whole studies on real stores, with trials that end in every way there is."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ruamel.yaml import YAML
 from cfmvc.cli.applying import applied
 from cfmvc.errors import CfmvcError, ConfigError, DataError
 from cfmvc.tracking.store import Store
+from cfmvc.tracking.tracker import NullTracker
 from cfmvc.tuning.files import BEST, TRIALS
 from cfmvc.tuning.objectives import objectives_of
 from cfmvc.tuning.pictures import pictures
@@ -291,6 +294,49 @@ def test_a_living_trial_that_was_taken_for_dead_ends_no_worker(
     worker.work()
     assert said[0] == "trial 0: was taken for dead, and is carried out once more"
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+
+
+class Interrupted(optuna.samplers.RandomSampler):
+    """Is stopped by Ctrl-C while it draws."""
+
+    def infer_relative_search_space(self, *_: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_trial_is_drawn_leaves_nothing_to_be_tried_again(
+    workspace: Path, params: dict[str, Any]
+) -> None:
+    at_hand = StudyAtHand.open(workspace, with_tune(params, n_trials=2, n_startup_trials=1))
+    worker, study = at_hand.worker(None, lambda words: None), at_hand.study
+    study.sampler, before = Interrupted(), study.sampler
+    with pytest.raises(KeyboardInterrupt):
+        worker.work()
+    study.sampler = before
+    worker.work()
+    assert [trial.state.name for trial in study.trials].count("COMPLETE") == 2
+
+
+def test_a_vae_that_is_gone_on_with_keeps_the_looks_before(
+    workspace: Path, params: dict[str, Any]
+) -> None:
+    """A killed worker's; the trial that goes on with it, and all that share it, are told them."""
+    params["checkpoint"]["every_seconds"] = 0.0
+    tuned = with_tune(params, n_trials=1, n_looks=2, pruner="median")
+    trainer = StudyAtHand.open(workspace, tuned).trainer
+    told: list[tuple[int, dict[str, float]]] = []
+
+    def report(number: int, figures: Mapping[str, float], last: int = 1) -> None:
+        if number > last:
+            raise KeyboardInterrupt
+        told.append((number, dict(figures)))
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.trained(tuned, NullTracker(), report)
+    assert [number for number, _ in told] == [1]
+    stored = trainer.trained(tuned, NullTracker(), partial(report, last=9)).vae
+    assert stored.was_trained
+    assert told[1] == told[0]
+    assert [number for number, _ in stored.course.looks] == [1, 2]
 
 
 def test_a_cost_alone_prunes_nothing(params: dict[str, Any]) -> None:
