@@ -57,7 +57,8 @@ class Truth:
     def of(cls, cells: AnnData, fold: Fold) -> "Truth | None":
         """Return the truth about some cells; None if it is not known.
 
-        They are not simulated, or by another version of the simulation, or lack genes.
+        They are not simulated, or by another version of the simulation, or have not its genes, in
+        their order.
         """
         values = cells.uns.get("cfmvc", {}).get("simulate")
         if values is None:
@@ -66,12 +67,25 @@ class Truth:
             config = parse_section(SimulateConfig, json.loads(values), "simulate")
         except ConfigError:
             return None
-        return cls(config, fold) if cells.n_vars == config.n_genes else None
+        truth = cls(config, fold)
+        return truth if list(cells.var_names) == truth._genes else None
+
+    @cached_property
+    def _known(self) -> AnnData:
+        region = self.fold.region
+        return truth_of(self.config, (0.0, 1.0) if region is None else (region.low, region.high))
+
+    @property
+    def _genes(self) -> list[str]:
+        return [str(name) for name in self._known.var_names]
+
+    def knows(self, condition: Condition) -> bool:
+        """Return whether there is such a condition: strata may have been renamed, or merged."""
+        return condition in self._rows
 
     @cached_property
     def _rows(self) -> dict[Condition, tuple[Array, bool]]:
-        region = self.fold.region
-        known = truth_of(self.config, (0.0, 1.0) if region is None else (region.low, region.high))
+        known = self._known
         logs = np.log(np.asarray(known.layers["mean"], dtype=np.float64))
         is_interactive = known.obs["is_interactive"].to_numpy()
         rows = rows_of_conditions(known.obs, "control")
@@ -128,6 +142,8 @@ def expectation_errors(
     rows = {name: rows_of_conditions(cells.obs, exam.control) for name, cells in expected.items()}
     found = []
     for condition in exam.truth:
+        if not truth.knows(_plain(condition, suffix)):
+            continue
         controls = _log_proportions(_counts(exam.reference.controls(condition.stratum)))
         known = _plain(condition, suffix)
         true, kind = truth.shift(known), truth.kind(known)

@@ -6,6 +6,7 @@ warning says so) is repaired by :func:`cfmvc.data.canonical.canonicalise`.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,23 @@ def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
 
 
 def _check_range_of_doses(where: str, doses: np.ndarray) -> Iterator[Fault]:
-    """Warn of doses that are hardly meant as multipliers; ``doses`` are positive and finite."""
+    """Yield doses that are one and the same, and those that are hardly meant as multipliers.
+
+    ``doses`` are positive and finite.
+    """
     if len(doses) == 0:
         return
+    different = np.unique(doses).tolist()
+    for dose, next_dose in pairwise(different):
+        if f"{dose:g}" == f"{next_dose:g}":
+            yield Fault(
+                "error",
+                where,
+                f"doses {dose} and {next_dose} differ by rounding alone, and would be two "
+                "conditions",
+                remedy="give them one value, for example with numpy.round",
+            )
+            break
     least, most = doses.min(), doses.max()
     if most > _WIDE_RANGE * least or most > _LARGE_DOSE:
         run = f"run from {least:g} to {most:g}" if least < most else f"are all {most:g}"

@@ -14,7 +14,9 @@ class Stratum(NamedTuple):
     cell_type: str
 
     def __str__(self) -> str:
-        return f"{self.batch}, {self.cell_type}"
+        # Two strata never read alike, whatever their labels hold: tables are indexed by this.
+        quoted = [repr(name) if ", " in name else name for name in self]
+        return ", ".join(quoted)
 
 
 class Treatment(NamedTuple):

@@ -78,13 +78,14 @@ class _Run:
         self._config = exam.config
         self._rows: list[dict[str, object]] = []
         self._draws: list[dict[str, object]] = []
-        self._chances: list[dict[str, float]] = []
+        self._chances: dict[str, dict[str, float]] = {}
         self._views: dict[str, View] = {}
 
     def target(self, condition: Condition) -> Target:
         target = self._exam.target(condition, self._config.n_draws)
         known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
-        self._chances.append({name: chance(target.truth) for name, chance in known.items()})
+        chances = {name: chance(target.truth) for name, chance in known.items()}
+        self._chances[str(condition)] = chances
         return target
 
     def score(self, method: str, target: Target, predicted: Prediction) -> None:
@@ -144,9 +145,14 @@ class _Run:
             table = table.drop(columns="dose")
         averages = table.groupby("method", sort=False)[list(METRICS)].mean().dropna(axis=1)
         draws = pd.DataFrame(self._draws, columns=["method", "condition", "draw", *METRICS])
-        known = pd.DataFrame(self._chances).mean()
-        chance = known.reindex(averages.columns).fillna(averages.loc["control"])
+        chance = self._chance(table).reindex(averages.columns).fillna(averages.loc["control"])
         return Evaluation(table, averages, chance, self._exam.skipped, self._views, draws, config)
+
+    def _chance(self, table: pd.DataFrame) -> pd.Series:
+        """Return the chance levels, averaged over the conditions in which a metric is defined."""
+        known = pd.DataFrame.from_dict(self._chances, orient="index")
+        scored = table[table["method"] == "control"].set_index("condition")[list(known.columns)]
+        return known.where(scored.notna()).mean()
 
     def _halve(self, split: int) -> tuple[dict[Condition, Array], dict[Condition, Array]]:
         drawn, kept = {}, {}

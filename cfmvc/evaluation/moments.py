@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+_ROUNDING = 1e-12  # of a sum of squares; what varies has more
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,12 @@ class Population:
 
     def moments(self, top: NDArray[np.int64]) -> Moments:
         """Return the moments of the cells as they are."""
+        varies = (self.cells != self.cells[0]).any(axis=0)  # the mean of equal numbers is rounded
         return Moments(
             len(self.cells),
             self.cells.mean(axis=0),
-            self.cells.var(axis=0, ddof=1),
-            _covariance(self.cells[:, top]),
+            self.cells.var(axis=0, ddof=1) * varies,
+            _covariance(self.cells[:, top]) * np.outer(varies[top], varies[top]),
             np.ones(len(self.pcs)),
         )
 
@@ -80,13 +82,15 @@ class Population:
         centre = self.cells.mean(axis=0)
         centred = self.cells - centre
         means = counts @ centred / n[:, None]
-        variances = (counts @ centred**2 - n[:, None] * means**2) / (n[:, None] - 1)
+        squares = counts @ centred**2
+        spreads = _of_what_varies(squares - n[:, None] * means**2, squares)
         some = centred[:, top]
-        for size, weights, mean, variance in zip(n, counts, means, variances, strict=True):
-            covariance = (some.T * weights) @ some / (size - 1)
-            covariance -= np.outer(mean[top], mean[top]) * (size / (size - 1))
+        for size, weights, mean, spread in zip(n, counts, means, spreads, strict=True):
+            products = (some.T * weights) @ some - np.outer(mean[top], mean[top]) * size
+            varies = spread[top] > 0
+            covariance = products * np.outer(varies, varies) / (size - 1)
             here = weights[self.of_pcs]
-            yield Moments(int(size), mean + centre, variance.clip(0.0), covariance, here)
+            yield Moments(int(size), mean + centre, spread / (size - 1), covariance, here)
 
     def _drawn(self, n_draws: int, rng: np.random.Generator) -> Array:
         """Return how often each cell is drawn, ``(n_draws, n_cells)``."""
@@ -101,3 +105,11 @@ class Population:
 def _covariance(cells: Array) -> Array:
     centred = cells - cells.mean(axis=0)
     return centred.T @ centred / (len(cells) - 1)
+
+
+def _of_what_varies(spread: Array, squares: Array) -> Array:
+    """Return sums of squares around means, 0 where all that is left of them is rounding.
+
+    A gene whose expressing cells were not drawn does not vary; a rest of 1e-17 would be a variance.
+    """
+    return np.where(spread > _ROUNDING * squares, spread, 0.0)

@@ -72,9 +72,19 @@ def _scatter(axes: Any, points: np.ndarray, names: np.ndarray) -> None:
     for kind, colour in zip(sorted(shown), colours, strict=False):
         mine = names == kind
         axes.scatter(*points[mine].T, s=4, color=colour, alpha=0.6, label=kind, rasterized=True)
-    axes.legend(
-        markerscale=3, fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)
+    # Handles by themselves: matplotlib leaves out labels that begin with "_", and reads "$" as TeX.
+    handles = list(axes.collections)
+    legend = axes.legend(
+        handles,
+        [handle.get_label() for handle in handles],
+        markerscale=3,
+        fontsize=7,
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _perturbation_names(p: torch.Tensor, known: tuple[str, ...]) -> np.ndarray:

@@ -8,9 +8,11 @@ from cfmvc.models.reference import ReferenceCells
 class LatentArithmetic:
     """Control latents plus the mean shift of the same perturbation in other strata.
 
-    The other strata are those of the same cell type where there are any; each weighs the same. A
-    vector that was seen nowhere else gets the sum of the shifts of its parts, as far as these were
-    seen (scGen's arithmetic, Lotfollahi 2019, with the strata told apart).
+    The other strata are those of the same cell type where there are any; each weighs the same. Of a
+    dose that was not seen the nearest one serves, and of what was seen nowhere else the stratum's
+    own cells, as for the additive shift in expression. A combination that was not seen gets the sum
+    of the shifts of its parts, as far as these were (scGen's arithmetic, Lotfollahi 2019, with the
+    strata told apart).
 
     Parameters
     ----------
@@ -49,23 +51,33 @@ class LatentArithmetic:
         nothing = torch.zeros_like(z_0[0])
         if not p.any():
             return nothing
-        whole = self._elsewhere(p, batch, cell_type)
+        whole = self._seen(p, batch, cell_type)
         if whole is not None:
             return whole
         parts = [p * (torch.arange(len(p), device=p.device) == column) for column in p.nonzero()]
-        seen = [self._elsewhere(part, batch, cell_type) for part in parts if len(parts) > 1]
+        seen = [self._seen(part, batch, cell_type) for part in parts if len(parts) > 1]
         return sum((part for part in seen if part is not None), start=nothing)
 
-    def _elsewhere(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor | None:
-        rows = (self._vectors == p).all(1).nonzero().reshape(-1).tolist()
-        found = {
-            key: shift
-            for key, shift in self._shifts.items()
-            if key[0] in rows and key[1:] != (batch, cell_type)
-        }
-        near = [shift for key, shift in found.items() if key[2] == cell_type]
-        shifts = near or list(found.values())
-        return torch.stack(shifts).mean(0) if shifts else None
+    def _seen(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor | None:
+        """Return the shift of what was done, at the nearest dose; None where it was never seen."""
+        is_alike = (_undosed(self._vectors) == _undosed(p)).all(1)
+        how_far = (self._vectors.amax(1) - p.amax()).abs()
+        rows = {row: float(how_far[row]) for row in is_alike.nonzero().reshape(-1).tolist()}
+        alike = {key: shift for key, shift in self._shifts.items() if key[0] in rows}
+        elsewhere = {k: shift for k, shift in alike.items() if k[1:] != (batch, cell_type)}
+        found = elsewhere or alike
+        if not found:
+            return None
+        nearest = min({key[0] for key in found}, key=lambda row: (rows[row], row))
+        of_it = {key: shift for key, shift in found.items() if key[0] == nearest}
+        near = [shift for key, shift in of_it.items() if key[2] == cell_type]
+        return torch.stack(near or list(of_it.values())).mean(0)
+
+
+def _undosed(p: torch.Tensor) -> torch.Tensor:
+    """Return vectors with 1 where the largest number is, ``(..., K)``: a dose scales all alike."""
+    largest = p.amax(-1, keepdim=True)
+    return p / torch.where(largest > 0, largest, 1.0)
 
 
 def _shifts(cells: ReferenceCells) -> dict[tuple[int, int, int], torch.Tensor]:

@@ -51,6 +51,7 @@ def test_other_cells_have_no_known_truth(tmp_path: Path) -> None:
     cells = simulated()
     fold = folds(cells, "held_out_cell_type")[0]
     assert Truth.of(cells[:, :20].copy(), fold) is None
+    assert Truth.of(cells[:, ::-1].copy(), fold) is None, "of other genes in each column"
     cells.uns["cfmvc"]["simulate"] = '{"n_cells": 1500}'
     assert Truth.of(cells, fold) is None, "of another version"
     del cells.uns["cfmvc"]["simulate"]

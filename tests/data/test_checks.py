@@ -605,6 +605,16 @@ def test_malformed_input_gets_exactly_these_faults(
         canonicalise(cells, config)
 
 
+def test_doses_that_differ_by_rounding_are_an_error(cells: AnnData, config: DataConfig) -> None:
+    """As float32 beside float64 leaves them: two conditions would bear one name."""
+    cells.obs["dose"] = [0.1 + 0.2, 0.3, 0.3, 1.0] * 15
+    (fault,) = [fault for fault in check_cells(cells, config) if fault.severity == "error"]
+    assert str(fault) == (
+        "error: obs['dose']: doses 0.3 and 0.30000000000000004 differ by rounding alone, and would "
+        "be two conditions; give them one value, for example with numpy.round"
+    )
+
+
 @pytest.mark.parametrize("doses", [[0.01, 1.0], [1.0, 100.0], [0.0, 0.5]])
 def test_doses_that_may_be_multipliers_have_no_fault_of_range(
     cells: AnnData, config: DataConfig, doses: list[float]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfmvc.evaluation.conditions import rows_of_conditions
+from cfmvc.evaluation.conditions import Stratum, rows_of_conditions
 from cfmvc.stages.conditions import check_conditions
 
 # The shortest text of some of these is read as another number by pandas' own parser.
@@ -28,3 +28,9 @@ def test_a_single_precision_dose_is_not_rounded() -> None:
     row = {"perturbation": ["A"], "batch": ["b"], "cell_type": ["T"], "n_cells": [1]}
     conditions = pd.DataFrame(row | {"dose": np.asarray([0.1], np.float32)})
     assert check_conditions(conditions)["dose"].tolist() == [float(np.float32(0.1))]
+
+
+def test_strata_with_commas_in_their_labels_do_not_read_alike() -> None:
+    assert str(Stratum("b1", "T")) == "b1, T"
+    assert str(Stratum("b", "c, d")) == "b, 'c, d'"
+    assert str(Stratum("b, c", "d")) == "'b, c', d"

@@ -55,6 +55,25 @@ def test_another_dose_is_no_other_perturbation(cells: ad.AnnData, config: Evalua
         assert ("discrimination" in averages) == is_defined
 
 
+def test_the_chance_level_is_of_the_conditions_in_which_a_metric_is_defined(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    """Where nothing responds in truth there is no share of genes that respond."""
+    silent = cells.copy()
+    is_test = (silent.obs["split"] == "test").to_numpy()
+    is_null = is_test & (silent.obs["perturbation"] == "B").to_numpy()
+    controls = silent[(silent.obs["perturbation"] == "control").to_numpy()]
+    counts = sparse.csr_matrix(silent.layers["counts"]).tolil()
+    counts[is_null] = controls.layers["counts"][: is_null.sum()]
+    silent.layers["counts"] = counts.tocsr()
+    found = run(silent, held_out(silent), config)
+    shares = found.per_condition.query("method == 'model'")["de_precision_top50"]
+    assert shares.notna().sum() == 1, "only the other one responds"
+    alone = silent[~is_null].copy()
+    of_one = run(alone, held_out(alone), config).chance["de_precision_top50"]
+    assert found.chance["de_precision_top50"] == pytest.approx(of_one)
+
+
 def test_the_quick_score_of_a_model_is_that_of_the_whole_evaluation(
     cells: ad.AnnData, config: EvaluateConfig
 ) -> None:

@@ -342,6 +342,22 @@ def test_resampled_moments_are_those_of_the_copied_cells() -> None:
         assert moments.pc_weights.tolist() == weights[::2].tolist()
 
 
+def test_a_gene_whose_cells_are_not_drawn_does_not_vary() -> None:
+    """Rounding leaves 1e-17 of a variance, and ratios to it would be enormous."""
+    rng = np.random.default_rng(0)
+    cells = np.log1p(rng.poisson(0.1, size=(11, 200)) * rng.uniform(1, 9, size=(11, 1)))
+    top = np.arange(60)
+    drawn = population_of(cells).resampled(top, 50, np.random.default_rng(1))
+    for moments in drawn:
+        copies = np.repeat(cells, moments.pc_weights.astype(int), axis=0)
+        varies = (copies != copies[0]).any(axis=0)
+        assert ((moments.variance > 0) == varies).all()
+        assert ((np.diagonal(moments.top_covariance) > 0) == varies[top]).all()
+    whole = population_of(np.full((11, 3), 0.1)).moments(np.arange(2))
+    assert not whole.variance.any()
+    assert not whole.top_covariance.any()
+
+
 def test_of_two_cells_no_draw_is_one_of_them_twice() -> None:
     cells = np.array([[0.0, 1.0], [2.0, 1.0]])
     population = population_of(cells)

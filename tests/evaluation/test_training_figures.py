@@ -1,5 +1,8 @@
 """Pictures of a training, also of one in which not every cell was sound."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -20,3 +23,14 @@ def test_a_cell_of_nan_is_left_out_of_the_latents(vae_config: VaeConfig) -> None
     points = np.concatenate([drawn.get_offsets() for drawn in figure.axes[0].collections])
     assert len(points) == len(cells.train) - 1
     assert np.isfinite(points).all()
+
+
+def test_labels_of_any_kind_stand_in_the_legend(vae_config: VaeConfig, tmp_path: Path) -> None:
+    cells = training_cells(60, 12)
+    bundle, _ = fit_vae(cells, vae_config, torch.device("cpu"))
+    labels = ("a$x_$", "_hidden")
+    vocabulary = replace(bundle.vocabulary, cell_types=labels)
+    figure = latent_picture(replace(bundle, vocabulary=vocabulary), cells)
+    figure.savefig(tmp_path / "latents.png")
+    (legend,) = [axes.get_legend() for axes in figure.axes if "cell type" in axes.get_title()]
+    assert {text.get_text() for text in legend.get_texts()} == set(labels)

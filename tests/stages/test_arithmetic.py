@@ -30,10 +30,10 @@ CELLS = encoded(
 )
 
 
-def moved(p: list[float], batch: int, cell_type: int) -> float:
+def moved(p: list[float], batch: int, cell_type: int, of: ReferenceCells = CELLS) -> float:
     at = torch.tensor([[2.0]])
     codes = torch.tensor([batch]), torch.tensor([cell_type])
-    return float(LatentArithmetic(CELLS).moved(at, torch.tensor([p]), *codes)) - 2.0
+    return float(LatentArithmetic(of).moved(at, torch.tensor([p]), *codes)) - 2.0
 
 
 def test_shifts_come_from_other_strata_of_the_same_cell_type() -> None:
@@ -52,4 +52,23 @@ def test_a_combination_is_the_sum_of_its_parts() -> None:
 
 def test_no_perturbation_and_what_was_never_seen_move_nothing() -> None:
     assert moved(NOTHING, 1, 0) == 0.0
-    assert moved(B, 0, 0) == 0.0
+    assert moved(B, 0, 0, of=CELLS.select(CELLS.vectors[CELLS.vector][:, 1] == 0)) == 0.0
+
+
+def test_the_nearest_dose_serves_and_after_it_the_stratums_own_cells() -> None:
+    """The order of the additive shift: elsewhere at whatever dose, then here."""
+    assert moved([3.0, 0.0], 1, 0) == 5.0, "at 1, the only one"
+    assert moved(B, 0, 0) == -1.0, "seen nowhere else"
+    more = encoded(
+        [
+            (NOTHING, 0, 0, 0.0),
+            ([0.5, 0.0], 0, 0, 3.0),
+            ([2.0, 0.0], 0, 0, 8.0),
+            ([2.0, 2.0], 0, 0, 30.0),
+            ([1.0, 0.0], 1, 0, 99.0),
+            (NOTHING, 1, 0, 0.0),
+        ]
+    )
+    assert moved([1.0, 0.0], 1, 0, more) == 3.0
+    assert moved([1.6, 0.0], 1, 0, more) == 8.0
+    assert moved([1.0, 1.0], 1, 0, more) == 30.0, "both together, at the nearest dose"
