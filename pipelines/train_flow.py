@@ -23,7 +23,14 @@ def main() -> None:
         if joint.n_epochs:
             with watchers(run.tracker, "joint_") as watching:
                 bundle, after = fit_joint(
-                    bundle, cells, joint, flow.lambda_dist, device, watching, engine
+                    bundle,
+                    cells,
+                    joint,
+                    flow.lambda_dist,
+                    device,
+                    watching,
+                    engine,
+                    flow.lambda_reg,
                 )
             history = history.followed_by(after)
         if not run.shard.is_first:

@@ -148,10 +148,16 @@ def _fitted(
     with watchers(tracker, "flow_") as watching:
         bundle, courses["flow"] = fit_flow(bundle, cells, chosen.flow, device, watching, engine)
     if chosen.joint.n_epochs:
-        weight = chosen.flow.lambda_dist
         with watchers(tracker, "joint_") as watching:
             bundle, courses["joint"] = fit_joint(
-                bundle, cells, chosen.joint, weight, device, watching, engine
+                bundle,
+                cells,
+                chosen.joint,
+                chosen.flow.lambda_dist,
+                device,
+                watching,
+                engine,
+                chosen.flow.lambda_reg,
             )
     if track:
         from cfmvc.evaluation.training_figures import latent_picture

@@ -38,4 +38,4 @@ class SplitConfig(Section):
     )
     test_fraction: float = Field(gt=0, lt=1, description="of the conditions (random: of the cells)")
     val_fraction: float = Field(gt=0, lt=1, description="of each training condition's cells")
-    seed: int
+    seed: int = Field(ge=0)

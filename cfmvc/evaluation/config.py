@@ -34,7 +34,7 @@ class EvaluateConfig(Section):
     resistant_below: float = Field(
         ge=0.0, lt=1.0, description="a condition where no baseline comes so far resists them"
     )
-    seed: int
+    seed: int = Field(ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> "EvaluateConfig":

@@ -2,6 +2,7 @@
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -69,8 +70,11 @@ def generated_rows(
 def origins_of(cells: ad.AnnData) -> NDArray[np.int64]:
     """Return the number of what each cell was made of, ``(n_cells,)``.
 
-    ``obs["control_cell"]`` names it; without that column, each cell is of its own.
+    ``obs["control_cell"]`` names it; without that column, or a name there, each cell is of its own.
     """
     if CONTROL_CELL not in cells.obs:
         return np.arange(cells.n_obs)
-    return np.unique(cells.obs[CONTROL_CELL].astype(str), return_inverse=True)[1]
+    numbers, names = pd.factorize(cells.obs[CONTROL_CELL].astype(object), sort=True)
+    is_alone = numbers < 0  # made of none
+    numbers[is_alone] = len(names) + np.arange(is_alone.sum())
+    return numbers

@@ -10,7 +10,7 @@ import torch
 
 _TINY = 1e-12
 
-Divergence = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Divergence = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def same_condition(*columns: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,12 @@ def same_condition(*columns: torch.Tensor) -> torch.Tensor:
     return agree
 
 
-def energy(generated: torch.Tensor, target: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+def energy(
+    generated: torch.Tensor,
+    target: torch.Tensor,
+    same: torch.Tensor,
+    counts: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean over conditions of ``2 E|a-b| - E|a-a'| - E|b-b'|`` (Székely & Rizzo 2013).
 
     Parameters
@@ -39,11 +44,21 @@ def energy(generated: torch.Tensor, target: torch.Tensor, same: torch.Tensor) ->
         ``(B, D)``; row ``i`` of both belongs to the same condition. The target gets no gradient.
     same
         Pairs of the same condition, ``(B, B)`` bool.
+    counts
+        Rows whose conditions count in the mean, ``(B,)`` bool; all, if not given. Both sides of the
+        others are the same, so that they add nothing.
     """
-    return _per_condition(generated, target.detach(), same, lambda square: -_distance(square))
+    return _per_condition(
+        generated, target.detach(), same, counts, lambda square: -_distance(square)
+    )
 
 
-def mmd(generated: torch.Tensor, target: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+def mmd(
+    generated: torch.Tensor,
+    target: torch.Tensor,
+    same: torch.Tensor,
+    counts: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean over conditions of the squared MMD, Gaussian kernel (Gretton et al. 2012).
 
     The bandwidth is the median heuristic on the targets, clamped at 1e-6, without a gradient.
@@ -52,7 +67,7 @@ def mmd(generated: torch.Tensor, target: torch.Tensor, same: torch.Tensor) -> to
     fixed = target.detach()
     median = _distance(_squares(fixed, fixed)).median().clamp_min(1e-6)
     return _per_condition(
-        generated, fixed, same, lambda square: torch.exp(-square / (2.0 * median**2))
+        generated, fixed, same, counts, lambda square: torch.exp(-square / (2.0 * median**2))
     )
 
 
@@ -63,14 +78,17 @@ def _per_condition(
     a: torch.Tensor,
     b: torch.Tensor,
     same: torch.Tensor,
+    counts: torch.Tensor | None,
     kernel: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """Mean over conditions of ``E k(a,a') + E k(b,b') - 2 E k(a,b)``, never below zero."""
     share = same / same.sum(1, keepdim=True)  # row i: 1/n of its condition
     weight = share / same.sum(1)  # pairs of one condition sum to 1
-    n_conditions = (1.0 / same.sum(1)).sum()
+    shares = 1.0 / same.sum(1)
+    n_conditions = (shares if counts is None else shares * counts).sum()
     gram = kernel(_squares(a, a)) + kernel(_squares(b, b)) - 2.0 * kernel(_squares(a, b))
-    return ((weight * gram).sum() / n_conditions).clamp_min(0.0)
+    # of no condition that counts the sum is 0; of any, the number is 1 or more
+    return ((weight * gram).sum() / n_conditions.clamp_min(0.5)).clamp_min(0.0)
 
 
 def _squares(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

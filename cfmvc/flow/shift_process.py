@@ -163,13 +163,13 @@ def whole_perturbations(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.nda
     return np.sort(np.asarray(chosen))
 
 
-def foremost(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
+def foremost(kind: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
     """Choose conditions: the largest of each perturbation first, then the next ones.
 
     Parameters
     ----------
-    p
-        Perturbation vectors, ``(n, K)``.
+    kind
+        A number of each one's perturbation, ``(n,)``: vectors of many conditions take gigabytes.
     n_cells
         ``(n,)``.
     most
@@ -180,12 +180,11 @@ def foremost(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
     numpy.ndarray
         Their rows, in order.
     """
-    if len(p) <= most:
-        return np.arange(len(p))
-    kind = np.unique(p, axis=0, return_inverse=True)[1].reshape(-1)
+    if len(kind) <= most:
+        return np.arange(len(kind))
     by_size = np.argsort(-n_cells, kind="stable")
     seen: dict[int, int] = {}
-    rank = np.empty(len(p), dtype=np.int64)
+    rank = np.empty(len(kind), dtype=np.int64)
     for row in by_size.tolist():
         of_kind = int(kind[row])
         rank[row] = seen[of_kind] = seen.get(of_kind, -1) + 1

@@ -237,7 +237,8 @@ class CFMVCModel(nn.Module):
                 conditions.append(present)
                 arrived = torch.where(present, arrived, z_1)
             same = same_condition(*conditions)
-            dist_loss = DIVERGENCES[self.divergence](arrived, z_1, same)
+            counts = None if weight is None else weight > 0
+            dist_loss = DIVERGENCES[self.divergence](arrived, z_1, same, counts)
             total = total + lambda_dist * dist_loss
         if lambda_reg > 0:
             total = total + lambda_reg * self.field.mix(alpha).square().mean()

@@ -43,6 +43,32 @@ class ConditionMeans:
     means: np.ndarray
 
 
+def remembered(
+    kind: np.ndarray, is_control: np.ndarray, strata: np.ndarray, n_cells: np.ndarray
+) -> np.ndarray:
+    """Return the conditions that are learnt from, in order: controls, and perturbed beside them.
+
+    Of more perturbed ones than a response remembers not even the vectors and the shifts are made:
+    they are conditions times perturbations, and times genes.
+
+    Parameters
+    ----------
+    kind
+        A number of each one's perturbation, ``(n,)``.
+    is_control
+        ``(n,)`` bool.
+    strata
+        Batch and cell type, ``(n, 2)``.
+    n_cells
+        ``(n,)``.
+    """
+    with_controls = set(map(tuple, strata[is_control].tolist()))
+    has_controls = np.asarray([tuple(stratum) in with_controls for stratum in strata.tolist()])
+    perturbed = np.flatnonzero(~is_control & has_controls)
+    kept = foremost(kind[perturbed], n_cells[perturbed], MOST_CONDITIONS)
+    return np.sort(np.concatenate([np.flatnonzero(is_control), perturbed[kept]]))
+
+
 @dataclass(frozen=True)
 class AskedShifts:
     """Conditions whose shifts are asked for.
@@ -133,9 +159,6 @@ class MeanResponse:
         ]
         if not measured:
             return None
-        # Of the others not even the shifts are made: they are conditions times genes.
-        kept = foremost(cells.p[measured], cells.n_cells[measured], MOST_CONDITIONS)
-        measured = np.asarray(measured)[kept].tolist()
         controls = np.asarray(list(of_stratum.values()))
         beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
         spread = spread.clip(_SMALLEST_SPREAD)

@@ -56,15 +56,24 @@ def _places(cells: ReferenceCells, rows: np.ndarray) -> np.ndarray:
 def _means(
     places: np.ndarray, others: np.ndarray, latents: np.ndarray, n: int, alone: np.ndarray
 ) -> np.ndarray:
-    """Return the mean latents of the ``n`` others next to each place, or what it has alone."""
-    tree, found = KDTree(others), alone.copy()
+    """Return the mean latents of the ``n`` others next to each place, or what it has alone.
+
+    Of several at one place (a grid of spots) that are more than are still wanted all count a part.
+    """
+    spots, of_other, n_there = np.unique(others, axis=0, return_inverse=True, return_counts=True)
+    at_spots = np.zeros((len(spots), latents.shape[1]))
+    np.add.at(at_spots, of_other.reshape(-1), latents)
+    at_spots /= n_there[:, None]
+    tree, found = KDTree(spots), alone.copy()
     for start in range(0, len(places), _AT_A_TIME):
         rows = slice(start, start + _AT_A_TIME)
-        # one more, for it may be the cell itself
-        distance, other = tree.query(np.nan_to_num(places[rows]), k=range(1, n + 2))
-        counts = (distance > 0) & np.isfinite(distance)
-        counts &= counts.cumsum(axis=1) <= n
+        # one more, for it may be the cell's own place
+        distance, spot = tree.query(np.nan_to_num(places[rows]), k=range(1, n + 2))
+        is_other = (distance > 0) & np.isfinite(distance)
+        spot = np.where(is_other, spot, 0)
+        counts = np.where(is_other, n_there[spot], 0)
+        counts = np.minimum(counts, (n - (counts.cumsum(axis=1) - counts)).clip(0))
         share = counts / counts.sum(axis=1, keepdims=True).clip(1)
-        mean = np.einsum("ij,ijd->id", share, latents[np.where(counts, other, 0)])
-        found[rows] = np.where(counts.any(axis=1, keepdims=True), mean, found[rows])
+        mean = np.einsum("ij,ijd->id", share, at_spots[spot])
+        found[rows] = np.where(is_other.any(axis=1, keepdims=True), mean, found[rows])
     return found

@@ -66,10 +66,19 @@ class ReferenceCells:
             return self.spatial
         return torch.cat([self.spatial, self.neighbours], dim=1)
 
+    @cached_property
+    def _number_of_vector(self) -> dict[bytes, int]:
+        table = self.vectors.cpu().numpy()
+        return {row.tobytes(): number for number, row in enumerate(table)}
+
+    @cached_property
+    def _is_unperturbed(self) -> torch.Tensor:
+        return is_control(self.vectors)
+
     @property
     def is_control(self) -> torch.Tensor:
         """Which cells are unperturbed, ``(n,)`` bool."""
-        return is_control(self.vectors)[self.vector]
+        return self._is_unperturbed[self.vector]
 
     @property
     def measured(self) -> torch.Tensor:
@@ -176,22 +185,22 @@ class ReferenceCells:
 
     def of_condition(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor:
         """Return which cells are of one condition, ``(n,)`` bool."""
+        number = self._number_of_vector.get(p.to(self.vectors.dtype).cpu().numpy().tobytes(), -1)
         of_stratum = (self.cell_type == cell_type) & (self.batch == batch)
-        return of_stratum & (self.vectors == p).all(1)[self.vector]
+        return of_stratum & (self.vector == number)
 
     def _group(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor:
         of_type = self.cell_type == cell_type
         of_stratum = of_type & (self.batch == batch)
-        unperturbed = self.is_control
         for mask in (
-            self.of_condition(p, batch, cell_type),
-            of_stratum & unperturbed,
-            of_stratum,
-            of_type & unperturbed,
-            of_type,
+            lambda: self.of_condition(p, batch, cell_type),
+            lambda: of_stratum & self.is_control,
+            lambda: of_stratum,
+            lambda: of_type & self.is_control,
+            lambda: of_type,
         ):
-            if mask.any():
-                return mask.nonzero().reshape(-1)
+            if len(rows := mask().nonzero().reshape(-1)):
+                return rows
         return torch.arange(len(self), device=p.device)
 
 

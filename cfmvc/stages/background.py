@@ -72,11 +72,13 @@ def expect_controls(
 
 
 def kept_background(bundle: Bundle) -> Background | None:
-    """Return the controls that a model keeps of its training; None where it keeps no cells."""
+    """Return the controls that a model keeps of its training; None where it keeps none."""
     reference = bundle.model.reference
     if reference is None:
         return None
     rows = reference.is_control.nonzero().reshape(-1)
+    if not len(rows):
+        return None
     names = np.asarray([f"kept-{row}" for row in rows.tolist()], dtype=object)
     return Background(reference.select(rows), None, names)
 

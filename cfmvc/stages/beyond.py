@@ -30,7 +30,9 @@ def beyond_training(
     vectors = reference.vectors[reference.vector.unique()].to(p)
     seen, most = (vectors > 0).any(0), vectors.max(0).values
     measured = reference.measured
-    patterns = {tuple(row.tolist()) for row in vectors > 0}
+    rows, columns = (vectors > 0).nonzero(as_tuple=True)
+    sizes = torch.bincount(rows, minlength=len(vectors)).tolist()
+    patterns = {tuple(some.tolist()) for some in columns.split(sizes)}
     for row, label in zip(p, labels, strict=True):
         columns = row.nonzero().reshape(-1).tolist()
         unseen = [names[column] for column in columns if not seen[column]]
@@ -48,7 +50,7 @@ def beyond_training(
                 f"{label}: dose {float(row[column]):g} of '{names[column]}' is beyond the largest "
                 f"of the training, {float(most[column]):g}"
             )
-        if len(columns) > 1 and not unseen and tuple((row > 0).tolist()) not in patterns:
+        if len(columns) > 1 and not unseen and tuple(columns) not in patterns:
             yield f"{label}: never seen together; what they do beyond their sum is not known"
 
 

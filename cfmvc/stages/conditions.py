@@ -3,14 +3,22 @@
 import numpy as np
 import pandas as pd
 
+from cfmvc.data.labels import has_empty_part
 from cfmvc.errors import DataError, listed
 
 LABELS = ("perturbation", "batch", "cell_type")
 REQUIRED = (*LABELS, "n_cells")
 
 
-def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
+def check_conditions(conditions: pd.DataFrame, separator: str = "") -> pd.DataFrame:
     """Return the table of conditions with clean types, or name every fault in it.
+
+    Parameters
+    ----------
+    conditions
+        Columns ``perturbation, batch, cell_type, n_cells`` and optionally ``dose``.
+    separator
+        What joins the parts of a combination; empty: nothing does.
 
     Raises
     ------
@@ -31,6 +39,12 @@ def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
         if empty.any():
             faults.append(f"{name}: empty in row {int(np.flatnonzero(empty)[0]) + 1}")
         clean[name] = clean[name].astype(str).str.strip()
+    if separator:
+        broken = [has_empty_part(label, separator) for label in clean["perturbation"]]
+        if any(broken):
+            row = int(np.argmax(broken))
+            label = clean["perturbation"][row]
+            faults.append(f"perturbation: '{label}' has an empty part (row {row + 1})")
     counts = pd.to_numeric(clean["n_cells"], errors="coerce")
     bad = ~((counts >= 1) & (counts == np.floor(counts)) & np.isfinite(counts))
     if bad.any():

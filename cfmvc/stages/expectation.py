@@ -76,8 +76,9 @@ def expectation_of(
     shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread = (np.full(means.shape, np.nan, np.float32) for _ in range(3))
-    # The noise of the controls is in the flow's mean as well, and goes all of the way.
-    expected[found] = response.expected(shifts) + response.corrections(shifts) / share
+    # A flow from these very controls has their noise in its mean as well: it goes all of the way.
+    of_all = share if bundle.model.source == "control" else 1.0
+    expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
     spread[found] = response.uncertainty(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
@@ -123,6 +124,9 @@ class _Stratum:
     ) -> "_Stratum":
         assert bundle.response is not None
         controls = _controls(background, batch, cell_type)
+        if controls is None and bundle.model.context.place is not None:
+            # Cells out of nothing have no place, which the flow asks for.
+            return cls(None, np.full(len(bundle.gene_names), np.nan), 1)
         if background is None or background.counts is None or controls is None:
             known = bundle.response.controls_of(batch, cell_type)
             return cls(controls, *(known or (np.full(len(bundle.gene_names), np.nan), 1)))

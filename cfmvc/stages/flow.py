@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
+from cfmvc.errors import ConfigError
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
-from cfmvc.stages.encoding import encode_table, settle_centring
+from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
 from cfmvc.stages.response import fit_response
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
@@ -109,46 +109,45 @@ def fit_joint(
     device: torch.device,
     callbacks: Iterable[Callback] = (),
     engine: Engine | None = None,
+    lambda_reg: float = 0.0,
 ) -> tuple[Bundle, History]:
-    """Fine-tune encoder, decoder and flow together, the ELBO still in the loss."""
+    """Fine-tune encoder, decoder and flow together, the ELBO still in the loss.
+
+    Sources are controls of the step, drawn at random in their strata: while latents move there is
+    no pairing that holds. Batches stay centred as they were, for decoder and flow learn with that.
+
+    Raises
+    ------
+    ConfigError
+        If the flow asks who is around a cell: that would change with the encoder.
+    """
+    if bundle.model.n_neighbours:
+        raise ConfigError(
+            "joint.n_epochs: with flow.n_neighbours the flow is told latents of the cells around, "
+            "which would be others after a fine-tuning; set one of the two to 0"
+        )
     model, callbacks, engine = bundle.model, list(callbacks), engine or Engine()
     shape = DataShape.of(cells.train, cells.val)
     expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)
     announce(expected, device, callbacks)
     with seeded(joint.seed, device):
-        tables = _with_surroundings(model, cells, device)
         history = train(
             "train_joint",
-            JointObjective(model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty),
-            TableSource(tables[0], joint.cells_per_step, joint.seed, device),
-            TableSource(tables[1], joint.cells_per_step, joint.seed, device)
-            if len(tables[1])
+            JointObjective(
+                model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty, lambda_reg
+            ),
+            TableSource(cells.train, joint.cells_per_step, joint.seed, device),
+            TableSource(cells.val, joint.cells_per_step, joint.seed, device)
+            if len(cells.val)
             else None,
             joint,
             device,
             callbacks,
             engine,
         )
-        settle_centring(model, cells.train, device)
         encoded = encode_table(model, cells.train, device)
         model.reference = encoded.bounded(KEPT_PER_CONDITION)
     return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
-
-
-def _with_surroundings(
-    model: CFMVCModel, cells: TrainingCells, device: torch.device
-) -> tuple[CellTable, CellTable]:
-    """Return tables whose places say who is around, as the latents are before the fine-tuning."""
-    if model.n_neighbours == 0:
-        return cells.train, cells.val
-    latents = encode_table(model, cells.train, device)
-    others = encode_table(model, cells.val, device, tissue=latents)
-    tables = zip((cells.train, cells.val), (latents.place, others.place), strict=True)
-    train_table, val_table = (
-        replace(table, spatial=None if place is None else place.cpu().numpy())
-        for table, place in tables
-    )
-    return train_table, val_table
 
 
 def _looked_at(

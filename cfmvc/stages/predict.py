@@ -95,7 +95,7 @@ def predict_cells(
     """
     if by == "flow":
         expect_flow(bundle)
-    asked = check_conditions(conditions)
+    asked = check_conditions(conditions, bundle.vocabulary.separator)
     wanted = _Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
         background = (
@@ -111,7 +111,9 @@ def predict_cells(
         parts, means = generator.carry(wanted, origins, library, progress, with_means)
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
     if background is not None and origins is not None:
-        made.cells.obs[CONTROL_CELL] = pd.Categorical(background.names[origins.cpu().numpy()])
+        names = background.names[origins.cpu().numpy()]
+        is_own = (background.cells.batch[origins] == wanted.batch[wanted.row]).cpu().numpy()
+        made.cells.obs[CONTROL_CELL] = pd.Categorical(np.where(is_own, names, None))
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
@@ -161,7 +163,7 @@ def carry_controls(
         If the model has no flow.
     """
     expect_flow(bundle)
-    asked = check_conditions(conditions)
+    asked = check_conditions(conditions, bundle.vocabulary.separator)
     wanted = _Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
         generator = _Generator(bundle, background, n_steps, method, None, is_paired=True)
@@ -315,7 +317,9 @@ class _Generator:
         z_tech = draw(*model.encoder.tech_prior(conditions[1]))
         if self.background is not None and origins is not None:
             drawn = self.background.cells.select(origins)
-            z_tech = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
+            of_controls = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
+            # The technical latent carries the batch: that of another one's controls would not do.
+            z_tech = torch.where((drawn.batch == conditions[1])[:, None], of_controls, z_tech)
             spatial = drawn.place
             if model.source == "control" or self.arithmetic is not None or self.is_paired:
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)

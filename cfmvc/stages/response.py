@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix, vstack
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
-from cfmvc.models.mean_response import ConditionMeans, MeanResponse
+from cfmvc.models.mean_response import ConditionMeans, MeanResponse, remembered
 
 _CELLS_AT_A_TIME = 4096
 
@@ -49,8 +49,13 @@ def fit_response(
             if table is tables[0]:
                 paired.add(rows.start, logged)
     keys, n_cells, means, spread = sums.finished()
-    p = np.stack([np.frombuffer(vector, np.float32) for vector in vectors]).astype(np.float64)
-    cells = ConditionMeans(p[keys[:, 0]], keys[:, 1], keys[:, 2], n_cells, means)
+    distinct = np.stack([np.frombuffer(vector, np.float32) for vector in vectors])
+    is_control = ~np.asarray(distinct.any(axis=1))[keys[:, 0]]
+    kept = remembered(keys[:, 0], is_control, keys[:, 1:], n_cells)
+    if len(kept) < len(keys):  # not another copy of all of them
+        keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
+    kind, batch, cell_type = keys.T
+    cells = ConditionMeans(distinct[kind].astype(np.float64), batch, cell_type, n_cells, means)
     return MeanResponse.fit(cells, spread, embedding, paired.finished())
 
 

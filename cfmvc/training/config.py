@@ -29,7 +29,7 @@ class LoopConfig(Section):
         "rate, or stop"
     )
     max_consecutive_vetoes: int = Field(ge=1, description="vetoed updates in a row before an error")
-    seed: int
+    seed: int = Field(ge=0)
 
 
 class VaeConfig(LoopConfig):

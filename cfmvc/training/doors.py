@@ -106,7 +106,7 @@ def train_flow_stage(
     if not freeze_vae and model.n_neighbours:
         raise ConfigError(
             "n_neighbours: a loader's cells do not say who is around while the encoder learns; "
-            "freeze the VAE, or fine-tune with `cfmvc fit --set joint.n_epochs=...`"
+            "freeze the VAE"
         )
     encoded = [encode_cells(model.encoder, loader.all_cells()) for loader in loaders]
     encoded = [with_neighbours(some, encoded[0], model.n_neighbours) for some in encoded]
@@ -117,7 +117,6 @@ def train_flow_stage(
         for module in joint.modules():
             module.requires_grad_(True)  # a caller may have frozen the VAE for stage 2
         history = train("train_joint", joint, loaders[0], _second(loaders), config, where)
-        _settle(model, loaders[0])
         _remember(model, loaders[0])
         return history.as_dict()
     cells_per_step = getattr(train_loader, "batch_size", None) or config.cells_per_step

@@ -303,13 +303,14 @@ class JointObjective:
         lambda_flow: float = 1.0,
         lambda_dist: float = 0.0,
         tech_penalty: float = 1.0,
+        lambda_reg: float = 0.0,
     ) -> None:
         self.model, self.lambda_flow, self.lambda_dist = model, lambda_flow, lambda_dist
-        self.beta, self.tech_penalty = beta, tech_penalty
+        self.beta, self.tech_penalty, self.lambda_reg = beta, tech_penalty, lambda_reg
 
     def describe(self) -> dict[str, Any]:
         """Return what builds this objective anew."""
-        names = ("beta", "lambda_flow", "lambda_dist", "tech_penalty")
+        names = ("beta", "lambda_flow", "lambda_dist", "tech_penalty", "lambda_reg")
         settings = {name: getattr(self, name) for name in names}
         return {"kind": "joint", "settings": settings, "moment": {}}
 
@@ -342,6 +343,7 @@ class JointObjective:
             cells.cell_type,
             cells.spatial,
             self.lambda_dist,
+            lambda_reg=self.lambda_reg,
             detach=False,
         )
         total = elbo + self.lambda_flow * flow

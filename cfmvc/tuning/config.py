@@ -67,7 +67,7 @@ class TuneConfig(Section):
         gt=0, description="between a worker's signs of life; after three missed ones it is dead"
     )
     max_failures_in_a_row: int = Field(ge=1, description="trials that fail before the study stops")
-    seed: int
+    seed: int = Field(ge=0)
     warm_start: list[dict[str, Any]] = Field(
         description="trials to begin with, after the present parameters"
     )

@@ -156,7 +156,14 @@ class Trainer:
         if joint.n_epochs:
             watching = [expected, TrackingCallback(tracker, "joint_")]
             bundle, after = fit_joint(
-                bundle, self.cells, joint, flow.lambda_dist, device, watching, engine
+                bundle,
+                self.cells,
+                joint,
+                flow.lambda_dist,
+                device,
+                watching,
+                engine,
+                flow.lambda_reg,
             )
             history = history.followed_by(after)
         costs = {

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cfmvc.errors import DataError
 from cfmvc.evaluation.conditions import Stratum, rows_of_conditions
 from cfmvc.stages.conditions import check_conditions
 
@@ -34,3 +35,11 @@ def test_strata_with_commas_in_their_labels_do_not_read_alike() -> None:
     assert str(Stratum("b1", "T")) == "b1, T"
     assert str(Stratum("b", "c, d")) == "b, 'c, d'"
     assert str(Stratum("b, c", "d")) == "'b, c', d"
+
+
+@pytest.mark.parametrize("label", ["+", "A+", "+A", "A++B"])
+def test_combinations_with_an_empty_part_are_refused(label: str) -> None:
+    row = {"perturbation": ["A", label], "batch": "b", "cell_type": "T", "n_cells": 1}
+    with pytest.raises(DataError, match=r"perturbation: '.*' has an empty part \(row 2\)"):
+        check_conditions(pd.DataFrame(row), "+")
+    assert check_conditions(pd.DataFrame(row))["perturbation"].tolist() == ["A", label]

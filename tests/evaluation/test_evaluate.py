@@ -9,6 +9,7 @@ from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation
 from cfmvc.evaluation.baselines import BASELINES, Control
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.exam import Exam
+from cfmvc.evaluation.generated import origins_of
 from cfmvc.evaluation.reference import Reference
 from tests.evaluation.conftest import assemble, population, screen
 
@@ -72,6 +73,13 @@ def test_the_chance_level_is_of_the_conditions_in_which_a_metric_is_defined(
     alone = silent[~is_null].copy()
     of_one = run(alone, held_out(alone), config).chance["de_precision_top50"]
     assert found.chance["de_precision_top50"] == pytest.approx(of_one)
+
+
+def test_cells_that_are_made_of_none_are_each_of_their_own() -> None:
+    made = ad.AnnData(
+        obs=pd.DataFrame({"control_cell": ["b", None, "a", None, "b"]}, index=list("12345"))
+    )
+    assert origins_of(made).tolist() == [1, 2, 0, 3, 1]
 
 
 def test_the_quick_score_of_a_model_is_that_of_the_whole_evaluation(

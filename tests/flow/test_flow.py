@@ -111,6 +111,20 @@ def test_energy_is_the_mean_over_conditions_of_the_v_statistic() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_conditions_that_do_not_count_change_no_divergence(name: str) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 12, 3, dtype=torch.float64)
+    condition = torch.tensor([0, 1, 2] * 4)
+    there = condition < 2
+    a = torch.where(there[:, None], a, b)
+    whole = DIVERGENCES[name](a, b, same_condition(condition), there)
+    # the width of the kernel is that of all targets, so the others stay where they are
+    mean_of_all = DIVERGENCES[name](a, b, same_condition(condition))
+    assert whole.item() == pytest.approx(1.5 * mean_of_all.item())
+    assert DIVERGENCES[name](b, b, same_condition(condition), condition > 5).item() == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
 def test_divergences_vanish_for_equal_populations_and_move_towards_the_target(name: str) -> None:
     torch.manual_seed(0)
     target = torch.randn(64, 2)

@@ -127,7 +127,8 @@ def test_too_many_conditions_keep_the_largest_of_each_perturbation(
 ) -> None:
     conditions, truth, shift = screen()
     monkeypatch.setattr(shift_process, "_MOST_TO_LEARN", 10)
-    kept = foremost(conditions.p, conditions.n_cells, 20)
+    kind = np.unique(conditions.p, axis=0, return_inverse=True)[1].reshape(-1)
+    kept = foremost(kind, conditions.n_cells, 20)
     assert len(kept) == 20
     assert (conditions.p[kept].sum(axis=0) >= 2).all()
     process = ShiftProcess.fit(conditions.rows(kept), shift[kept])

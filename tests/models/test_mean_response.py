@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models import mean_response
-from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse
+from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse, remembered
 
 N_GENES, N_TYPES = 60, 5
 
@@ -128,7 +128,11 @@ def test_the_largest_conditions_of_each_perturbation_are_remembered(
     cells, _ = means()
     monkeypatch.setattr(mean_response, "MOST_CONDITIONS", 4)
     sizes = np.arange(len(cells.n_cells)) + 20
-    response = fitted(ConditionMeans(**{**vars(cells), "n_cells": sizes}))
+    kind = cells.p @ np.arange(3)
+    strata = np.stack([cells.batch, cells.cell_type], axis=1)
+    rows = remembered(kind, kind == 0, strata, sizes)
+    cells = ConditionMeans(**{**vars(cells), "n_cells": sizes})
+    response = fitted(ConditionMeans(**{name: held[rows] for name, held in vars(cells).items()}))
     kept = response.process.conditions
     assert len(kept) == 4
     assert response.columns.tolist() == [False, True, True]

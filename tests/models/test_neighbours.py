@@ -54,6 +54,30 @@ def test_neighbours_are_the_nearest_controls_of_the_batch() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_of_several_at_one_place_as_many_count_as_are_wanted() -> None:
+    """A grid of spots: those at the cell's own place are none, and there are n all the same."""
+    tissue = cells()
+    grid = torch.from_numpy(np.random.default_rng(2).integers(0, 3, (N, 2)).astype(np.float32))
+    tissue = dataclasses.replace(tissue, spatial=grid, vector=torch.zeros_like(tissue.vector))
+    found = with_neighbours(tissue, tissue, 4).neighbours
+    assert found is not None
+    for row in range(N):
+        distance = (grid - grid[row]).norm(dim=1).double()
+        distance[(tissue.batch != tissue.batch[row]) | (distance == 0)] = torch.inf
+        left, total = 4.0, torch.zeros(DIM)
+        for ring in distance[torch.isfinite(distance)].unique().tolist():
+            places = grid[distance == ring].unique(dim=0)
+            if left <= 0 or (len(places) > 1 and left < int((distance == ring).sum())):
+                break  # which of two places as near comes first is nobody's business
+            mine = tissue.int_mean[distance == ring]
+            taken = min(left, len(mine))
+            total, left = total + taken * mine.mean(0), left - taken
+        else:
+            left = 0.0
+        if left <= 0:
+            torch.testing.assert_close(found[row], total / 4.0)
+
+
 def test_cells_of_elsewhere_look_for_them_in_the_tissue(monkeypatch) -> None:
     monkeypatch.setattr(neighbours, "_AT_A_TIME", 7)
     tissue, others = cells(), cells(1, 30)

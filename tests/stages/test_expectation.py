@@ -190,6 +190,48 @@ def test_strata_without_controls_alone_may_be_asked_for(bundle: Bundle, cells: A
     assert np.isfinite(made.cells.layers["mean"]).all()
 
 
+def test_controls_of_another_batch_give_noise_no_technical_latent(
+    bundle: Bundle, cells: AnnData
+) -> None:
+    if bundle.model.source == "control":
+        pytest.skip("a control source needs controls, and says so")
+    asked = CONDITIONS.iloc[:1].assign(n_cells=300)
+    is_there = (cells.obs["batch"] == "batch_1").to_numpy()
+    assert (~is_there).any()
+    given = (cells, cells[~is_there].copy(), None)
+    own, elsewhere, _ = (
+        predict_cells(weighed(bundle, 0.0), asked, some, seed=0, n_steps=2).cells for some in given
+    )
+    assert own.obs["control_cell"].notna().all()
+    assert elsewhere.obs["control_cell"].isna().all(), "they are made of none"
+    means = [np.log(made.layers["mean"]).mean(axis=0) for made in (own, elsewhere)]
+    asked = asked.assign(batch=next(iter(set(cells.obs["batch"]) - {"batch_1"})))
+    other = predict_cells(weighed(bundle, 0.0), asked, cells, seed=0, n_steps=2).cells
+    far = np.log(other.layers["mean"]).mean(axis=0)
+    # as their own batch's cells, and not as those of the batch that the controls are of
+    assert np.abs(means[1] - means[0]).mean() < 0.5 * np.abs(far - means[0]).mean()
+
+
+def test_the_controls_noise_is_taken_out_of_what_starts_from_them_alone(
+    bundle: Bundle, cells: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a flow from noise makes has none of it: the whole way is then a part of the way."""
+    assert bundle.response is not None
+    given = np.full(len(bundle.gene_names), 0.3)
+    shifts = []
+    for share in (0.5, 1.0):
+        for noise in (0.0, 1.0):
+            monkeypatch.setattr(
+                "cfmvc.models.mean_response.MeanResponse.corrections",
+                lambda self, asked, noise=noise: np.tile(noise * given, (len(asked.batch), 1)),
+            )
+            made = predict_cells(weighed(bundle, share), CONDITIONS, cells, seed=0, n_steps=2)
+            shifts.append(np.asarray(made.cells.varm["shift"])[:, 0])
+    half, whole = shifts[1] - shifts[0], shifts[3] - shifts[2]
+    expected = whole if bundle.model.source == "control" else 0.5 * whole
+    np.testing.assert_allclose(half.mean(), expected.mean(), rtol=0.1)
+
+
 @pytest.mark.parametrize("name", ["weights", "reference", "response"])
 def test_a_folder_that_is_not_whole_is_refused(name: str, bundle: Bundle, tmp_path: Path) -> None:
     """Without the response it would predict all the same, and something else."""
