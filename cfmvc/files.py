@@ -25,13 +25,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that becomes ``target`` if the block succeeds.
 
     Works for a file and for a folder (create it at the yielded path). What was there before is
-    replaced only at the end, by a rename; a killed process leaves the old state, never half.
+    replaced only at the end, by a rename; a killed process leaves the old state, never half. (Of a
+    folder that replaces one there are two renames; between them the old one lies beside.) Where
+    ``target`` is a link, what it leads to is replaced, and the link stays.
 
     Raises
     ------
     CfmvcError
         If ``target`` is a folder and a file was made: all that the folder holds would be lost.
     """
+    target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -40,11 +43,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if made.is_file() and target.is_dir():
             raise CfmvcError(f"{target}: is a folder, which a file cannot replace; name a file")
         _sync(made)
-        if target.is_dir() and not target.is_symlink():
-            os.replace(target, holder / "replaced")  # a folder cannot be renamed onto another
-        os.replace(made, target)
+        _put_in_place(made, target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    if not target.is_dir():
+        os.replace(made, target)
+        return
+    replaced = made.parent / "replaced"
+    os.replace(target, replaced)  # a folder cannot be renamed onto another
+    try:
+        os.replace(made, target)
+    except OSError:
+        os.replace(replaced, target)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -24,6 +24,14 @@ from cfmvc.tracking.config import absolute_uri, without_password
 
 _POLL_SECONDS = 0.1
 _STUDY = "tune"
+# What `cfmvc tune` is told of its switches.
+_SWITCHES = {
+    "test": {"true": ["--test"], "false": ["--no-test"]},
+    "no-test": {"true": ["--no-test"], "false": ["--test"]},
+    "register": {"true": ["--register"], "false": []},
+    "promote": {"true": ["--promote"], "false": []},
+    "json": {"true": ["--json"], "false": []},
+}
 _SIGNATURE = {"name": "cfmvc", "email": "cfmvc@localhost"}
 
 
@@ -141,11 +149,10 @@ def as_options(settings: list[str]) -> list[str]:
 
 
 def _as_option(name: str, value: str) -> list[str]:
-    if value.lower() not in ("true", "false"):
+    switch = _SWITCHES.get(name)
+    if switch is None or value.lower() not in switch:
         return [f"--{name}", value]
-    if value.lower() == "true":
-        return [f"--{name}"]
-    return ["--no-test"] if name == "test" else []  # all other switches are off already
+    return switch[value.lower()]
 
 
 def as_settings(options: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from cfmvc.models import load_bundle, save_bundle
 from cfmvc.stages.compute import ComputeConfig
-from cfmvc.stages.flow import fit_flow, fit_joint
+from cfmvc.stages.flow import expect_separable, fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import FlowConfig, JointConfig
@@ -14,6 +14,7 @@ from pipelines._training import engine_for, write_course
 def main() -> None:
     with stage("train_flow", ["flow", "joint"], [PREPARED, *sorted(VAE.glob("*"))]) as run:
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
+        expect_separable(flow.n_neighbours, joint.n_epochs)
         compute = run.section("compute", ComputeConfig)
         engine, device = engine_for(run, compute)
         cells = load_training_cells(PREPARED, compute.max_counts_gib)

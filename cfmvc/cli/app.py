@@ -103,6 +103,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(CfmvcError.exit_code)
+    except MemoryError as error:
+        print(f"error: not enough memory ({error}); ask for less at once", file=sys.stderr)
+        sys.exit(CfmvcError.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

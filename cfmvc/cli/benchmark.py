@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cfmvc.cli.importing import uncollected
+from cfmvc.cli.own_options import expect_no_options
 
 app = typer.Typer(
     help="Train on what is left of a data set, and predict what was held out, fold by fold.\n\n"
@@ -66,6 +67,7 @@ def benchmark_command(
 ) -> None:
     """Carry out a benchmark, unless a command under `benchmark` was called."""
     if context.invoked_subcommand is not None:
+        expect_no_options(context)
         return
     with uncollected():  # torch comes along
         from cfmvc.cli.benchmarking import Order, benchmarked, benchmarks_text

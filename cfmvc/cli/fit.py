@@ -51,7 +51,8 @@ def fit_command(
     """
     from cfmvc.cli.targets import check_target_model, check_unfinished
 
-    check_target_model(out, force)
+    inputs = [path for path in (train, params, embeddings) if path is not None]
+    check_target_model(out, inputs, force)
     if not resume:
         check_unfinished(out, force)
     with uncollected():  # torch comes along

@@ -1,5 +1,6 @@
 """The work behind ``cfmvc perturb-region``."""
 
+import importlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ def perturb_region_file(
     """Read model and tissue, change the region, write cells and picture; return what was made."""
     if picture is not None and picture.suffix.lower() not in PICTURES:
         raise ConfigError(f"--picture {picture}: its name must end in {listed(PICTURES)}")
+    if picture is not None:
+        importlib.import_module("matplotlib")  # where it is missing, before the work
     parse_region(order.region)  # a fault of it is told before anything is read
     bundle = opened(model, device, embeddings)
     _check_genes(order.genes, bundle.gene_names)

@@ -119,6 +119,11 @@ class Project:
         with atomic_path(path) as made:
             write_canonical(cells, made)
             is_other = path.exists() and md5_of_file(path) != md5_of_file(made)
+            if is_other and path.samefile(source):
+                raise DataError(
+                    f"{path}: is the file itself, and would be replaced by its canonical copy; "
+                    "choose a --name"
+                )
             if is_other and not is_forced:
                 raise DataError(
                     f"{path}: another file of this name is there; choose a --name, "

@@ -75,6 +75,8 @@ def promote_command(
 
     if force and not why.strip():
         raise ConfigError('--force needs a reason that is written down: --why "..."')
+    if why and not force:
+        raise ConfigError("--why goes with --force: the gate gives reasons of its own")
     print(forced(project, version, why) if force else promoted(project, version))
 
 

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from cfmvc.errors import ConfigError
+from cfmvc.errors import ConfigError, listed
+from cfmvc.files import read_json
 
 
 def check_target_file(
@@ -36,13 +37,35 @@ def check_target_file(
     _check_writable(out, option)
 
 
-def check_target_model(out: Path, is_forced: bool) -> None:
-    """Refuse a folder that is no model of ours, or one that is and is not to be replaced."""
+def check_target_model(out: Path, inputs: list[Path], is_forced: bool) -> None:
+    """Refuse a folder that is no model of ours, or one that is and is not to be replaced.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is there and no model, or one and not ``is_forced``; if it holds an input, or
+        what is no part of the model: the whole folder is replaced.
+    """
     if out.exists() and not (out / "model.json").is_file():
         raise ConfigError(f"--out {out}: exists and is not a cfmvc model; choose another folder")
     if out.exists() and not is_forced:
         raise ConfigError(f"--out {out}: exists; choose another folder, or replace it with --force")
+    if out.exists():
+        _expect_nothing_else(out, inputs)
     _check_writable(out, "--out")
+
+
+def _expect_nothing_else(out: Path, inputs: list[Path]) -> None:
+    for path in inputs:
+        if out.resolve() in path.resolve().parents:
+            raise ConfigError(f"--out {out}: holds the input {path}, which would be lost")
+    own = {"model.json", *read_json(out / "model.json").get("files", [])}
+    others = sorted(path.name for path in out.iterdir() if path.name not in own)
+    if others:
+        raise ConfigError(
+            f"--out {out}: holds what is no part of the model, and would be lost: "
+            f"{listed(others)}; move it, or choose another folder"
+        )
 
 
 def unfinished_folder(out: Path) -> Path:

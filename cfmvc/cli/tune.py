@@ -1,12 +1,15 @@
 """``cfmvc tune``: a study of parameters, and its best ones put into ``params.yaml``."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cfmvc.cli.importing import uncollected
+from cfmvc.cli.own_options import expect_no_options
 
 app = typer.Typer(
     help="Search for better parameters of both stages.\n\n"
@@ -59,6 +62,7 @@ def tune_command(
 ) -> None:
     """Carry out a study, unless a command under `tune` was called."""
     if context.invoked_subcommand is not None:
+        expect_no_options(context)
         return
     with uncollected():  # torch comes along
         from cfmvc.cli.tuning import registered_best, study_text, tuned
@@ -67,7 +71,9 @@ def tune_command(
     result = tuned(Path.cwd(), asked, settings or [], workers, with_test)
     print(json.dumps(result.as_json(), indent=2) if as_json else study_text(result))
     if register or promote:
-        registered_best(Path.cwd(), result, settings or [], promote)
+        # behind JSON nothing else may stand
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            registered_best(Path.cwd(), result, settings or [], promote)
 
 
 @app.command("apply")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cfmvc.cli.promoting import promoted
 from cfmvc.config import override, read_yaml
@@ -95,6 +95,7 @@ def registered_best(
             [sys.executable, "-m", "dvc", *command],
             cwd=workspace,
             env={**os.environ, TAGS_VARIABLE: json.dumps(tags)},
+            stdout=_of_this_process(sys.stdout),
             check=False,
         )
         if done.returncode != 0:
@@ -102,6 +103,15 @@ def registered_best(
             raise CfmvcError(f"dvc {words} has failed (exit code {done.returncode})")
     if with_gate:
         print(promoted(workspace, _version_of(workspace, tags)))
+
+
+def _of_this_process(stream: TextIO) -> int | None:
+    """Return where a stream goes, for a process; None (as ours) where it is no file."""
+    try:
+        stream.flush()
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
 
 
 def _version_of(workspace: Path, tags: dict[str, str]) -> str:

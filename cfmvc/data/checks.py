@@ -146,8 +146,8 @@ def _check_range_of_doses(where: str, doses: np.ndarray) -> Iterator[Fault]:
             yield Fault(
                 "error",
                 where,
-                f"doses {dose} and {next_dose} differ by rounding alone, and would be two "
-                "conditions",
+                f"doses {dose} and {next_dose} are alike in all digits that are shown, and would "
+                "be two conditions of one name",
                 remedy="give them one value, for example with numpy.round",
             )
             break

@@ -67,5 +67,7 @@ class CountTerms:
 
 def _at_least(tally: torch.Tensor) -> torch.Tensor:
     """Turn how many cells have exactly 0, 1, 2, ... into how many have at least 2, 3, ..."""
-    is_at_least = torch.ones(SMALL + 1, SMALL + 1, device=tally.device).tril()[:, 2:]
-    return tally.reshape(-1, SMALL + 1) @ is_at_least
+    # In double precision, which neither autocast nor TF32 makes less of: they are whole numbers.
+    whole = torch.ones(SMALL + 1, SMALL + 1, dtype=torch.float64, device=tally.device)
+    is_at_least = whole.tril()[:, 2:]
+    return (tally.double().reshape(-1, SMALL + 1) @ is_at_least).to(tally.dtype)

@@ -322,7 +322,7 @@ def _check(adata: AnnData, gene_key: str) -> None:
         if adata.obs[column].isna().any():
             n_missing = int(adata.obs[column].isna().sum())
             raise DataError(f"obs['{column}']: {n_missing} of {adata.n_obs} labels are missing")
-    if gene_key == "X" and adata.X is None and "X" not in adata.layers:
+    if gene_key == "X" and adata.X is None:
         raise DataError(f"X: there is none; layers: {listed(adata.layers) or 'none'}")
     if gene_key != "X" and gene_key not in adata.layers:
         raise DataError(f"layers: no layer '{gene_key}'; layers: {listed(adata.layers)}")

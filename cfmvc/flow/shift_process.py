@@ -147,7 +147,7 @@ def whole_perturbations(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.nda
     Parameters
     ----------
     p, n_cells, most
-        As in :func:`foremost`.
+        Perturbation vectors, ``(n, K)``; as in :func:`foremost`.
     """
     if len(p) <= most:
         return np.arange(len(p))

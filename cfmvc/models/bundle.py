@@ -147,9 +147,16 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         description["gene_names"],
         description["median_library"],
         description["settings"],
-        np.load(folder / SEEN, allow_pickle=False) if SEEN in files else None,
+        _seen(folder / SEEN) if SEEN in files else None,
         MeanResponse.from_tensors(_tensors(folder / RESPONSE)) if RESPONSE in files else None,
     )
+
+
+def _seen(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise CfmvcError(f"{path}: damaged ({error}); copy the whole folder again") from error
 
 
 def _described(folder: Path) -> dict[str, Any]:

@@ -383,7 +383,8 @@ class CFMVCModel(nn.Module):
             )
         controls = self.reference.select(self.reference.is_control)
         rows = controls.nearest(torch.zeros_like(p), batch_idx, ct_idx)
-        return controls.int_mean[rows]
+        means = controls.int_mean[rows]  # as the flow has learnt from them: draws, and no means
+        return means + controls.int_std[rows] * torch.randn_like(means)
 
 
 def _check_choices(source: str, divergence: str, times: str) -> None:

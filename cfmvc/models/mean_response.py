@@ -137,19 +137,24 @@ class MeanResponse:
         spread: np.ndarray,
         embedding: np.ndarray,
         pairs: PairedCells | None = None,
+        largest: float | None = None,
     ) -> "MeanResponse | None":
         """Learn from the means of the training conditions; None where no shift was measured.
+
+        The cost is cubic in them: of many, give those that :func:`remembered` chooses.
 
         Parameters
         ----------
         cells
-            All conditions of the training, controls included.
+            Conditions of the training, all of its controls among them.
         spread
             Standard deviation within conditions, ``(G,)``.
         embedding
             Of each perturbation column, ``(K, E)``; E is 0 where there are none.
         pairs
             Cells of the training, paired.
+        largest
+            Largest dose of the training, if not that of ``cells``.
         """
         is_control = ~cells.p.any(axis=1)
         strata = np.stack([cells.batch, cells.cell_type], axis=1)
@@ -162,7 +167,8 @@ class MeanResponse:
         controls = np.asarray(list(of_stratum.values()))
         beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
         spread = spread.clip(_SMALLEST_SPREAD)
-        largest = max(float(cells.p.max()), float(np.finfo(np.float32).tiny))
+        largest = float(cells.p.max()) if largest is None else largest
+        largest = max(largest, float(np.finfo(np.float32).tiny))
         basis = StateBasis.of(cells.means[controls])
         p = cells.p[measured] / largest
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]

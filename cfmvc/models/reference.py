@@ -1,9 +1,11 @@
 """Encoded cells: the table that the flow learns from, and what a model keeps to generate from."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from cfmvc.data.dataset import Cells
@@ -69,7 +71,7 @@ class ReferenceCells:
     @cached_property
     def _number_of_vector(self) -> dict[bytes, int]:
         table = self.vectors.cpu().numpy()
-        return {row.tobytes(): number for number, row in enumerate(table)}
+        return {_digest(row): number for number, row in enumerate(table)}
 
     @cached_property
     def _is_unperturbed(self) -> torch.Tensor:
@@ -185,7 +187,8 @@ class ReferenceCells:
 
     def of_condition(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor:
         """Return which cells are of one condition, ``(n,)`` bool."""
-        number = self._number_of_vector.get(p.to(self.vectors.dtype).cpu().numpy().tobytes(), -1)
+        vector = p.to(self.vectors.dtype).cpu().numpy()
+        number = self._number_of_vector.get(_digest(vector), -1)
         of_stratum = (self.cell_type == cell_type) & (self.batch == batch)
         return of_stratum & (self.vector == number)
 
@@ -202,6 +205,10 @@ class ReferenceCells:
             if len(rows := mask().nonzero().reshape(-1)):
                 return rows
         return torch.arange(len(self), device=p.device)
+
+
+def _digest(vector: np.ndarray) -> bytes:
+    return hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
 
 
 @torch.no_grad()

@@ -57,6 +57,15 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
         )
         for entry in edited
     ]
+    findings += [
+        Finding(
+            BROKEN,
+            f"{name}, version {entry.number}: is no decision of cfmvc, or was edited, and counts "
+            "for nothing; delete it in MLflow if somebody has made it by hand",
+        )
+        for entry in history.entries
+        if not entry.is_decision
+    ]
     if missing:
         numbers = ", ".join(map(str, missing))
         findings.append(

@@ -67,6 +67,11 @@ class Entry:
     number: int = 0
 
     @property
+    def is_decision(self) -> bool:
+        """Whether it says what a decision says; not if somebody has made or edited it by hand."""
+        return self.kind in (PROMOTED, FORCED, REFUSED, ROLLED_BACK) and self.version > 0
+
+    @property
     def tags(self) -> dict[str, str]:
         """What is written down."""
         values = {
@@ -99,16 +104,15 @@ class Entry:
             for name, value in values.items()
             if name.startswith("evidence.")
         }
-        champion = values.get("champion", "")
         return cls(
             values.get("kind", ""),
-            int(champion) if champion else None,
-            int(values.get("version", "0")),
+            _number(values.get("champion", "")),
+            _number(values.get("version", "")) or 0,
             values.get("who", ""),
             values.get("why", ""),
             evidence,
             values.get("when", ""),
-            int(values.get("after", "0")),
+            _number(values.get("after", "")) or 0,
             values.get("after_sha256", ""),
             values.get("uid", ""),
             number,
@@ -166,7 +170,8 @@ class History:
         champions: list[int] = []
         effective: set[int] = set()
         for entry in self.entries:
-            if entry.champion != next(reversed(champions), None) or entry.kind == REFUSED:
+            is_about_another = entry.champion != next(reversed(champions), None)
+            if not entry.is_decision or is_about_another or entry.kind == REFUSED:
                 continue
             if entry.kind == ROLLED_BACK:
                 if len(champions) < 2 or champions[-2] != entry.version:
@@ -178,6 +183,11 @@ class History:
         return champions, effective
 
 
+def _number(text: str) -> int | None:
+    """Return a number that was written down; None where there is none, or it was edited away."""
+    return int(text) if text.isdigit() else None
+
+
 def history_name(registry: Registry) -> str:
     """Return the name of the registered model that holds a model's decisions."""
     return f"{registry.name}-history"
@@ -185,9 +195,7 @@ def history_name(registry: Registry) -> str:
 
 def read_history(registry: Registry) -> History:
     """Read all decisions."""
-    found = registry.store.client.search_model_versions(
-        f"name = '{history_name(registry)}'", max_results=10_000
-    )
+    found = registry.store.versions(f"name = '{history_name(registry)}'")
     entries = [Entry.read(int(version.version), version.tags) for version in found]
     return History(tuple(sorted(entries, key=lambda entry: entry.number)))
 

@@ -81,12 +81,16 @@ def code_sha256() -> str:
 def _example(bundle: Bundle) -> Any:
     import pandas as pd
 
-    vocabulary = bundle.vocabulary
+    vocabulary, batch, cell_type = bundle.vocabulary, 0, 0
+    reference = bundle.model.reference
+    if reference is not None and reference.is_control.any():  # a stratum that has controls
+        first = int(reference.is_control.nonzero()[0])
+        batch, cell_type = int(reference.batch[first]), int(reference.cell_type[first])
     return pd.DataFrame(
         {
             "perturbation": vocabulary.perturbations[-1:],
-            "batch": vocabulary.batches[:1],
-            "cell_type": vocabulary.cell_types[:1],
+            "batch": vocabulary.batches[batch : batch + 1],
+            "cell_type": vocabulary.cell_types[cell_type : cell_type + 1],
             "n_cells": [_EXAMPLE_CELLS],
         }
     )

@@ -43,7 +43,7 @@ class Registry:
 
     def versions(self) -> list[Any]:
         """Return MLflow's versions, the newest first, with the aliases that point to each."""
-        found = self.store.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
+        found = self.store.versions(f"name = '{self.name}'")
         return sorted(found, key=lambda version: -int(version.version))
 
     def numbers(self) -> set[int]:
@@ -77,7 +77,7 @@ class Registry:
         """
         found = find_subject(called, self.store, self.store.home, self.name)
         if found.version is None:
-            made = self.store.client.search_model_versions(f"run_id = '{called}'", max_results=10)
+            made = self.store.versions(f"run_id = '{called}'")
             numbers = sorted(int(one.version) for one in made if one.name == self.name)
             registered = f"version {listed(numbers)}" if numbers else "no version"
             raise ConfigError(f"{called}: is a run; it has registered {registered}")

@@ -4,6 +4,7 @@ MLflow's "models from code": loading executes this file and reads safetensors an
 pickle anywhere.
 """
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from cfmvc.models import load_bundle
 from cfmvc.registry.model_folder import DEFAULTS
 from cfmvc.stages import predict_cells
 from cfmvc.stages.prediction import asked_of
+
+# Draws come from generators of the process, and a server answers several requests at once.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class VirtualCells(PythonModel):
@@ -52,13 +56,14 @@ class VirtualCells(PythonModel):
         asked = model_input
         if "dose" in asked and asked["dose"].isna().all():
             asked = asked.drop(columns="dose")
-        prediction = predict_cells(
-            self._bundle,
-            asked,
-            seed=int(chosen["seed"]),
-            n_steps=int(chosen["n_steps"]),
-            method=str(chosen["method"]),
-        )
+        with _ONE_AT_A_TIME:
+            prediction = predict_cells(
+                self._bundle,
+                asked,
+                seed=int(chosen["seed"]),
+                n_steps=int(chosen["n_steps"]),
+                method=str(chosen["method"]),
+            )
         for words in prediction.warnings:
             warnings.warn(words, stacklevel=2)
         cells = prediction.cells

@@ -1,5 +1,7 @@
 """Arithmetic in the latent space: what the flow has to beat with the same encoder and decoder."""
 
+import hashlib
+
 import torch
 
 from cfmvc.models.reference import ReferenceCells
@@ -21,8 +23,11 @@ class LatentArithmetic:
     """
 
     def __init__(self, cells: ReferenceCells) -> None:
-        self._vectors = cells.vectors
-        self._shifts = _shifts(cells)
+        # By what was done whatever the dose: dose, batch and cell type with the shift there.
+        self._seen_at: dict[bytes, list[tuple[float, int, int, torch.Tensor]]] = {}
+        for (vector, batch, cell_type), shift in _shifts(cells).items():
+            what, dose = _undosed(cells.vectors[vector])
+            self._seen_at.setdefault(what, []).append((dose, batch, cell_type, shift))
 
     def moved(
         self,
@@ -60,24 +65,25 @@ class LatentArithmetic:
 
     def _seen(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor | None:
         """Return the shift of what was done, at the nearest dose; None where it was never seen."""
-        is_alike = (_undosed(self._vectors) == _undosed(p)).all(1)
-        how_far = (self._vectors.amax(1) - p.amax()).abs()
-        rows = {row: float(how_far[row]) for row in is_alike.nonzero().reshape(-1).tolist()}
-        alike = {key: shift for key, shift in self._shifts.items() if key[0] in rows}
-        elsewhere = {k: shift for k, shift in alike.items() if k[1:] != (batch, cell_type)}
-        found = elsewhere or alike
+        what, wanted = _undosed(p)
+        seen = self._seen_at.get(what, [])
+        found = [one for one in seen if one[1:3] != (batch, cell_type)] or seen
         if not found:
             return None
-        nearest = min({key[0] for key in found}, key=lambda row: (rows[row], row))
-        of_it = {key: shift for key, shift in found.items() if key[0] == nearest}
-        near = [shift for key, shift in of_it.items() if key[2] == cell_type]
-        return torch.stack(near or list(of_it.values())).mean(0)
+        nearest = min({dose for dose, *_ in found}, key=lambda dose: (abs(dose - wanted), dose))
+        at_it = [one for one in found if one[0] == nearest]
+        near = [one for one in at_it if one[2] == cell_type] or at_it
+        return torch.stack([shift for *_, shift in near]).mean(0)
 
 
-def _undosed(p: torch.Tensor) -> torch.Tensor:
-    """Return vectors with 1 where the largest number is, ``(..., K)``: a dose scales all alike."""
-    largest = p.amax(-1, keepdim=True)
-    return p / torch.where(largest > 0, largest, 1.0)
+def _undosed(p: torch.Tensor) -> tuple[bytes, float]:
+    """Return what stands for a vector ``(K,)`` whatever its dose, which scales all alike; and that.
+
+    Vectors of a large screen, beside each other, would take gigabytes: a digest does not.
+    """
+    dose = float(p.amax())
+    direction = (p / dose if dose > 0 else p).cpu().numpy()
+    return hashlib.blake2b(direction.tobytes(), digest_size=16).digest(), dose
 
 
 def _shifts(cells: ReferenceCells) -> dict[tuple[int, int, int], torch.Tensor]:

@@ -7,6 +7,7 @@ from cfmvc.data.labels import has_empty_part
 from cfmvc.errors import DataError, listed
 
 LABELS = ("perturbation", "batch", "cell_type")
+_MOST_CELLS = 10_000_000  # of a condition
 REQUIRED = (*LABELS, "n_cells")
 
 
@@ -33,7 +34,11 @@ def check_conditions(conditions: pd.DataFrame, separator: str = "") -> pd.DataFr
     if conditions.empty:
         raise DataError("conditions: no rows; one row is one condition")
     clean = conditions.reset_index(drop=True).copy()
-    faults = []
+    faults = [
+        f"column '{name}': is not read; a dose has the column 'dose'"
+        for name in clean
+        if "dose" not in clean and str(name).strip().lower().startswith("dos")
+    ]
     for name in LABELS:
         empty = clean[name].isna() | (clean[name].astype(str).str.strip() == "")
         if empty.any():
@@ -46,11 +51,12 @@ def check_conditions(conditions: pd.DataFrame, separator: str = "") -> pd.DataFr
             label = clean["perturbation"][row]
             faults.append(f"perturbation: '{label}' has an empty part (row {row + 1})")
     counts = pd.to_numeric(clean["n_cells"], errors="coerce")
-    bad = ~((counts >= 1) & (counts == np.floor(counts)) & np.isfinite(counts))
+    bad = ~((counts >= 1) & (counts == np.floor(counts)) & (counts <= _MOST_CELLS))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         faults.append(
-            f"n_cells: must be a positive integer (row {row + 1}: {clean['n_cells'][row]})"
+            f"n_cells: must be a positive integer, {_MOST_CELLS:,} at most "
+            f"(row {row + 1}: {clean['n_cells'][row]})"
         )
     if "dose" in clean:
         clean["dose"], bad_rows = _doses(clean["dose"])

@@ -13,6 +13,7 @@ from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import ConfigError
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.layers import evaluating
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
@@ -101,6 +102,21 @@ def fit_flow(
     return replace(_replaced(bundle, model, settings), response=response), history
 
 
+def expect_separable(n_neighbours: int, n_joint_epochs: int) -> None:
+    """Raise where a flow that is told of neighbours' latents is to be trained with the encoder.
+
+    Raises
+    ------
+    ConfigError
+        If both numbers are above 0; ask before anything is trained.
+    """
+    if n_neighbours and n_joint_epochs:
+        raise ConfigError(
+            "joint.n_epochs: with flow.n_neighbours the flow is told latents of the cells around, "
+            "which would be others after a fine-tuning; set one of the two to 0"
+        )
+
+
 def fit_joint(
     bundle: Bundle,
     cells: TrainingCells,
@@ -121,11 +137,7 @@ def fit_joint(
     ConfigError
         If the flow asks who is around a cell: that would change with the encoder.
     """
-    if bundle.model.n_neighbours:
-        raise ConfigError(
-            "joint.n_epochs: with flow.n_neighbours the flow is told latents of the cells around, "
-            "which would be others after a fine-tuning; set one of the two to 0"
-        )
+    expect_separable(bundle.model.n_neighbours, joint.n_epochs)
     model, callbacks, engine = bundle.model, list(callbacks), engine or Engine()
     shape = DataShape.of(cells.train, cells.val)
     expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)
@@ -153,8 +165,12 @@ def fit_joint(
 def _looked_at(
     examine: Look, bundle: Bundle, model: CFMVCModel, settings: dict[str, object], epoch: int
 ) -> Mapping[str, float]:
-    """Examine a training's model itself: it is evaluated there, and not changed."""
-    return examine(replace(bundle, model=model, settings=settings), epoch)
+    """Examine a training's model itself: it is evaluated there, and not changed.
+
+    All of it: what a stage does not learn it does not put into ``eval()`` either.
+    """
+    with evaluating(model):
+        return examine(replace(bundle, model=model, settings=settings), epoch)
 
 
 def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.config import Section
 from cfmvc.data.cell_ids import CONTROL_CELL
-from cfmvc.errors import DataError, UnknownLabelError
+from cfmvc.errors import DataError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, scaled
@@ -32,6 +32,7 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.conditions import check_conditions
 from cfmvc.stages.expectation import Asked, Expectation, expectation_of
 from cfmvc.stages.prediction import Part, Prediction, assembled, sparse_counts, with_expectation
+from cfmvc.stages.wanted import Wanted
 
 _CHUNK = 4096  # cells generated at a time
 
@@ -96,7 +97,7 @@ def predict_cells(
     if by == "flow":
         expect_flow(bundle)
     asked = check_conditions(conditions, bundle.vocabulary.separator)
-    wanted = _Wanted.of(bundle, asked)
+    wanted = Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
         background = (
             kept_background(bundle) if controls is None else background_of(bundle, controls)
@@ -112,7 +113,8 @@ def predict_cells(
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
     if background is not None and origins is not None:
         names = background.names[origins.cpu().numpy()]
-        is_own = (background.cells.batch[origins] == wanted.batch[wanted.row]).cpu().numpy()
+        asked_for = (wanted.batch[wanted.row], wanted.cell_type[wanted.row])
+        is_own = _is_own(background.cells.select(origins), *asked_for).cpu().numpy()
         made.cells.obs[CONTROL_CELL] = pd.Categorical(np.where(is_own, names, None))
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
@@ -164,7 +166,7 @@ def carry_controls(
     """
     expect_flow(bundle)
     asked = check_conditions(conditions, bundle.vocabulary.separator)
-    wanted = _Wanted.of(bundle, asked)
+    wanted = Wanted.of(bundle, asked)
     with seeded(seed, bundle.device), torch.no_grad():
         generator = _Generator(bundle, background, n_steps, method, None, is_paired=True)
         library = background.cells.library[origins]
@@ -188,61 +190,6 @@ def _arithmetic(bundle: Bundle) -> LatentArithmetic:
     return LatentArithmetic(bundle.model.reference)
 
 
-class _Wanted:
-    """The conditions asked for, and which of them each cell is of.
-
-    Conditions are rows of a table, because thousands of cells times thousands of perturbations
-    would not fit.
-    """
-
-    def __init__(
-        self,
-        p: torch.Tensor,
-        batch: torch.Tensor,
-        cell_type: torch.Tensor,
-        n_cells: pd.Series,
-    ) -> None:
-        self.p, self.batch, self.cell_type = p, batch, cell_type
-        self.n_cells = n_cells.tolist()
-        rows = np.repeat(np.arange(len(p)), n_cells.to_numpy())
-        self.row = torch.from_numpy(rows).to(p.device)
-
-    @classmethod
-    def of(cls, bundle: Bundle, asked: pd.DataFrame) -> "_Wanted":
-        """Read a table of conditions with the model's columns; unknown labels are an error."""
-        vocabulary, device = bundle.vocabulary, bundle.device
-        doses = asked["dose"].to_numpy(float) if "dose" in asked else None
-        readers = {
-            "perturbation": lambda labels: vocabulary.perturbation_matrix(labels, doses),
-            "batch": vocabulary.batch_codes,
-            "cell_type": vocabulary.cell_type_codes,
-        }
-        columns, unknown = [], []
-        for name, read in readers.items():  # all that is unknown is named at once
-            try:
-                columns.append(torch.from_numpy(read(asked[name].to_numpy())).to(device))
-            except UnknownLabelError as error:
-                unknown.append(str(error))
-        if unknown:
-            raise UnknownLabelError("\n".join(unknown))
-        return cls(columns[0], columns[1], columns[2], asked["n_cells"])
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def conditions(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return vectors, batches and cell types of some rows of the table."""
-        return self.p[rows], self.batch[rows], self.cell_type[rows]
-
-    def drawn_from(self, pool: ReferenceCells, unperturbed: bool = False) -> torch.Tensor:
-        """Draw a cell of ``pool`` for each cell: of its condition, or a control of its stratum."""
-        p = torch.zeros_like(self.p) if unperturbed else self.p
-        strata = zip(self.batch.tolist(), self.cell_type.tolist(), self.n_cells, strict=True)
-        return torch.cat(
-            [pool.drawn(p[row], *stratum_and_n) for row, stratum_and_n in enumerate(strata)]
-        )
-
-
 @dataclass
 class _Generator:
     bundle: Bundle
@@ -255,7 +202,7 @@ class _Generator:
 
     def carry(
         self,
-        wanted: _Wanted,
+        wanted: Wanted,
         origins: torch.Tensor | None,
         library: torch.Tensor,
         progress: Callable[[int, int], None],
@@ -282,13 +229,13 @@ class _Generator:
             progress(start + len(row), len(wanted))
         return parts, means
 
-    def origins(self, wanted: _Wanted) -> torch.Tensor | None:
+    def origins(self, wanted: Wanted) -> torch.Tensor | None:
         """Draw a control cell of its stratum for each cell."""
         if self.background is None:
             return None
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
-    def _expectation(self, wanted: _Wanted) -> Expectation | None:
+    def _expectation(self, wanted: Wanted) -> Expectation | None:
         """Return what is expected of each condition, of whole strata: not of cells in a region."""
         if self.arithmetic is not None or self.is_paired:
             return None
@@ -298,6 +245,8 @@ class _Generator:
             library = torch.full_like(rows, self.bundle.median_library, dtype=torch.float32)
             if controls is not None and self.background is not None:
                 library = self.background.cells.library[controls]
+            # As deep as the cells will be: a measured shift holds the depth of its cells already.
+            library = self._as_trained(wanted, rows, library)
             # What is not finite is told of when the cells themselves are carried.
             return self._carried(wanted.conditions(rows), library, controls, [])
 
@@ -319,7 +268,7 @@ class _Generator:
             drawn = self.background.cells.select(origins)
             of_controls = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
             # The technical latent carries the batch: that of another one's controls would not do.
-            z_tech = torch.where((drawn.batch == conditions[1])[:, None], of_controls, z_tech)
+            z_tech = torch.where(_is_own(drawn, *conditions[1:])[:, None], of_controls, z_tech)
             spatial = drawn.place
             if model.source == "control" or self.arithmetic is not None or self.is_paired:
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)
@@ -335,7 +284,10 @@ class _Generator:
         after, theta = model.decoder.means(z_1, z_tech, library), model.decoder.theta
         if counts is None or z_0 is None:
             return Virtual(None, None, after, theta)
-        return Virtual(counts, model.decoder.means(z_0, z_tech, counts.sum(1)), after, theta)
+        before = model.decoder.means(z_0, z_tech, counts.sum(1))
+        # Nothing moves what is not perturbed, however two products of the same numbers are rounded.
+        after = torch.where(conditions[0].any(1, keepdim=True), after, before)
+        return Virtual(counts, before, after, theta)
 
     def _shift_of_noise(
         self,
@@ -361,7 +313,7 @@ class _Generator:
         )
         return with_it - without
 
-    def libraries(self, wanted: _Wanted, origins: torch.Tensor | None) -> torch.Tensor:
+    def libraries(self, wanted: Wanted, origins: torch.Tensor | None) -> torch.Tensor:
         """Return total counts: of the condition's training cells, or else of the control cell.
 
         A control cell keeps its rank among the others, so that a deep one stays deep.
@@ -370,17 +322,38 @@ class _Generator:
         if origins is None or self.background is None:
             assert pool is not None
             return pool.library[wanted.drawn_from(pool)]
-        library = self.background.cells.library[origins]
+        return self._as_trained(wanted, wanted.row, self.background.cells.library[origins])
+
+    def _as_trained(
+        self, wanted: Wanted, rows: torch.Tensor, library: torch.Tensor
+    ) -> torch.Tensor:
+        """Return total counts with the quantiles of training cells, where a condition has some.
+
+        Parameters
+        ----------
+        wanted
+            The conditions.
+        rows
+            Row of each cell's condition, ``(n,)`` int64.
+        library
+            Total counts of the cells, ``(n,)``; their order within a condition stays.
+        """
+        pool, library = self.bundle.model.reference, library.clone()
         if pool is None:
             return library
-        strata = zip(wanted.batch.tolist(), wanted.cell_type.tolist(), strict=True)
-        for row, (batch, cell_type) in enumerate(strata):
-            trained = pool.of_condition(wanted.p[row], batch, cell_type)
+        for row in rows.unique().tolist():
+            where = int(wanted.batch[row]), int(wanted.cell_type[row])
+            trained = pool.of_condition(wanted.p[row], *where)
             if trained.any() and wanted.p[row].any():
-                mine = (wanted.row == row).nonzero().reshape(-1)
+                mine = (rows == row).nonzero().reshape(-1)
                 ranks = (library[mine].argsort().argsort() + 0.5) / len(mine)
                 library[mine] = torch.quantile(pool.library[trained], ranks)
         return library
+
+
+def _is_own(controls: ReferenceCells, batch: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
+    """Return which controls are of the strata asked for: noise takes those that are nearest."""
+    return (controls.batch == batch) & (controls.cell_type == cell_type)
 
 
 def _sampled(cells: Virtual, expected: torch.Tensor | None) -> csr_matrix:

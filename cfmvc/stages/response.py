@@ -56,7 +56,7 @@ def fit_response(
         keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
     kind, batch, cell_type = keys.T
     cells = ConditionMeans(distinct[kind].astype(np.float64), batch, cell_type, n_cells, means)
-    return MeanResponse.fit(cells, spread, embedding, paired.finished())
+    return MeanResponse.fit(cells, spread, embedding, paired.finished(), float(distinct.max()))
 
 
 class _Sums:

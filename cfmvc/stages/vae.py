@@ -15,6 +15,7 @@ from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
+from cfmvc.models.layers import evaluating
 from cfmvc.models.reference import KEPT_PER_CONDITION
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table, settle_centring
@@ -134,7 +135,8 @@ def _looked_at(
     model = deepcopy(bundle.model)
     settle_centring(model, cells.train, device)
     model.reference = encode_table(model, cells.train, device).bounded(KEPT_PER_CONDITION)
-    return examine(replace(bundle, model=model), epoch)
+    with evaluating(model):
+        return examine(replace(bundle, model=model), epoch)
 
 
 def model_sizes(cells: TrainingCells, vae: VaeConfig, flow: FlowConfig | None) -> dict[str, Any]:

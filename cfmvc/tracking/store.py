@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,18 @@ class Store:
 
     def experiment_ids(self) -> list[str]:
         """Return the ids of all experiments that are not deleted."""
-        return [experiment.experiment_id for experiment in self.client.search_experiments()]
+        return [experiment.experiment_id for experiment in self._experiments()]
+
+    def _experiments(self, view_type: int | None = None) -> Iterator[Any]:
+        """Yield the active experiments, or those of another kind; a page holds but a thousand."""
+        from mlflow.entities import ViewType
+
+        kind = ViewType.ACTIVE_ONLY if view_type is None else view_type
+        yield from _all_pages(partial(self.client.search_experiments, view_type=kind))
+
+    def versions(self, condition: str) -> Iterator[Any]:
+        """Yield all versions of registered models that meet a condition."""
+        yield from _all_pages(partial(self.client.search_model_versions, condition))
 
     def find_run(self, uid: str, experiment_ids: list[str]) -> Any | None:
         """Return the run with the tag ``cfmvc.uid``, or None."""
@@ -144,9 +156,8 @@ class Store:
         # Of a deleted run what was still to be sent has gone to another one with its uid.
         if (active := self.find_run(uid, self.experiment_ids())) is not None:
             return active
-        everything = self.client.search_experiments(view_type=ViewType.ALL)
         found = self.client.search_runs(
-            [experiment.experiment_id for experiment in everything],
+            [experiment.experiment_id for experiment in self._experiments(ViewType.ALL)],
             f"tags.`{UID_TAG}` = '{uid}'",
             run_view_type=ViewType.ALL,
             max_results=1,
@@ -155,13 +166,7 @@ class Store:
 
     def find_runs(self, experiment_ids: list[str], condition: str) -> Iterator[Any]:
         """Yield all runs that meet a condition in MLflow's filter language."""
-        token = None
-        while True:
-            page = self.client.search_runs(experiment_ids, condition, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        yield from _all_pages(partial(self.client.search_runs, experiment_ids, condition))
 
     def _artifact_location(self) -> str | None:
         """Return where a new experiment keeps its files; a server knows by itself."""
@@ -170,6 +175,16 @@ class Store:
         file = sqlite_file(self.uri)
         folder = (self.home if file is None else file.parent) / "mlartifacts"
         return folder.as_uri()
+
+
+def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager

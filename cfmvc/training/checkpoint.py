@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cfmvc.errors import CheckpointError
 from cfmvc.files import flush, remove_abandoned, sync_folder, temporary_file
+from cfmvc.shards import current_shard
 from cfmvc.training.checkpoint_file import (
     Checkpoint,
     DamagedFile,
@@ -102,7 +103,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.folder}: checkpoints cannot be written there: {_reason(error)}; a "
                 f"checkpoint needs {_in_words(n_bytes)}, {self._free()}. Nothing was trained yet: "
-                "make room there"
+                "make room there, or let this user write there"
             ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -181,7 +182,7 @@ class Checkpoints:
                 f"{path}: cannot be gone on from: {reason}; bring back what it was made with, or "
                 f"remove {self.folder} to train from the start"
             )
-        if foreign:
+        if foreign and current_shard().is_first:
             path, reason = next(iter(foreign.items()))
             print(f"{path}: not gone on from: {reason}; training from the start", file=sys.stderr)
         return None

@@ -96,6 +96,11 @@ def train_flow_stage(
     -------
     dict
         As from :func:`train_vae_stage`.
+
+    Raises
+    ------
+    ConfigError
+        If all parts are to learn and the flow is told who is around a cell.
     """
     where = _place(model, device)
     config = _loop_config(

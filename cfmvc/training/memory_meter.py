@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +90,12 @@ def left_in_container(folder: Path, limit: str, usage: str, cache: str) -> float
     """Return what a container has left, in bytes; None where there is none, or it has no limit."""
     try:
         left = float((folder / limit).read_text()) - float((folder / usage).read_text())
-        stat = dict(line.split()[:2] for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    return left + float(stat.get(cache, 0))
+    with suppress(OSError, ValueError):
+        stat = dict(line.split()[:2] for line in (folder / "memory.stat").read_text().splitlines())
+        left += float(stat.get(cache, 0))
+    return left
 
 
 def _in_kib(file: str, name: str) -> float | None:

@@ -5,7 +5,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from cfmvc.errors import Preempted
+from cfmvc.errors import Preempted, StoppedEarly
 from cfmvc.shards import current_shard
 
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
@@ -45,10 +45,10 @@ class Termination:
     def __exit__(self, *exception: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        # Too late for a step to obey it; and whatever else has ended the training (a trial that is
-        # pruned, say) is no reason to begin the next one.
-        has_stopped = isinstance(exception[1], Preempted | KeyboardInterrupt | SystemExit)
-        if self._asked_by is not None and not has_stopped:
+        # Too late for a step to obey it; a trial that was pruned meanwhile is not to be followed by
+        # the next one. An error is told instead: it may be that nothing could be saved.
+        is_over = exception[1] is None or isinstance(exception[1], StoppedEarly)
+        if self._asked_by is not None and is_over:
             signal.raise_signal(self._asked_by)
 
     def obey(self, stage: str, step: int, what_next: str) -> None:

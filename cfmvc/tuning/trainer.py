@@ -16,9 +16,15 @@ from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.models import Bundle
-from cfmvc.stages.checkpointing import CheckpointConfig, engine_of, fingerprint_of, plain_engine
+from cfmvc.stages.checkpointing import (
+    CheckpointConfig,
+    code_hash,
+    engine_of,
+    fingerprint_of,
+    plain_engine,
+)
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.flow import fit_flow, fit_joint
+from cfmvc.stages.flow import expect_separable, fit_flow, fit_joint
 from cfmvc.stages.held_out import predict_held_out
 from cfmvc.stages.predict import GenerateConfig
 from cfmvc.stages.prepared import training_cells
@@ -140,13 +146,14 @@ class Trainer:
             Whatever ``report`` raises, and whatever trainings do.
         """
         compute = section_of(params, "compute", ComputeConfig)
-        device = use(compute.device, compute.n_threads)
-        vae = self._vae(params, device, tracker, report)
-        on_vae(vae)
-        started, expected = time.perf_counter(), _Expected()
         flow = section_of(params, "flow", FlowConfig)
         joint = section_of(params, "joint", JointConfig)
-        engine = plain_engine(compute, self._folder_of_boxes())
+        expect_separable(flow.n_neighbours, joint.n_epochs)
+        device, boxes = use(compute.device, compute.n_threads), self._folder_of_boxes()
+        vae = self._vae(params, device, tracker, report, boxes)
+        on_vae(vae)
+        started, expected = time.perf_counter(), _Expected()
+        engine = plain_engine(compute, boxes)
         watching: list[Callback] = [expected, TrackingCallback(tracker, "flow_")]
         score = self._score(params, "flow")
         looks = _Looks(flow, self.n_looks, self.n_looks, report, score)
@@ -173,7 +180,12 @@ class Trainer:
         return Trained(bundle, vae, costs, vae.course.nan_steps + _nan_steps(history))
 
     def _vae(
-        self, params: Mapping[str, Any], device: torch.device, tracker: Tracker, report: Report
+        self,
+        params: Mapping[str, Any],
+        device: torch.device,
+        tracker: Tracker,
+        report: Report,
+        boxes: Path | None,
     ) -> StoredVae:
         config, compute = section_of(params, "vae", VaeConfig), params["compute"]
         key = fingerprint_of(
@@ -186,12 +198,13 @@ class Trainer:
                 "device": device.type,
                 "looks": [self.n_looks, self.n_cells],
                 **{name: params[name] for name in ("generate", "evaluate") if self.n_looks},
+                "code_of_looks": code_hash(("evaluation", "tuning")) if self.n_looks else None,
             },
         )
         stored = self.vaes.get(
             key,
             device,
-            lambda folder: self._train_vae(params, key, device, tracker, report, folder),
+            lambda folder: self._train_vae(params, key, device, tracker, report, folder, boxes),
         )
         if not stored.was_trained:
             for number, figures in stored.course.looks:
@@ -206,6 +219,7 @@ class Trainer:
         tracker: Tracker,
         report: Report,
         checkpoints: Path,
+        boxes: Path | None,
     ) -> tuple[Bundle, VaeCourse]:
         started, expected = time.perf_counter(), _Expected()
         config = section_of(params, "vae", VaeConfig)
@@ -214,7 +228,7 @@ class Trainer:
             section_of(params, "checkpoint", CheckpointConfig),
             checkpoints,
             key,
-            black_boxes=self._folder_of_boxes(),
+            black_boxes=boxes,
         )
         looks = _Looks(config, self.n_looks, 0, report, self._score(params, "arithmetic"))
         watching: list[Callback] = [expected, TrackingCallback(tracker, "vae_"), looks]
@@ -231,7 +245,7 @@ class Trainer:
         return bundle, course
 
     def _folder_of_boxes(self) -> Path | None:
-        """Return a folder of a training's own: others, here or beside it, have the same steps."""
+        """Return a folder of a trial's own: others, here or beside it, have the same steps."""
         return self.black_boxes and self.black_boxes / f"trial-{uuid.uuid4().hex[:12]}"
 
     def _score(self, params: Mapping[str, Any], by: Any) -> Callable[[Bundle], dict[str, float]]:

@@ -229,10 +229,12 @@ def _owned(at_hand: StudyAtHand) -> Iterator[SpoolTracker | None]:
             tracker = stack.enter_context(
                 stage_run("tune", workspace, at_hand.tracking, tags, resumption=shared)
             )
-            if is_new and sqlite_file(at_hand.uri) is None:
+            if not is_new or sqlite_file(at_hand.uri) is not None:
+                study.set_user_attr(PARENT_BEGUN, True)
+            else:
                 with suppress(TrackingError):  # it is recorded, and sent when the store is there
                     tracker.wait_for_run(_LONGEST_WAIT_FOR_THE_RUN)
-            study.set_user_attr(PARENT_BEGUN, True)
+                    study.set_user_attr(PARENT_BEGUN, True)
         if is_new:
             tracker.log_params(_flat(at_hand.search))
         yield tracker

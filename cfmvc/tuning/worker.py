@@ -129,7 +129,7 @@ class Worker:
                 self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
         except KeyboardInterrupt as stop:
             # Without a number it came while Optuna drew: who is next buries what that has left.
-            if numbers and self._trial(numbers[0]).state != TrialState.COMPLETE:
+            if numbers and self._trial(numbers[0]).state == TrialState.FAIL:
                 retry(self.study, self._trial(numbers[0]))
             raise (self._stopped_by or stop) from None
         except (UpdateFinishedTrialError, ValueError):

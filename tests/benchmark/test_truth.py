@@ -12,6 +12,7 @@ from cfmvc.benchmark.truth import Truth, expectation_errors
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.config import SplitConfig
 from cfmvc.data.simulate import SimulateConfig
+from cfmvc.evaluation.conditions import Stratum
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
 from tests.benchmark.conftest import folds, simulated
@@ -52,6 +53,11 @@ def test_other_cells_have_no_known_truth(tmp_path: Path) -> None:
     fold = folds(cells, "held_out_cell_type")[0]
     assert Truth.of(cells[:, :20].copy(), fold) is None
     assert Truth.of(cells[:, ::-1].copy(), fold) is None, "of other genes in each column"
+    truth = Truth.of(cells, fold)
+    assert truth is not None
+    known = next(iter(truth._rows))
+    assert truth.knows(known)
+    assert not truth.knows(known._replace(stratum=Stratum("merged", "types")))
     cells.uns["cfmvc"]["simulate"] = '{"n_cells": 1500}'
     assert Truth.of(cells, fold) is None, "of another version"
     del cells.uns["cfmvc"]["simulate"]

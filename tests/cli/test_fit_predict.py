@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,7 +142,10 @@ def test_unknown_labels_list_the_known_ones(model: Path, train_file: Path, tmp_p
         ("A,b9,T,5", "unknown batch 'b9'"),
         ("A,b1,NK,5", "unknown cell type 'NK'"),
         ("A+C,b1,T,5", "unknown perturbation 'C'"),
-        ("A,b1,T,0", "conditions: n_cells: must be a positive integer (row 1: 0)"),
+        (
+            "A,b1,T,0",
+            "conditions: n_cells: must be a positive integer, 10,000,000 at most (row 1: 0)",
+        ),
         (",b1,T,5", "conditions: perturbation: empty in row 1"),
         ("A,b1,T,5,much", "conditions: dose: not a number (row 1)"),
         ("A,b1,T,5,", "dose: 1 of 1 doses are negative or not finite"),
@@ -222,6 +226,42 @@ def test_fit_refuses_what_it_does_not_know(train_file: Path, tmp_path: Path, mod
     assert (precious / "notes.txt").read_text() == "mine"
     assert "no such column" in refusal(*fit, "--map", "batch=donor")
     assert not (tmp_path / "m").exists()
+
+
+def test_fit_loses_nothing_that_lies_in_the_models_folder(
+    train_file: Path, tmp_path: Path, model: Path
+) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(model, mine)
+    data = mine / "train.h5ad"
+    data.write_bytes(train_file.read_bytes())
+    assert f"holds the input {data}, which would be lost" in refusal(
+        "fit", data, "--out", mine, "--force"
+    )
+    assert "would be lost: 'train.h5ad'" in refusal("fit", train_file, "--out", mine, "--force")
+    assert data.read_bytes() == train_file.read_bytes()
+
+
+def test_what_cannot_be_trained_together_is_told_before_anything_is(
+    train_file: Path, tmp_path: Path
+) -> None:
+    both = ("--set", "flow.n_neighbours=4", "--set", "joint.n_epochs=1")
+    said = refusal("fit", train_file, "--out", tmp_path / "m", *both)
+    assert "set one of the two to 0" in said
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_options_before_a_command_that_would_not_hear_of_them_are_refused(
+    train_file: Path,
+) -> None:
+    said = refusal("benchmark", "--data", train_file, "tasks")
+    assert "--data: belongs behind the command" in said
+    assert "benchmark tasks --data" in said
+    assert "--study: belongs behind" in refusal("tune", "--study", "mine", "apply")
+
+
+def test_a_reason_without_force_is_refused() -> None:
+    assert "--why goes with --force" in refusal("registry", "promote", "--why", "it is better")
 
 
 def test_predict_never_writes_over_what_it_reads(

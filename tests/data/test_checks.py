@@ -610,8 +610,9 @@ def test_doses_that_differ_by_rounding_are_an_error(cells: AnnData, config: Data
     cells.obs["dose"] = [0.1 + 0.2, 0.3, 0.3, 1.0] * 15
     (fault,) = [fault for fault in check_cells(cells, config) if fault.severity == "error"]
     assert str(fault) == (
-        "obs['dose']: doses 0.3 and 0.30000000000000004 differ by rounding alone, and would "
-        "be two conditions; give them one value, for example with numpy.round"
+        "obs['dose']: doses 0.3 and 0.30000000000000004 are alike in all digits that are "
+        "shown, and would be two conditions of one name; give them one value, for example with "
+        "numpy.round"
     )
 
 

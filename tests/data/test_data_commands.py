@@ -19,7 +19,7 @@ from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig
 from cfmvc.errors import CfmvcError, ConfigError, DataError
-from cfmvc.files import md5_of_file, write_json
+from cfmvc.files import atomic_path, md5_of_file, write_json
 from tests.data import malformed as broken
 
 
@@ -393,6 +393,37 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CfmvcError, match="is a folder, which a file cannot replace"):
         write_json(folder, {})
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "precious"]
+
+
+def test_add_does_not_replace_the_file_itself_by_its_canonical_copy(
+    project: Path, cells: AnnData
+) -> None:
+    raw = project / "data" / "raw" / "mine.h5ad"
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    cells.layers["other"] = cells.layers["counts"].copy()
+    cells.write_h5ad(raw)
+    before = md5_of_file(raw)
+    refused = cfmvc_data("add", raw, "--force")
+    assert isinstance(refused.exception, DataError)
+    assert "is the file itself" in str(refused.exception)
+    assert md5_of_file(raw) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(kind: str, tmp_path: Path) -> None:
+    real, link = tmp_path / "elsewhere" / "real", tmp_path / "link"
+    real.parent.mkdir()
+    link.symlink_to(real)  # at first it leads nowhere
+    for words in ("first", "second"):
+        with atomic_path(link) as made:
+            if kind == "folder":
+                made.mkdir()
+                (made / "words").write_text(words)
+            else:
+                made.write_text(words)
+        assert link.is_symlink()
+        assert (real / "words" if kind == "folder" else real).read_text() == words
+    assert [path.name for path in real.parent.iterdir()] == ["real"]
 
 
 def test_no_torch_to_check_a_file(file: Path) -> None:

@@ -37,6 +37,17 @@ def test_strata_with_commas_in_their_labels_do_not_read_alike() -> None:
     assert str(Stratum("b, c", "d")) == "'b, c', d"
 
 
+def test_a_column_that_looks_like_a_dose_and_numbers_beyond_all_measure_are_refused() -> None:
+    row = {"perturbation": ["A"], "batch": "b", "cell_type": "T", "n_cells": 1}
+    for name in ("Dose", "dose_uM", "doses"):
+        with pytest.raises(DataError, match=f"column '{name}': is not read"):
+            check_conditions(pd.DataFrame({**row, name: [3.0]}))
+    assert "Dose" in check_conditions(pd.DataFrame({**row, "dose": [1.0], "Dose": [3.0]}))
+    for n_cells in (1e30, float("inf"), 0, 2.5):
+        with pytest.raises(DataError, match="n_cells: must be a positive integer, 10,000,000 at"):
+            check_conditions(pd.DataFrame({**row, "n_cells": [n_cells]}))
+
+
 @pytest.mark.parametrize("label", ["+", "A+", "+A", "A++B"])
 def test_combinations_with_an_empty_part_are_refused(label: str) -> None:
     row = {"perturbation": ["A", label], "batch": "b", "cell_type": "T", "n_cells": 1}

@@ -1,7 +1,10 @@
 """A model on disk: whole, repeatable, and without pickle."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -75,6 +78,15 @@ def test_weights_of_another_version_are_refused(bundle: Bundle, tmp_path: Path) 
         CfmvcError, match=r"another version of cfmvc \(missing: 'field.basis.weight'"
     ):
         load_bundle(tmp_path / "m")
+
+
+def test_a_list_of_cells_that_is_not_whole_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(replace(bundle, seen=np.zeros((40, 2), np.uint64)), tmp_path / "model")
+    file = tmp_path / "model" / "seen_cells.npy"
+    for n_bytes in (0, 60, len(file.read_bytes()) - 1):
+        os.truncate(file, n_bytes)
+        with pytest.raises(CfmvcError, match=r"seen_cells.npy: damaged .*copy the whole folder"):
+            load_bundle(tmp_path / "model")
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

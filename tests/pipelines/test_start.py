@@ -39,9 +39,10 @@ def test_a_study_is_carried_out_where_it_is_named(command: str, is_so: bool) -> 
 
 
 def test_switches_of_a_study_are_passed_on_as_switches() -> None:
-    settings = ["n_trials=5", "register=true", "promote=false", "test=false", "storage=sqlite:///a"]
-    options = ["--n-trials", "5", "--register", "--no-test", "--storage", "sqlite:///a"]
+    settings = ["n_trials=5", "register=true", "promote=false", "test=false", "study=true"]
+    options = ["--n-trials", "5", "--register", "--no-test", "--study", "true"]
     assert as_options(settings) == options
+    assert as_options(["regster=false"]) == ["--regster", "false"], "for the command to refuse"
 
 
 @pytest.mark.parametrize("known", ["nobody", "git config", "environment"])

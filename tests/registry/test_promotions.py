@@ -157,6 +157,18 @@ def test_an_alias_set_by_hand_before_any_decision_is_not_removed(registry: Regis
     assert (aliases(registry), states(registry)) == ((4, None), {HEALTHY})
 
 
+def test_rows_that_are_no_decisions_count_for_nothing_and_are_named(registry: Registry) -> None:
+    client, log = registry.store.client, history_name(registry)
+    client.create_registered_model(log)
+    client.create_model_version(log, source="s3://by/hand")
+    promote(registry, 2, ByQuality(registry))
+    client.set_model_version_tag(log, "1", "cfmvc.history.version", "two")
+    promote(registry, 3, ByQuality(registry))
+    assert aliases(registry) == (3, 2)
+    broken = [finding.words for finding in examine(registry) if finding.state == BROKEN]
+    assert any("version 1: is no decision of cfmvc" in words for words in broken)
+
+
 def test_a_decision_waits_for_a_store_that_does_not_answer(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

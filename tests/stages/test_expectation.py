@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData, read_h5ad
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
@@ -106,6 +107,23 @@ def test_the_mean_is_what_is_expected(bundle: Bundle, cells: AnnData, with_contr
         # totals not all genes can have the mean logarithm of real cells.
         if with_controls and bundle.model.source == "control":
             assert off < 0.05  # of 400 cells that are drawn
+
+
+def test_the_mean_is_what_is_expected_at_the_depth_of_the_cells(
+    bundle: Bundle, cells: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells of a condition that was trained on are as deep as those: a measured shift knows it."""
+    if bundle.model.source == "noise":
+        pytest.skip("cells that are drawn anew are as dispersed as a short training leaves them")
+    reference = bundle.model.reference
+    assert reference is not None
+    shallow = replace(
+        reference, library=torch.where(reference.is_control, 1.0, 0.5) * reference.library
+    )
+    monkeypatch.setattr(bundle.model, "reference", shallow)
+    made = predict_cells(weighed(bundle, 1.0), CONDITIONS, cells, seed=0, n_steps=4).cells
+    off = np.abs(shift_of(bundle, cells, made, 0) - expected_of(bundle, 0)).mean()
+    assert off < 0.05
 
 
 def test_no_perturbation_leaves_real_cells_as_they_are(bundle: Bundle, cells: AnnData) -> None:

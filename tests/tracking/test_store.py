@@ -1,6 +1,7 @@
 """Addresses, and a fresh store under several processes."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cfmvc.errors import ConfigError, TrackingError
 from cfmvc.tracking import TrackingConfig, stage_run
 from cfmvc.tracking.config import absolute_uri, home_of, shareable_uri, tracking_uri
-from cfmvc.tracking.store import Store
+from cfmvc.tracking.store import Store, _all_pages
 from tests.conftest import PROJECT
 from tests.forked import ForkedModule
 from tests.tracking.conftest import CONFIG, PARAMS, runs_of
@@ -80,6 +81,15 @@ def test_several_processes_may_open_one_fresh_store_at_once(tmp_path: Path) -> N
     runs = runs_of(store)
     assert set(runs) == set(names)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_all_pages_of_a_search_are_read(store: Store) -> None:
+    names = {f"experiment {n}" for n in range(5)}
+    for name in names:
+        store.client.create_experiment(name)
+    found = list(_all_pages(partial(store.client.search_experiments, max_results=2)))
+    assert names <= {experiment.name for experiment in found}
+    assert len(found) == len({experiment.experiment_id for experiment in found})
 
 
 def test_a_deleted_experiment_is_not_brought_back_behind_the_users_back(

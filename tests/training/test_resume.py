@@ -1,6 +1,7 @@
 """A training that is stopped anywhere goes on to the same bits."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from cfmvc.errors import NonFiniteError, Preempted, StoppedEarly
+from cfmvc.errors import CheckpointError, NonFiniteError, Preempted, StoppedEarly
 from cfmvc.models import CFMVCModel
 from cfmvc.stages import TrainingCells, fit_flow, fit_vae
 from cfmvc.training.callbacks import NoCallback, TrainingState
@@ -177,6 +178,20 @@ def test_a_signal_is_not_lost_where_a_training_ends_otherwise(
 
     with pytest.raises(KeyboardInterrupt):
         trained(cells, vae_config, slow, watching=[Pruned()])
+
+
+def test_where_nothing_can_be_saved_a_signal_does_not_hide_it(
+    cells: TrainingCells, vae_config: VaeConfig, tmp_path: Path
+) -> None:
+    slow = Engine(checkpoints=lambda stage: Checkpoints(tmp_path / stage, "same", 3600.0))
+
+    class Unmounted(NoCallback):
+        def on_epoch_end(self, state: TrainingState) -> None:
+            shutil.rmtree(tmp_path / "train_vae", ignore_errors=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(CheckpointError, match="could not be written"):
+        trained(cells, vae_config, slow, watching=[Unmounted()])
 
 
 def test_sigterm_in_the_last_epoch_is_not_lost(

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
 from cfmvc.errors import DataError
-from cfmvc.models import CFMVCModel, save_bundle
+from cfmvc.models import Bundle, CFMVCModel, save_bundle
 from cfmvc.models.reference import encode_cells
 from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
 from cfmvc.training import train_flow_stage, train_vae_stage
@@ -133,6 +133,22 @@ def test_joint_stage_changes_all_parts(
     assert torch.equal(bundle.model.encoder.centring.offset, offset)
     assert not any(unchanged(part, old) for part, old in zip(parts, before, strict=True))
     assert np.isfinite(history.rows[-1]["val_loss"])
+
+
+def test_looks_are_at_a_model_that_evaluates(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    """All of it: a decoder with dropout gives other cells, and moves what nothing has perturbed."""
+    seen: list[bool] = []
+
+    def look(bundle: Bundle, epoch: int) -> dict[str, float]:
+        seen.append(any(module.training for module in bundle.model.modules()))
+        return {}
+
+    bundle, _ = fit_vae(cells, vae_config, CPU, examine=look)
+    fit_flow(bundle, cells, flow_config, CPU, examine=look)
+    assert seen
+    assert not any(seen)
 
 
 def test_best_epoch_is_kept(cells: TrainingCells, vae_config: VaeConfig) -> None:

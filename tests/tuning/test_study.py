@@ -272,9 +272,10 @@ def test_applying_without_a_study_is_an_error(workspace: Path, params: dict[str,
 
 
 def test_a_living_trial_that_was_taken_for_dead_ends_no_worker(
-    workspace: Path, params: dict[str, Any]
+    workspace: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a suspended machine: another worker has failed it, and queued it once more."""
+    monkeypatch.setattr("cfmvc.tracking.sender._MOST_WAITS", 0)  # the study's run never comes
     at_hand = StudyAtHand.open(workspace, with_tune(params, n_trials=1))
     said: list[str] = []
     worker, study = at_hand.worker(None, said.append), at_hand.study
@@ -304,8 +305,9 @@ class Interrupted(optuna.samplers.RandomSampler):
 
 
 def test_ctrl_c_while_a_trial_is_drawn_leaves_nothing_to_be_tried_again(
-    workspace: Path, params: dict[str, Any]
+    workspace: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cfmvc.tracking.sender._MOST_WAITS", 0)  # the study's run never comes
     at_hand = StudyAtHand.open(workspace, with_tune(params, n_trials=2, n_startup_trials=1))
     worker, study = at_hand.worker(None, lambda words: None), at_hand.study
     study.sampler, before = Interrupted(), study.sampler

@@ -167,7 +167,7 @@ class Evidence:
         BrokenLinkError
             If the repository lacks the commit.
         UncheckedLinkError
-            If there is no repository.
+            If there is no repository, or not all of it.
         """
         target = self._scratch / commit
         if target.is_dir():
@@ -175,20 +175,30 @@ class Evidence:
         if git_says(self.project, "rev-parse", "--git-dir") is None:
             raise UncheckedLinkError("no git repository here")
         if git_says(self.workspace, "cat-file", "-e", f"{commit}^{{commit}}") is None:
+            if git_says(self.workspace, "rev-parse", "--is-shallow-repository") == "true":
+                raise UncheckedLinkError(
+                    f"this clone is shallow, and lacks commit {commit}; `git fetch --unshallow` "
+                    "gets it"
+                )
             raise BrokenLinkError(
                 f"this repository has no commit {commit}: it was rewritten, or never pushed to "
                 "here; `git fetch --all` gets it from where it is"
             )
         # of a project in a folder of a repository: that folder
         command = ["git", "archive", "--format=tar", commit]
-        done = subprocess.run(command, cwd=self.workspace, capture_output=True, check=True)
+        done = subprocess.run(command, cwd=self.workspace, capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise BrokenLinkError(f"commit {commit} has no such folder: {reason}")
         target.mkdir()
         with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-            # Python before 3.11.4 knows no filters; git's own archives hold nothing to filter.
+            # Links may lead out of it, and nothing that is looked at is one.
+            members = [member for member in archive if member.isreg() or member.isdir()]
+            # Python before 3.11.4 knows no filters.
             if hasattr(tarfile, "data_filter"):
-                archive.extractall(target, filter="data")
+                archive.extractall(target, members, filter="data")
             else:
-                archive.extractall(target)
+                archive.extractall(target, members)
         return target
 
     def _named(self, prefix: str) -> dict[str, str]:

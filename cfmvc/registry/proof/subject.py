@@ -70,10 +70,7 @@ def find_subject(what: str, store: Store, workspace: Path, name: str | None = No
     name = name or _configured_name(workspace)
     model = _model(name, store)
     label = label.removeprefix("/").removeprefix("@")
-    numbers = sorted(
-        int(version.version)
-        for version in store.client.search_model_versions(f"name = '{name}'", max_results=1000)
-    )
+    numbers = sorted(int(version.version) for version in store.versions(f"name = '{name}'"))
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
     number = int(label) if label.isdigit() else aliases.get(label)
     if number not in numbers:
