@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from cfmvc.errors import CfmvcError
 
 _TEMPORARY = ".tmp"
+_REPLACED = ".replaced"
 # No write of another host takes that long without touching its file.
 _ABANDONED_AFTER_SECONDS = 3600.0
 
@@ -27,14 +28,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Works for a file and for a folder (create it at the yielded path). What was there before is
     replaced only at the end, by a rename; a killed process leaves the old state, never half. (Of a
     folder that replaces one there are two renames; between them the old one lies beside.) Where
-    ``target`` is a link, what it leads to is replaced, and the link stays.
+    ``target`` is a link, what it leads to is replaced, and the link stays; but not what is
+    read-only, as files in DVC's cache: then the link itself is replaced.
 
     Raises
     ------
     CfmvcError
         If ``target`` is a folder and a file was made: all that the folder holds would be lost.
     """
-    target = Path(os.path.realpath(target))
+    target = _destination(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -45,18 +47,25 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _sync(made)
         _put_in_place(made, target)
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        if target.exists() or not (holder / _REPLACED).exists():
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _destination(target: Path) -> Path:
+    real = Path(os.path.realpath(target))
+    is_protected = real.is_file() and not real.stat().st_mode & 0o222
+    return target if is_protected else real
 
 
 def _put_in_place(made: Path, target: Path) -> None:
     if not target.is_dir():
         os.replace(made, target)
         return
-    replaced = made.parent / "replaced"
+    replaced = made.parent / _REPLACED
     os.replace(target, replaced)  # a folder cannot be renamed onto another
     try:
         os.replace(made, target)
-    except OSError:
+    except BaseException:
         os.replace(replaced, target)
         raise
 

@@ -14,10 +14,10 @@ from pipelines._training import engine_for, write_course
 def main() -> None:
     with stage("train_flow", ["flow", "joint"], [PREPARED, *sorted(VAE.glob("*"))]) as run:
         flow, joint = run.section("flow", FlowConfig), run.section("joint", JointConfig)
-        expect_separable(flow.n_neighbours, joint.n_epochs)
         compute = run.section("compute", ComputeConfig)
         engine, device = engine_for(run, compute)
         cells = load_training_cells(PREPARED, compute.max_counts_gib)
+        expect_separable(flow, joint, cells)
         with watchers(run.tracker) as watching:
             trained = load_bundle(VAE, device)
             bundle, history = fit_flow(trained, cells, flow, device, watching, engine)

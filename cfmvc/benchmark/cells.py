@@ -1,5 +1,6 @@
 """The cells that a benchmark is about: a file's, or simulated ones."""
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -44,6 +45,11 @@ class BenchmarkCells:
     cells: AnnData
     name: str
     identity: str
+
+    @property
+    def sha256(self) -> str:
+        """A hash of what the cells are."""
+        return hashlib.sha256(self.identity.encode()).hexdigest()
 
     @cached_property
     def design(self) -> Design:

@@ -9,9 +9,9 @@ from cfmvc.benchmark.report import write_summary
 from cfmvc.benchmark.summary import Summary
 from cfmvc.benchmark.work import Work, figures_of, order_of, score_store
 from cfmvc.config import section_of
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, ConfigError
 from cfmvc.evaluation.config import EvaluateConfig
-from cfmvc.files import slug
+from cfmvc.files import read_json, slug
 from cfmvc.tracking.tracker import NullTracker
 from cfmvc.workers import work_together
 
@@ -47,8 +47,10 @@ def benchmark(
     Raises
     ------
     CfmvcError
-        If a fold could not be predicted: none is left out.
+        If a fold could not be predicted: none is left out; if ``out`` has results of other cells.
     """
+    if path is not None:
+        _expect_same_data(out, plan)
     store = score_store(workspace)
     n_there = sum(store.has(job.key) for job in plan.jobs)
     say(
@@ -59,6 +61,16 @@ def benchmark(
         return _done(plan, path, workspace, out, n_workers, BenchmarkRun(NullTracker()), say)
     with benchmark_run(plan, workspace, n_there == len(plan.jobs)) as run:
         return _done(plan, path, workspace, out, n_workers, run, say)
+
+
+def _expect_same_data(out: Path, plan: Plan) -> None:
+    """Raise where there are results of another file of the same name, which would be mixed up."""
+    for file in out.glob("folds/*/facts.json"):
+        if read_json(file).get("data_sha256", plan.data.sha256) != plan.data.sha256:
+            raise ConfigError(
+                f"{out}: holds results of other cells that are called '{plan.data.name}' as well "
+                "(or were read by other columns); give another --out, or remove the folder"
+            )
 
 
 def _done(

@@ -132,7 +132,12 @@ def scores_below(folders: list[Path]) -> list[FoldScores]:
     where = ", ".join(map(str, folders))
     if not scores:
         raise DataError(f"{where}: no scores of a benchmark there; `cfmvc benchmark` makes them")
-    about = sorted({f"{one.facts['task']} on {one.facts['data']}" for one in scores.values()})
+    about = sorted(
+        {
+            f"{one.facts['task']} on {one.facts['data']} ({one.facts.get('data_sha256', '')[:8]})"
+            for one in scores.values()
+        }
+    )
     if len(about) > 1:
         raise DataError(f"{where}: scores of several benchmarks: {'; '.join(about)}; name one's")
     by_params, by_fold = dict[str, list[str]](), dict[tuple[str, int], Path]()

@@ -77,6 +77,7 @@ class Work:
         facts = {
             "task": plan.task,
             "data": plan.data.name,
+            "data_sha256": plan.data.sha256,
             "params": hash_of_params(plan.params),
             "number": job.number,
             "run_uid": uid,

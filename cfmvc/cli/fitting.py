@@ -137,7 +137,7 @@ def _fitted(
     left: Unfinished,
 ) -> Bundle:
     """Train the stages one after the other; their courses are drawn for who keeps track."""
-    expect_separable(chosen.flow.n_neighbours, chosen.joint.n_epochs)
+    expect_separable(chosen.flow, chosen.joint, cells)
     courses, engine = dict[str, History](), left.engine(chosen.compute, chosen.checkpoint)
     with watchers(tracker, "vae_") as watching:
         bundle, courses["vae"] = left.once(

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from cfmvc.errors import ConfigError, listed
-from cfmvc.files import read_json
+
+_OF_MODELS = (".safetensors", ".npy")  # suffixes, of models of any version, damaged or not
 
 
 def check_target_file(
@@ -59,8 +60,11 @@ def _expect_nothing_else(out: Path, inputs: list[Path]) -> None:
     for path in inputs:
         if out.resolve() in path.resolve().parents:
             raise ConfigError(f"--out {out}: holds the input {path}, which would be lost")
-    own = {"model.json", *read_json(out / "model.json").get("files", [])}
-    others = sorted(path.name for path in out.iterdir() if path.name not in own)
+    others = sorted(
+        path.name
+        for path in out.iterdir()
+        if path.name != "model.json" and path.suffix not in _OF_MODELS
+    )
     if others:
         raise ConfigError(
             f"--out {out}: holds what is no part of the model, and would be lost: "
@@ -84,6 +88,7 @@ def check_unfinished(out: Path, is_forced: bool) -> None:
 
 
 def _check_writable(out: Path, option: str) -> None:
+    out = Path(os.path.realpath(out))
     # The modes are asked as they stand: to root every file is writable, also a protected one.
     if out.is_file() and not out.stat().st_mode & 0o222:
         raise ConfigError(f"{option} {out}: is read-only")

@@ -3,6 +3,7 @@
 import torch
 
 from cfmvc.flow.divergences import same_condition
+from cfmvc.shards import uniform_like
 
 
 def is_control(p: torch.Tensor) -> torch.Tensor:
@@ -17,7 +18,10 @@ def controls_among(
     unperturbed = is_control(p)
     candidates = (same_condition(batch_idx, ct_idx) & unperturbed[None, :]).to(z.dtype)
     weight = (candidates.sum(1) > 0).to(z.dtype) * (~unperturbed).to(z.dtype)
-    # The largest of weights over exponential draws, as torch.multinomial does it, which waits for
-    # the device to check its input.
-    chosen = ((candidates + 1e-9) / torch.empty_like(candidates).exponential_()).argmax(1)
+    # One draw a cell, for all processes alike; the control of that place among its stratum's.
+    n_candidates = candidates.sum(1, keepdim=True)
+    wanted = torch.minimum((uniform_like(z[:, :1]) * n_candidates).floor() + 1.0, n_candidates)
+    # whole numbers: sums of others are added up in any order on a GPU
+    nth = candidates.int().cumsum(1, dtype=torch.int32)
+    chosen = (nth >= wanted.int().clamp_min(1)).to(z.dtype).argmax(1)
     return z[chosen], weight

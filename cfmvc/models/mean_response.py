@@ -187,7 +187,7 @@ class MeanResponse:
             cells.cell_type[controls], cells.n_cells[controls], cells.means[controls]
         )
         by_state = StateSlopes.fit(*kinds, pairs, largest)
-        rest = shift - (p @ slope)[:, None] * (level - centre)
+        rest = shift - _together(p, slope)[:, None] * (level - centre)
         rest -= by_state.shifts(p, conditions.cell_type, level)
         return cls(
             ShiftProcess.fit(conditions, rest / spread),
@@ -219,7 +219,7 @@ class MeanResponse:
     def expected(self, asked: AskedShifts) -> np.ndarray:
         """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation."""
         conditions = self._conditions(asked)
-        own = (conditions.p @ self.slope)[:, None] * (asked.controls - self.level)
+        own = _together(conditions.p, self.slope)[:, None] * (asked.controls - self.level)
         own += self.by_state.shifts(conditions.p, asked.cell_type, asked.controls)
         return np.asarray(self.process.expected(conditions) * self.spread + own)
 
@@ -288,3 +288,11 @@ class MeanResponse:
         by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
         basis = StateBasis(**parts["basis"])
         return cls(process=process, by_state=by_state, basis=basis, **mine)
+
+
+def _together(p: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Return the slopes on the level of conditions, ``(n,)``: at -1 all levels become the same.
+
+    Beyond that what is high would become low, which the sum of several perturbations may not say.
+    """
+    return np.maximum(p @ slope, -1.0)

@@ -54,7 +54,7 @@ def undecided(registry: Registry, read: Reading) -> str:
     """
     aliases = read.aliases
     set_by_hand = [alias for alias in (CHAMPION, PREVIOUS) if alias in aliases]
-    if read.history.entries or not set_by_hand:
+    if read.history.is_begun or not set_by_hand:
         return ""
     where = " and ".join(f"'{alias}' is version {aliases[alias]}" for alias in set_by_hand)
     return (

@@ -60,11 +60,11 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
     findings += [
         Finding(
             BROKEN,
-            f"{name}, version {entry.number}: is no decision of cfmvc, or was edited, and counts "
-            "for nothing; delete it in MLflow if somebody has made it by hand",
+            f"{name}, version {entry.number}: was edited so that it is no decision any more, and "
+            "counts for nothing; restore it from a back-up of the tracking database",
         )
         for entry in history.entries
-        if not entry.is_decision
+        if entry.is_ours and not entry.is_decision
     ]
     if missing:
         numbers = ", ".join(map(str, missing))
@@ -75,10 +75,14 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
                 "a back-up of the tracking database",
             )
         )
-    n = len(history.entries)
-    return findings or [
-        Finding(HEALTHY, f"{n} decision{'' if n == 1 else 's'}, none edited, none missing")
+    n = sum(entry.is_ours for entry in history.entries)
+    foreign = [
+        Finding(HEALTHY, f"{name}, version {entry.number}: made by hand, and counts for nothing")
+        for entry in history.entries
+        if not entry.is_ours
     ]
+    whole = Finding(HEALTHY, f"{n} decision{'' if n == 1 else 's'}, none edited, none missing")
+    return foreign + (findings or [whole])
 
 
 def _of_the_champion(registry: Registry, read: Reading) -> list[Finding]:

@@ -67,6 +67,11 @@ class Entry:
     number: int = 0
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it was written as a decision at all; somebody may have made a version by hand."""
+        return bool(self.kind)
+
+    @property
     def is_decision(self) -> bool:
         """Whether it says what a decision says; not if somebody has made or edited it by hand."""
         return self.kind in (PROMOTED, FORCED, REFUSED, ROLLED_BACK) and self.version > 0
@@ -132,6 +137,11 @@ class History:
     entries: tuple[Entry, ...]
 
     @property
+    def is_begun(self) -> bool:
+        """Whether anything was ever decided."""
+        return any(entry.is_ours for entry in self.entries)
+
+    @property
     def champions(self) -> list[int]:
         """The champion last, before it the one that it replaced, and so on."""
         return self._replayed[0]
@@ -185,7 +195,7 @@ class History:
 
 def _number(text: str) -> int | None:
     """Return a number that was written down; None where there is none, or it was edited away."""
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def history_name(registry: Registry) -> str:

@@ -92,7 +92,7 @@ def force(registry: Registry, version: int, why: str, evidence: dict[str, str]) 
         If it is champion already, or another promotion came first.
     """
     history = read_history(registry)  # with none, it takes the place of an alias set by hand
-    if history.entries:
+    if history.is_begun:
         history = settle(registry)
     _expect_not_champion(history, version)
     return _expect_effect(

@@ -81,8 +81,9 @@ def _undosed(p: torch.Tensor) -> tuple[bytes, float]:
 
     Vectors of a large screen, beside each other, would take gigabytes: a digest does not.
     """
-    dose = float(p.amax())
-    direction = (p / dose if dose > 0 else p).cpu().numpy()
+    row = p.cpu().numpy()  # whose quotients are exact; on a GPU a number's inverse is multiplied
+    dose = float(row.max())
+    direction = row / row.max() if dose > 0 else row
     return hashlib.blake2b(direction.tobytes(), digest_size=16).digest(), dose
 
 

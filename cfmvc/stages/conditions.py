@@ -1,5 +1,7 @@
 """The table of conditions that virtual cells are asked for."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,7 @@ from cfmvc.data.labels import has_empty_part
 from cfmvc.errors import DataError, listed
 
 LABELS = ("perturbation", "batch", "cell_type")
+_LIKE_A_DOSE = re.compile(r"(dose|doses|dosage)([^a-z]|$)")
 _MOST_CELLS = 10_000_000  # of a condition
 REQUIRED = (*LABELS, "n_cells")
 
@@ -37,7 +40,7 @@ def check_conditions(conditions: pd.DataFrame, separator: str = "") -> pd.DataFr
     faults = [
         f"column '{name}': is not read; a dose has the column 'dose'"
         for name in clean
-        if "dose" not in clean and str(name).strip().lower().startswith("dos")
+        if "dose" not in clean and _LIKE_A_DOSE.match(str(name).strip().lower())
     ]
     for name in LABELS:
         empty = clean[name].isna() | (clean[name].astype(str).str.strip() == "")

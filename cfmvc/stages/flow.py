@@ -102,14 +102,18 @@ def fit_flow(
     return replace(_replaced(bundle, model, settings), response=response), history
 
 
-def expect_separable(n_neighbours: int, n_joint_epochs: int) -> None:
+def expect_separable(flow: FlowConfig, joint: JointConfig, cells: TrainingCells) -> None:
     """Raise where a flow that is told of neighbours' latents is to be trained with the encoder.
 
     Raises
     ------
     ConfigError
-        If both numbers are above 0; ask before anything is trained.
+        If that is asked for, and cells have a place; ask before the flow is trained.
     """
+    _expect_separable(0 if cells.train.spatial is None else flow.n_neighbours, joint.n_epochs)
+
+
+def _expect_separable(n_neighbours: int, n_joint_epochs: int) -> None:
     if n_neighbours and n_joint_epochs:
         raise ConfigError(
             "joint.n_epochs: with flow.n_neighbours the flow is told latents of the cells around, "
@@ -137,7 +141,7 @@ def fit_joint(
     ConfigError
         If the flow asks who is around a cell: that would change with the encoder.
     """
-    expect_separable(bundle.model.n_neighbours, joint.n_epochs)
+    _expect_separable(bundle.model.n_neighbours, joint.n_epochs)
     model, callbacks, engine = bundle.model, list(callbacks), engine or Engine()
     shape = DataShape.of(cells.train, cells.val)
     expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)

@@ -17,10 +17,10 @@ from cfmvc.errors import DataError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, scaled
+from cfmvc.models.conditions import is_control
 from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_sample
 from cfmvc.models.encoder import draw
 from cfmvc.models.likelihoods import nb_sample
-from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.arithmetic import LatentArithmetic
 from cfmvc.stages.background import (
     Background,
@@ -113,9 +113,10 @@ def predict_cells(
     made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
     if background is not None and origins is not None:
         names = background.names[origins.cpu().numpy()]
-        asked_for = (wanted.batch[wanted.row], wanted.cell_type[wanted.row])
-        is_own = _is_own(background.cells.select(origins), *asked_for).cpu().numpy()
-        made.cells.obs[CONTROL_CELL] = pd.Categorical(np.where(is_own, names, None))
+        # Noise takes the nearest controls there are; cells are made of those of their strata alone.
+        is_own = background.cells.batch[origins] == wanted.batch[wanted.row]
+        is_own &= background.cells.cell_type[origins] == wanted.cell_type[wanted.row]
+        made.cells.obs[CONTROL_CELL] = pd.Categorical(np.where(is_own.cpu().numpy(), names, None))
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
@@ -268,7 +269,8 @@ class _Generator:
             drawn = self.background.cells.select(origins)
             of_controls = drawn.tech_mean + drawn.tech_std * torch.randn_like(drawn.tech_mean)
             # The technical latent carries the batch: that of another one's controls would not do.
-            z_tech = torch.where(_is_own(drawn, *conditions[1:])[:, None], of_controls, z_tech)
+            is_own = (drawn.batch == conditions[1]) & (drawn.cell_type == conditions[2])
+            z_tech = torch.where(is_own[:, None], of_controls, z_tech)
             spatial = drawn.place
             if model.source == "control" or self.arithmetic is not None or self.is_paired:
                 z_0 = drawn.int_mean + drawn.int_std * torch.randn_like(drawn.int_mean)
@@ -286,7 +288,7 @@ class _Generator:
             return Virtual(None, None, after, theta)
         before = model.decoder.means(z_0, z_tech, counts.sum(1))
         # Nothing moves what is not perturbed, however two products of the same numbers are rounded.
-        after = torch.where(conditions[0].any(1, keepdim=True), after, before)
+        after = torch.where(is_control(conditions[0])[:, None], before, after)
         return Virtual(counts, before, after, theta)
 
     def _shift_of_noise(
@@ -349,11 +351,6 @@ class _Generator:
                 ranks = (library[mine].argsort().argsort() + 0.5) / len(mine)
                 library[mine] = torch.quantile(pool.library[trained], ranks)
         return library
-
-
-def _is_own(controls: ReferenceCells, batch: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
-    """Return which controls are of the strata asked for: noise takes those that are nearest."""
-    return (controls.batch == batch) & (controls.cell_type == cell_type)
 
 
 def _sampled(cells: Virtual, expected: torch.Tensor | None) -> csr_matrix:

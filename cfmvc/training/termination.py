@@ -47,9 +47,11 @@ class Termination:
             signal.signal(number, before)
         # Too late for a step to obey it; a trial that was pruned meanwhile is not to be followed by
         # the next one. An error is told instead: it may be that nothing could be saved.
-        is_over = exception[1] is None or isinstance(exception[1], StoppedEarly)
-        if self._asked_by is not None and is_over:
+        error = exception[1]
+        if self._asked_by is not None and (error is None or isinstance(error, StoppedEarly)):
             signal.raise_signal(self._asked_by)
+        elif self._asked_by is not None and isinstance(error, Exception):
+            error.asked_to_stop = self._asked_by  # type: ignore[attr-defined]
 
     def obey(self, stage: str, step: int, what_next: str) -> None:
         """End the training if that was asked for.
@@ -70,3 +72,12 @@ class Termination:
             self._asked_by = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(number, self._before[signal.SIGINT])
+
+
+def asked_to_stop(error: BaseException | None) -> signal.Signals | None:
+    """Return the signal that came with an error, or with what it was raised from; or None."""
+    while error is not None:
+        if (number := getattr(error, "asked_to_stop", None)) is not None:
+            return signal.Signals(number)
+        error = error.__cause__
+    return None

@@ -148,7 +148,7 @@ class Trainer:
         compute = section_of(params, "compute", ComputeConfig)
         flow = section_of(params, "flow", FlowConfig)
         joint = section_of(params, "joint", JointConfig)
-        expect_separable(flow.n_neighbours, joint.n_epochs)
+        expect_separable(flow, joint, self.cells)
         device, boxes = use(compute.device, compute.n_threads), self._folder_of_boxes()
         vae = self._vae(params, device, tracker, report, boxes)
         on_vae(vae)

@@ -20,6 +20,7 @@ from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tracking.process import ProcessIdentity
 from cfmvc.tracking.run import Terminated
 from cfmvc.training.step import is_out_of_memory
+from cfmvc.training.termination import asked_to_stop
 from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.search import Search, best_trials, is_retry, retry
 from cfmvc.tuning.space import Values, merged
@@ -155,6 +156,7 @@ class Worker:
                 return self._told_to_mlflow(trial, values, tracker)
         except StoppedEarly as stop:
             _note(trial, str(stop))
+            self._expect_no_stop(stop)
             raise optuna.TrialPruned(str(stop)) from stop
         except (KeyboardInterrupt, Terminated, Preempted) as stop:
             self._stopped_by = stop
@@ -162,7 +164,14 @@ class Worker:
             raise KeyboardInterrupt from stop  # the only one that Optuna writes down
         except Exception as error:
             _note(trial, _reason(error))
+            self._expect_no_stop(error)
             raise TrialFailed(_reason(error)) from error
+
+    def _expect_no_stop(self, error: Exception) -> None:
+        """End the work if a signal came with an error: the next trial is not to begin."""
+        if (number := asked_to_stop(error)) is not None:
+            self._stopped_by = Preempted(f"{number.name}, and {_reason(error)}", number)
+            raise KeyboardInterrupt from error
 
     def _told_to_mlflow(
         self, trial: Trial, values: Values, tracker: SpoolTracker

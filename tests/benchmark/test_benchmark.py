@@ -193,6 +193,18 @@ def test_a_perturbation_never_seen_is_predicted_by_its_embedding(
     assert set(scores.loc[is_additive, "note"]) == {"'P1' not seen; control"}
 
 
+def test_results_of_other_cells_of_the_same_name_are_not_mixed_up(workspace: Path) -> None:
+    plain(n_cells=300).write_h5ad(workspace / "cells.h5ad")
+    fold = workspace / "results/benchmark/cells/held_out_cell_type/folds/01-other-seed-0"
+    fold.mkdir(parents=True)
+    (fold / "facts.json").write_text('{"data_sha256": "of another file"}')
+    words = ["benchmark", "--data", "cells.h5ad", "--task", "held_out_cell_type", "--no-track"]
+    process = ForkedModule("cfmvc", words, workspace, os.environ, is_split=True)
+    _, wrong = process.communicate(300)
+    assert process.returncode == 2
+    assert "holds results of other cells that are called 'cells' as well" in wrong
+
+
 def test_the_command_prints_json_and_tells_what_is_wrong(workspace: Path) -> None:
     def run(*words: str) -> tuple[int, str, str]:
         process = ForkedModule("cfmvc", ["benchmark", *words], workspace, os.environ, is_split=True)

@@ -245,8 +245,11 @@ def test_fit_loses_nothing_that_lies_in_the_models_folder(
 def test_what_cannot_be_trained_together_is_told_before_anything_is(
     train_file: Path, tmp_path: Path
 ) -> None:
+    tissue = anndata.read_h5ad(train_file)
+    tissue.obsm["spatial"] = np.random.default_rng(0).uniform(size=(tissue.n_obs, 2))
+    tissue.write_h5ad(tmp_path / "tissue.h5ad")
     both = ("--set", "flow.n_neighbours=4", "--set", "joint.n_epochs=1")
-    said = refusal("fit", train_file, "--out", tmp_path / "m", *both)
+    said = refusal("fit", tmp_path / "tissue.h5ad", "--out", tmp_path / "m", *both)
     assert "set one of the two to 0" in said
     assert not list(tmp_path.rglob("*.safetensors"))
 

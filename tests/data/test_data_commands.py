@@ -426,6 +426,17 @@ def test_what_a_link_leads_to_is_replaced_and_the_link_stays(kind: str, tmp_path
     assert [path.name for path in real.parent.iterdir()] == ["real"]
 
 
+def test_a_link_into_a_cache_is_replaced_and_the_cache_is_not(tmp_path: Path) -> None:
+    """As with DVC's `cache.type symlink`: what is read-only there is another version's."""
+    kept, link = tmp_path / "cache", tmp_path / "link"
+    kept.write_text("old")
+    kept.chmod(0o444)
+    link.symlink_to(kept)
+    with atomic_path(link) as made:
+        made.write_text("new")
+    assert (kept.read_text(), link.read_text(), link.is_symlink()) == ("old", "new", False)
+
+
 def test_no_torch_to_check_a_file(file: Path) -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from cfmvc.cli.data import app;"

@@ -79,6 +79,7 @@ def new_project(folder: Path, template_store: Path, name: str = "cfmvc") -> Path
     texts |= {"prepare.py": "# cells in, cells out\n", "train_flow.py": "# learns\n"}
     for file, text in texts.items():
         (folder / file).write_text(text)
+    (folder / "elsewhere").symlink_to("/etc/hostname")  # which proves nothing, and hinders nothing
     run(folder, "git", "init", "--quiet")
     run(folder, "dvc", "init", "--quiet")
     (folder / "data" / "raw").mkdir(parents=True)

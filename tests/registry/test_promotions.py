@@ -161,12 +161,19 @@ def test_rows_that_are_no_decisions_count_for_nothing_and_are_named(registry: Re
     client, log = registry.store.client, history_name(registry)
     client.create_registered_model(log)
     client.create_model_version(log, source="s3://by/hand")
-    promote(registry, 2, ByQuality(registry))
-    client.set_model_version_tag(log, "1", "cfmvc.history.version", "two")
-    promote(registry, 3, ByQuality(registry))
+    registry.point("champion", 4)
+    with pytest.raises(TrackingError, match=r"'champion' is version 4.*nothing has changed"):
+        promote(registry, 2, ByQuality(registry))
+    registry.point("champion", None)
+    for version in (2, 3):
+        promote(registry, version, ByQuality(registry))
     assert aliases(registry) == (3, 2)
+    assert states(registry) == {HEALTHY}
+    assert any("version 1: made by hand" in finding.words for finding in examine(registry))
+    client.set_model_version_tag(log, "3", "cfmvc.history.version", "²")
+    assert read_history(registry).champion == 2
     broken = [finding.words for finding in examine(registry) if finding.state == BROKEN]
-    assert any("version 1: is no decision of cfmvc" in words for words in broken)
+    assert any("version 3: was edited so that it is no decision" in words for words in broken)
 
 
 def test_a_decision_waits_for_a_store_that_does_not_answer(

@@ -23,6 +23,7 @@ from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import VaeObjective
 from cfmvc.training.sources import TableSource
+from cfmvc.training.termination import asked_to_stop
 
 CPU = torch.device("cpu")
 
@@ -190,8 +191,12 @@ def test_where_nothing_can_be_saved_a_signal_does_not_hide_it(
             shutil.rmtree(tmp_path / "train_vae", ignore_errors=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(CheckpointError, match="could not be written") as raised:
         trained(cells, vae_config, slow, watching=[Unmounted()])
+    failed = RuntimeError("a trial")
+    failed.__cause__ = raised.value
+    assert asked_to_stop(failed) == signal.SIGTERM, "a study is not to begin the next trial"
+    assert asked_to_stop(RuntimeError("of itself")) is None
 
 
 def test_sigterm_in_the_last_epoch_is_not_lost(

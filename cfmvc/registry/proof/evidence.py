@@ -189,16 +189,14 @@ class Evidence:
         done = subprocess.run(command, cwd=self.workspace, capture_output=True, check=False)
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip()
-            raise BrokenLinkError(f"commit {commit} has no such folder: {reason}")
+            raise UncheckedLinkError(f"git gives no such folder of commit {commit}: {reason}")
         target.mkdir()
         with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-            # Links may lead out of it, and nothing that is looked at is one.
-            members = [member for member in archive if member.isreg() or member.isdir()]
             # Python before 3.11.4 knows no filters.
             if hasattr(tarfile, "data_filter"):
-                archive.extractall(target, members, filter="data")
+                archive.extractall(target, filter=_but_links_out_of_it)
             else:
-                archive.extractall(target, members)
+                archive.extractall(target)
         return target
 
     def _named(self, prefix: str) -> dict[str, str]:
@@ -244,3 +242,11 @@ def model_files(model: Any, store: Store) -> Path:
         raise BrokenLinkError(f"{model.artifact_location}: its files are gone; {REGISTER_AGAIN}")
     (folder / _META_FILE).unlink(missing_ok=True)
     return folder
+
+
+def _but_links_out_of_it(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Let everything of a commit through but links that lead somewhere else on this machine."""
+    try:
+        return tarfile.data_filter(member, folder)
+    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+        return None
