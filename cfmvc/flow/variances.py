@@ -3,12 +3,13 @@ r"""The variances of a covariance's parts that are likeliest given what was meas
 Of a single part there is a short way: with :math:`N = L L^T` and
 :math:`L^{-1} K L^{-T} = U \Lambda U^T` the covariance :math:`sK + N` is diagonal in the same axes
 for every :math:`s`, and the likelihood is a sum over them.
+
+``scipy.optimize`` is imported where it is needed: who predicts comes by here and finds no variances.
 """
 
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.linalg.lapack import dpotri
-from scipy.optimize import minimize, minimize_scalar
 
 _BOUNDS = (-14.0, 6.0)
 _TOLERANCE = 1e-6  # of the logarithm of a single variance
@@ -36,6 +37,8 @@ def likeliest(
     prior_weight
         Precision of the logarithms around it.
     """
+    from scipy.optimize import minimize
+
     found = minimize(
         cost,
         prior,
@@ -62,6 +65,8 @@ def likeliest_sizes(kernel: np.ndarray, noise: np.ndarray, shifts: list[np.ndarr
     numpy.ndarray
         ``(len(shifts),)``.
     """
+    from scipy.optimize import minimize_scalar
+
     lower = cholesky(noise, lower=True)
     half = solve_triangular(lower, kernel, lower=True)
     sizes, axes = eigh(solve_triangular(lower, half.T, lower=True))

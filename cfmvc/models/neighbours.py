@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from cfmvc.models.reference import ReferenceCells
 
@@ -60,6 +59,8 @@ def _means(
 
     Of several at one place (a grid of spots) that are more than are still wanted all count a part.
     """
+    from scipy.spatial import KDTree  # who predicts without coordinates need not wait for it
+
     spots, of_other, n_there = np.unique(others, axis=0, return_inverse=True, return_counts=True)
     at_spots = np.zeros((len(spots), latents.shape[1]))
     np.add.at(at_spots, of_other.reshape(-1), latents)

@@ -70,6 +70,7 @@ def test_predict_imports_neither_the_training_nor_what_it_can_do_without(tmp_pat
     assert out.is_file()
     assert "torch" in modules
     unneeded = {"mlflow", "matplotlib", "sklearn", "torch._dynamo", "rich.markdown"}
+    unneeded |= {"torchdiffeq", "scipy.optimize", "scipy.integrate", "scipy.spatial"}
     assert modules & (unneeded | {"cfmvc.flow.couplings"}) == set()
     training = {name for name in modules if name.startswith("cfmvc.training.")}
     assert training <= {"cfmvc.training.config"}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchdiffeq import odeint
 
 from cfmvc.errors import ConfigError
 from cfmvc.flow.couplings import independent, optimal_transport
@@ -43,6 +44,17 @@ def test_fixed_steps_converge_at_their_order(method: str, order: int) -> None:
     z_0 = torch.ones(1, 1, dtype=torch.float64)
     errors = [abs(integrate(lambda t, z: z, z_0, n, method)[0].item() - math.e) for n in (8, 16)]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize("n_steps", [1, 7, 20])
+def test_euler_takes_the_steps_of_torchdiffeq(n_steps: int) -> None:
+    z_0 = torch.randn(5, 3)
+    times = torch.linspace(0.0, 1.0, n_steps + 1)
+    moved = odeint(
+        lambda t, d: torch.sin(3 * (z_0 + d)) * (1 + t), 0 * z_0, times, method="euler"
+    )
+    end, _ = integrate(lambda t, z: torch.sin(3 * z) * (1 + t), z_0, n_steps)
+    assert torch.equal(end, z_0 + moved[-1])
 
 
 def test_adaptive_solver_meets_its_tolerance() -> None:
