@@ -12,6 +12,7 @@ from cfmvc.benchmark.cells import BenchmarkCells
 from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.benchmark.folds import Fold
 from cfmvc.benchmark.tasks import folds_of
+from cfmvc.cli.benchmarking import Order
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.tracking.store import Store
@@ -57,6 +58,22 @@ def workspace(tmp_path: Path, template_store: Path, params: dict[str, Any]) -> P
 def store(workspace: Path) -> Store:
     """Return the store of the workspace."""
     return Store.connect(f"sqlite:///{workspace / 'mlflow.db'}", workspace)
+
+
+def order(**values: Any) -> Order:
+    """Return what the command line would ask for: one seed, untracked."""
+    nothing: dict[str, Any] = {
+        "data": None,
+        "task": "held_out_cell_type",
+        "seeds": 1,
+        "seed": [],
+        "folds": [],
+        "settings": [],
+        "out": None,
+        "workers": 1,
+        "track": False,
+    }
+    return Order(**(nothing | values))
 
 
 def simulated(**values: Any) -> AnnData:

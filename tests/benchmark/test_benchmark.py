@@ -3,35 +3,19 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from cfmvc.benchmark.scores import FoldScores
-from cfmvc.cli.benchmarking import Order, benchmarked, benchmarks_text, collected, described
+from cfmvc.cli.benchmarking import benchmarked, benchmarks_text, collected, described
 from cfmvc.data.canonical import write_canonical
 from cfmvc.errors import ConfigError, DataError
 from cfmvc.tracking.store import Store
-from tests.benchmark.conftest import plain
+from tests.benchmark.conftest import order, plain
 from tests.forked import ForkedModule
 
 BASELINES = {"control", "perturbed_mean", "additive", "ridge", "nearest_perturbation"}
-
-
-def order(**values: Any) -> Order:
-    nothing: dict[str, Any] = {
-        "data": None,
-        "task": "held_out_cell_type",
-        "seeds": 1,
-        "seed": [],
-        "folds": [],
-        "settings": [],
-        "out": None,
-        "workers": 1,
-        "track": False,
-    }
-    return Order(**(nothing | values))
 
 
 def test_a_benchmark_leaves_tables_scores_and_runs(

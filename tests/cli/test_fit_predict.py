@@ -1,10 +1,9 @@
 """``cfmvc fit`` and ``cfmvc predict``, for people without DVC."""
 
 import json
+import os
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -17,6 +16,7 @@ from cfmvc.cli.app import app
 from cfmvc.errors import CfmvcError
 from cfmvc.files import md5_of_file
 from cfmvc.tracking.store import Store
+from tests.forked import ForkedModule
 from tests.training.conftest import small_adata
 
 QUICK = [
@@ -391,19 +391,16 @@ def test_a_tracked_fit_says_what_it_came_from_and_how_it_went(
 
 
 def test_command_line_prints_errors_bare_and_helps(tmp_path: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from cfmvc.cli import main; main()", *words],
-            capture_output=True,
-            text=True,
-        )
+    def run(*words: str) -> tuple[int, str, str]:
+        process = ForkedModule("cfmvc", words, tmp_path, os.environ, is_split=True)
+        return process.wait(), *process.communicate()
 
-    failed = run("fit", str(tmp_path / "none.h5ad"), "--out", str(tmp_path / "m"))
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error: ")
-    assert "no such file" in failed.stderr
-    assert "Traceback" not in failed.stderr
+    code, _, said = run("fit", str(tmp_path / "none.h5ad"), "--out", str(tmp_path / "m"))
+    assert code == 2
+    assert said.startswith("error: ")
+    assert "no such file" in said
+    assert "Traceback" not in said
     for command in ((), ("data",), ("fit",), ("predict",), ("simulate",), ("sync",), ("summary",)):
-        helped = run(*command, "--help")
-        assert helped.returncode == 0
-        assert "Usage" in helped.stdout
+        code, helped, _ = run(*command, "--help")
+        assert code == 0
+        assert "Usage" in helped

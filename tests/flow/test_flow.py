@@ -50,9 +50,7 @@ def test_fixed_steps_converge_at_their_order(method: str, order: int) -> None:
 def test_euler_takes_the_steps_of_torchdiffeq(n_steps: int) -> None:
     z_0 = torch.randn(5, 3)
     times = torch.linspace(0.0, 1.0, n_steps + 1)
-    moved = odeint(
-        lambda t, d: torch.sin(3 * (z_0 + d)) * (1 + t), 0 * z_0, times, method="euler"
-    )
+    moved = odeint(lambda t, d: torch.sin(3 * (z_0 + d)) * (1 + t), 0 * z_0, times, method="euler")
     end, _ = integrate(lambda t, z: torch.sin(3 * z) * (1 + t), z_0, n_steps)
     assert torch.equal(end, z_0 + moved[-1])
 

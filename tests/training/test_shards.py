@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from cfmvc.shards import Shard, normal_like, of_step, shared_out, uniform_like
 from cfmvc.training.config import VaeConfig
 from tests.conftest import PROJECT
+from tests.forked import ForkedModule
 from tests.training.conftest import flow_config_from
 
 
@@ -57,18 +56,14 @@ def test_two_processes_have_the_loss_curve_of_one(vae_config: VaeConfig, tmp_pat
     found = {}
     for n_ranks in (1, 2):
         out = tmp_path / f"{n_ranks}.json"
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*launcher, f"--nproc-per-node={n_ranks}", "-m"]
-        command += ["tests.training.a_shared_training", str(out), vae]
-        done = subprocess.run(
-            [*command, *(flow.model_dump_json() for flow in flows)],
-            cwd=PROJECT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        module, *words = ["tests.training.a_shared_training", str(out), vae]
+        words += [flow.model_dump_json() for flow in flows]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if n_ranks > 1:
+            words = ["--standalone", f"--nproc-per-node={n_ranks}", "-m", module, *words]
+            module = "torch.distributed.run"
+        process = ForkedModule(module, words, PROJECT, environment)
+        assert process.wait(300) == 0, process.communicate()[0][-3000:]
         found[n_ranks] = json.loads(out.read_text())
         assert found[n_ranks]["n_ranks"] == n_ranks
     assert len(found[1]["rows"]) == 1 + len(flows)
