@@ -23,16 +23,7 @@ def main() -> None:
             bundle, history = fit_flow(trained, cells, flow, device, watching, engine)
         if joint.n_epochs:
             with watchers(run.tracker, "joint_") as watching:
-                bundle, after = fit_joint(
-                    bundle,
-                    cells,
-                    joint,
-                    flow.lambda_dist,
-                    device,
-                    watching,
-                    engine,
-                    flow.lambda_reg,
-                )
+                bundle, after = fit_joint(bundle, cells, joint, flow, device, watching, engine)
             history = history.followed_by(after)
         if not run.shard.is_first:
             return

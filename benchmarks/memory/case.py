@@ -121,7 +121,7 @@ def _run(case: Case) -> Outcome:
         fit_flow(bundle, cells, flow, device, [Seen()], engine)
     else:
         joint = JointConfig(**sections["joint"])
-        fit_joint(bundle, cells, joint, case.lambda_dist, device, [Seen()], engine)
+        fit_joint(bundle, cells, joint, flow, device, [Seen()], engine)
     return Outcome(seen[0].total / _MIB, peak() / _MIB, seen[0].table())
 
 

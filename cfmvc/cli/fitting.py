@@ -151,14 +151,7 @@ def _fitted(
     if chosen.joint.n_epochs:
         with watchers(tracker, "joint_") as watching:
             bundle, courses["joint"] = fit_joint(
-                bundle,
-                cells,
-                chosen.joint,
-                chosen.flow.lambda_dist,
-                device,
-                watching,
-                engine,
-                chosen.flow.lambda_reg,
+                bundle, cells, chosen.joint, chosen.flow, device, watching, engine
             )
     if track:
         from cfmvc.evaluation.training_figures import latent_picture

@@ -105,11 +105,13 @@ def _last(velocity: _Guard, z_0: torch.Tensor, times: torch.Tensor, method: str)
     return z_0 + moved
 
 
-def _step(field: Velocity, moved: torch.Tensor, interval: torch.Tensor, method: str) -> torch.Tensor:
+def _step(
+    field: Velocity, moved: torch.Tensor, interval: torch.Tensor, method: str
+) -> torch.Tensor:
     if method == "euler":
         start, end = interval
         return moved + (end - start) * field(start, moved)
-    # With it comes the whole of scipy.integrate: a prediction by Euler steps need not wait for that.
+    # With it comes all of scipy.integrate: a prediction by Euler steps need not wait for that.
     from torchdiffeq import odeint
 
     return odeint(field, moved, interval, rtol=_RTOL, atol=_ATOL, method=method)[-1]

@@ -4,7 +4,7 @@ Of a single part there is a short way: with :math:`N = L L^T` and
 :math:`L^{-1} K L^{-T} = U \Lambda U^T` the covariance :math:`sK + N` is diagonal in the same axes
 for every :math:`s`, and the likelihood is a sum over them.
 
-``scipy.optimize`` is imported where it is needed: who predicts comes by here and finds no variances.
+``scipy.optimize`` is imported where it is needed: who predicts comes by here, and finds none.
 """
 
 import numpy as np

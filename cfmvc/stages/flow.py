@@ -125,16 +125,24 @@ def fit_joint(
     bundle: Bundle,
     cells: TrainingCells,
     joint: JointConfig,
-    lambda_dist: float,
+    flow: FlowConfig,
     device: torch.device,
     callbacks: Iterable[Callback] = (),
     engine: Engine | None = None,
-    lambda_reg: float = 0.0,
 ) -> tuple[Bundle, History]:
     """Fine-tune encoder, decoder and flow together, the ELBO still in the loss.
 
     Sources are controls of the step, drawn at random in their strata: while latents move there is
     no pairing that holds. Batches stay centred as they were, for decoder and flow learn with that.
+
+    Parameters
+    ----------
+    bundle
+        From :func:`fit_flow`.
+    cells, joint, device, callbacks, engine
+        As there.
+    flow
+        That it was trained with: what its loss has beside the velocity counts here as well.
 
     Raises
     ------
@@ -144,13 +152,18 @@ def fit_joint(
     _expect_separable(bundle.model.n_neighbours, joint.n_epochs)
     model, callbacks, engine = bundle.model, list(callbacks), engine or Engine()
     shape = DataShape.of(cells.train, cells.val)
-    expected = joint_memory(shape, model.sizes, joint, lambda_dist, engine, device)
+    expected = joint_memory(shape, model.sizes, joint, flow.lambda_dist, engine, device)
     announce(expected, device, callbacks)
     with seeded(joint.seed, device):
         history = train(
             "train_joint",
             JointObjective(
-                model, joint.beta, joint.lambda_flow, lambda_dist, joint.tech_penalty, lambda_reg
+                model,
+                joint.beta,
+                joint.lambda_flow,
+                flow.lambda_dist,
+                joint.tech_penalty,
+                flow.lambda_reg,
             ),
             TableSource(cells.train, joint.cells_per_step, joint.seed, device),
             TableSource(cells.val, joint.cells_per_step, joint.seed, device)

@@ -162,16 +162,7 @@ class Trainer:
         )
         if joint.n_epochs:
             watching = [expected, TrackingCallback(tracker, "joint_")]
-            bundle, after = fit_joint(
-                bundle,
-                self.cells,
-                joint,
-                flow.lambda_dist,
-                device,
-                watching,
-                engine,
-                flow.lambda_reg,
-            )
+            bundle, after = fit_joint(bundle, self.cells, joint, flow, device, watching, engine)
             history = history.followed_by(after)
         costs = {
             "train_seconds": vae.course.seconds + time.perf_counter() - started - looks.seconds,

@@ -16,7 +16,7 @@ from cfmvc.models import Bundle, load_bundle, save_bundle
 from cfmvc.stages import perturb_region, predict_cells
 from cfmvc.stages.flow import fit_joint
 from cfmvc.training import train_flow_stage
-from cfmvc.training.config import JointConfig
+from cfmvc.training.config import FlowConfig, JointConfig
 from tests.stages.conftest import fit, small_tissue, tables_of
 
 N_GENES, N_RESPONDING, N_MARKERS = 30, 8, 8
@@ -129,9 +129,10 @@ def test_cells_outside_of_the_region_are_neighbours_too() -> None:
 def test_fine_tuning_is_refused_for_it_would_change_them() -> None:
     tissue = small_tissue()
     bundle = fit(tissue, flow={"n_neighbours": 4})
-    params = {**read_yaml(default_params_file())["joint"], "n_epochs": 1}
-    joint = parse_section(JointConfig, params, "joint")
+    params = read_yaml(default_params_file())
+    joint = parse_section(JointConfig, {**params["joint"], "n_epochs": 1}, "joint")
+    flow = parse_section(FlowConfig, params["flow"], "flow")
     with pytest.raises(ConfigError, match="set one of the two to 0"):
-        fit_joint(bundle, tables_of(tissue), joint, 0.0, torch.device("cpu"))
+        fit_joint(bundle, tables_of(tissue), joint, flow, torch.device("cpu"))
     with pytest.raises(ConfigError, match="freeze the VAE"):
         train_flow_stage(bundle.model, [], freeze_vae=False)

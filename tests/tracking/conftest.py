@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an SQLite file with MLflow's tables: making one takes seconds, copying none."""
     with once_for_all(tmp_path_factory, "template") as (folder, is_made):
         if not is_made:
-            Store.connect(f"sqlite:///{folder / 'mlflow.db'}", folder)
+            # MLflow's default experiment keeps its files below the folder one is in.
+            with chdir(folder):
+                Store.connect(f"sqlite:///{folder / 'mlflow.db'}", folder)
     return folder / "mlflow.db"
 
 

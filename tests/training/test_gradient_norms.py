@@ -76,7 +76,7 @@ def test_every_stage_has_five_to_fifteen_modules_a_model(
     joint = JointConfig(**LOOP, beta=1.0, tech_penalty=1.0, lambda_flow=1.0)
     bundle, vae = fit_vae(cells, vae_config, CPU, engine=ON)
     bundle, flow = fit_flow(bundle, cells, flow_config, CPU, engine=ON)
-    _, after = fit_joint(bundle, cells, joint, 0.0, CPU, engine=ON)
+    _, after = fit_joint(bundle, cells, joint, flow_config, CPU, engine=ON)
     assert [len(h.gradients[0]["quantiles"]) for h in (vae, flow, after)] == [
         11,
         9 if flow_config.source == "control" else 10,

@@ -62,7 +62,7 @@ def test_every_stage_says_it_before_it_trains(
     joint = JointConfig(**LOOP, beta=1.0, tech_penalty=1.0, lambda_flow=1.0)
     bundle, _ = fit_vae(cells, vae_config, CPU, [told])
     bundle, _ = fit_flow(bundle, cells, flow_config, CPU, [told])
-    fit_joint(bundle, cells, joint, 0.0, CPU, [told])
+    fit_joint(bundle, cells, joint, flow_config, CPU, [told])
     assert [e.estimate.stage for e in told.expected] == ["train_vae", "train_flow", "train_joint"]
     assert all(e.peak_gib * GIB >= e.now.used for e in told.expected)
     assert not any(e.is_too_much for e in told.expected)

@@ -1,5 +1,6 @@
 """The loop learns what it should, the same way twice; the doors lead to it."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -128,11 +129,26 @@ def test_joint_stage_changes_all_parts(
     before = [weights(part) for part in parts]
     joint = JointConfig(**LOOP, beta=1.0, lambda_flow=1.0, tech_penalty=1.0)
     offset = bundle.model.encoder.centring.offset.clone()
-    bundle, history = fit_joint(bundle, cells, joint, 0.1, CPU)
+    bundle, history = fit_joint(bundle, cells, joint, flow_config, CPU)
     # Weights were chosen with these latents, and others would reach the decoder.
     assert torch.equal(bundle.model.encoder.centring.offset, offset)
     assert not any(unchanged(part, old) for part, old in zip(parts, before, strict=True))
     assert np.isfinite(history.rows[-1]["val_loss"])
+
+
+@pytest.mark.parametrize("weight", ["lambda_dist", "lambda_reg"])
+def test_what_the_loss_of_the_flow_has_beside_counts_in_joint_as_well(
+    weight: str, cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    joint = JointConfig(**{**LOOP, "n_epochs": 1}, beta=1.0, lambda_flow=1.0, tech_penalty=1.0)
+    trained, _ = fit_vae(cells, vae_config, CPU)
+    trained, _ = fit_flow(trained, cells, flow_config, CPU)
+    losses = []
+    for value in (0.0, 10.0):
+        flow = flow_config.model_copy(update={weight: value})
+        _, history = fit_joint(copy.deepcopy(trained), cells, joint, flow, CPU)
+        losses.append(history.rows[0]["train_loss"])
+    assert losses[1] > losses[0]
 
 
 def test_looks_are_at_a_model_that_evaluates(

@@ -78,7 +78,7 @@ def all_stages(
 ) -> Bundle:
     bundle, _ = fit_vae(cells, vae, device, engine=engine)
     bundle, _ = fit_flow(bundle, cells, flow, device, engine=engine)
-    return fit_joint(bundle, cells, JOINT, 0.3, device, engine=engine)[0]
+    return fit_joint(bundle, cells, JOINT, flow, device, engine=engine)[0]
 
 
 def weights_of(bundle: Bundle) -> dict[str, torch.Tensor]:
