@@ -56,6 +56,7 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
             f"of its evidence ({entry.evidence.get('run_uid', 'none')})",
         )
         for entry in edited
+        if entry.is_decision  # what is none any more is told below
     ]
     findings += [
         Finding(

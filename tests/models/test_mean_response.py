@@ -68,6 +68,20 @@ def test_expects_the_effect_where_it_was_not_measured() -> None:
     assert np.abs(found - effect[1]).mean() < 0.1
 
 
+def test_perturbations_together_make_no_high_level_the_lower_one() -> None:
+    """Each takes more than half of what controls differ in: together not more than all of it."""
+    cells, effect = means()
+    level = cells.means[~cells.p.any(1)].mean(0)
+    for column in (1, 2):
+        rows = cells.p[:, column] > 0
+        cells.means[rows] -= 0.8 * (cells.means[rows] - effect[column] - level)
+    response = fitted(cells)
+    p, where = np.asarray([[0, 1.0, 1.0]] * 2), (np.zeros(2, int), np.full(2, 7))
+    controls = np.stack([level - 1.0, level + 1.0])
+    shift = response.expected(AskedShifts(p, *where, controls, np.full(2, 50)))
+    assert ((controls + shift)[1] - (controls + shift)[0] > -0.3).all()
+
+
 def test_no_perturbation_is_exactly_nothing() -> None:
     response = fitted(means()[0])
     assert (asked(response, [0.0, 0.0, 0.0]) == 0.0).all()
