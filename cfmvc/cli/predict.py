@@ -43,6 +43,13 @@ def predict_command(
     control: Annotated[
         str | None, typer.Option(help="Label of the unperturbed cells in the controls' file.")
     ] = None,
+    means: Annotated[
+        bool,
+        typer.Option(
+            "--means/--no-means",
+            help='layers["mean"], which takes 4 bytes a cell and gene: most of memory and file.',
+        ),
+    ] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -73,6 +80,7 @@ def predict_command(
         control,
         device,
         embeddings,
+        means,
     )
     for warning in result["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)

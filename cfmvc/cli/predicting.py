@@ -35,6 +35,7 @@ def predict_file(
     control: str | None,
     device: str,
     embeddings: Path | None = None,
+    with_means: bool = True,
 ) -> dict[str, Any]:
     """Read model, conditions and controls; write the virtual cells; return what was made."""
     bundle = opened(model, device, embeddings)
@@ -49,6 +50,7 @@ def predict_file(
             n_steps=n_steps,
             method=method,
             progress=progress,
+            with_means=with_means,
         )
     if prediction.events:
         prediction.cells.uns["cfmvc_events"] = json.dumps(prediction.events)

@@ -122,6 +122,19 @@ def test_same_seed_same_bytes(
     assert files[0].read_bytes() != files[2].read_bytes()
 
 
+def test_without_means_the_counts_are_the_same(
+    model: Path, train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    made = []
+    for options in ((), ("--no-means",)):
+        out = tmp_path / f"pred{len(made)}.h5ad"
+        command = ("predict", "--model", model, "--conditions", conditions, "--out", out)
+        cfmvc(*command, "--controls", train_file, *options)
+        made.append(anndata.read_h5ad(out))
+    assert [set(cells.layers) for cells in made] == [{"counts", "mean"}, {"counts"}]
+    assert (made[0].layers["counts"] != made[1].layers["counts"]).nnz == 0
+
+
 def test_controls_alone_are_enough_and_may_come_from_the_model(
     model: Path, train_file: Path, conditions: Path, tmp_path: Path
 ) -> None:
