@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from torchdiffeq import odeint
 
 from cfmvc.errors import ConfigError
@@ -93,6 +95,18 @@ def test_optimal_transport_finds_the_pairs_it_was_made_of() -> None:
     shuffle = rng.permutation(50)
     paired = optimal_transport(source, source[shuffle] + 0.1, rng)
     np.testing.assert_array_equal(paired, shuffle)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_assignment_costs_less(dtype: type, offset: float) -> None:
+    rng = np.random.default_rng(1)
+    source, target = (rng.normal(size=(2, 200, 8)) * [[[1.0]], [[3.0]]] + offset).astype(dtype)
+    cost = cdist(source, target, "sqeuclidean")
+    paired = optimal_transport(source, target, rng)
+    assert sorted(paired) == list(range(200))
+    least = cost[linear_sum_assignment(cost)].sum()
+    assert cost[paired, np.arange(200)].sum() == pytest.approx(least, rel=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
