@@ -2,8 +2,8 @@
 
 One of the VAE. Of the flow as many as one pairing of cells serves: the first of them pays for it.
 Minutes lie between two trainings of so many cells, in which a machine may have become faster or
-slower. So the smallest size is trained beside each larger one, again and again until that is done:
-what disturbs one disturbs the other.
+slower. So the smallest size is trained beside each larger one, again and again until that is done,
+and what counts are the seconds in which both are in an epoch.
 """
 
 import os
@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import yaml
 
 from benchmarks.big_file import N_GENES, write_big_file
@@ -40,6 +42,15 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """An epoch of a training: when, in seconds since 1970, and how fast."""
+
+    began: float
+    ended: float
+    cells_per_second: float
+
+
+@dataclass(frozen=True)
 class Run:
     """One stage on one data set.
 
@@ -49,31 +60,42 @@ class Run:
         The whole process.
     peak_gib
         Largest resident memory of the process, without what it has after importing torch.
-    cells_per_second
-        In the epochs of a training; 0 where none is.
+    epochs
+        Of a training.
     """
 
     seconds: float
     peak_gib: float
-    cells_per_second: float
+    epochs: list[Epoch]
 
 
 @dataclass(frozen=True)
 class Race:
-    """A training, and those of the smallest size that were done while it lasted."""
+    """A training, and those of the smallest size that were begun while it lasted."""
 
     ours: Run
     beside: list[Run]
 
-    @property
-    def small(self) -> float:
-        """Cells a second of the smallest size."""
-        return median(run.cells_per_second for run in self.beside)
+    def rates(self) -> tuple[float, float]:
+        """Return cells a second, ours and those of the smallest size, while both are in epochs."""
+        shared, cells = 0.0, np.zeros(2)
+        for mine, other in product(
+            self.ours.epochs, (e for run in self.beside for e in run.epochs)
+        ):
+            seconds = min(mine.ended, other.ended) - max(mine.began, other.began)
+            if seconds > 0:
+                shared += seconds
+                cells += seconds * np.asarray([mine.cells_per_second, other.cells_per_second])
+        ours, small = cells / shared if shared else (np.nan, np.nan)
+        return float(ours), float(small)
 
     @property
-    def ratio(self) -> float:
-        """Our cells a second over that."""
-        return self.ours.cells_per_second / self.small
+    def text(self) -> str:
+        """For a note."""
+        ours, small = self.rates()
+        if np.isnan(ours):
+            return "never in an epoch together"
+        return f"{ours:,.0f} and {small:,.0f} ({ours / small:.2f}x)"
 
 
 def run(setting: Setting) -> list[Row]:
@@ -102,7 +124,7 @@ def _together(repeats: list[Run]) -> Run:
     return Run(
         median(run.seconds for run in repeats),
         max(run.peak_gib for run in repeats),
-        median(run.cells_per_second for run in repeats),
+        [],
     )
 
 
@@ -132,27 +154,24 @@ def _memory_row(runs: dict[int, dict[str, Run]], base: int) -> Row:
 
 
 def _throughput_row(stage: str, races: dict[int, list[Race]]) -> Row:
-    largest = races[SIZES[-1]]
+    rates = [race.rates() for race in races[SIZES[-1]]]
     return Row(
         f"{stage}: cells a second, {SIZES[-1]:,} against {SIZES[0]:,} cells",
-        spread([race.ours.cells_per_second for race in largest]),
-        spread([race.small for race in largest]),
+        spread([ours for ours, _ in rates]),
+        spread([small for _, small in rates]),
         "cells/s",
         f"{SIZES[0]:,} cells",
-        spread([race.ratio for race in largest]),
+        spread([ours / small for ours, small in rates]),
         Bar(0.9, "at_least"),
         notes=[
             f"two trainings at once, a thread each: {SIZES[0]:,} cells again and again, as long as "
-            "the larger number takes",
-            *(_told(size, race) for size, of in races.items() for race in of),
+            "the larger number takes; the seconds in which both are in an epoch",
+            *(
+                f"{size:,} and {SIZES[0]:,} cells: " + "; ".join(race.text for race in of)
+                for size, of in races.items()
+            ),
         ],
     )
-
-
-def _told(n_cells: int, race: Race) -> str:
-    beside = ", ".join(f"{run.cells_per_second:,.0f}" for run in race.beside)
-    ours = f"{n_cells:,} cells: {race.ours.cells_per_second:,.0f} a second"
-    return f"{ours}; {SIZES[0]:,} cells meanwhile: {beside} ({race.ratio:.2f}x)"
 
 
 def _prepare(workspace: Path, n_cells: int) -> None:
@@ -177,9 +196,7 @@ def _beside(workspace: Path, small: Path, stage: str, base: int) -> Race:
     with ThreadPoolExecutor(1) as pool:
         ours = pool.submit(_stage, workspace, stage, base)
         while not ours.done():
-            run = _stage(small, stage, base)
-            if not ours.done() or not beside:  # the last one was alone in part
-                beside.append(run)
+            beside.append(_stage(small, stage, base))
     return Race(ours.result(), beside)
 
 
@@ -205,8 +222,7 @@ def _stage(workspace: Path, stage: str, base: int) -> Run:
     seconds = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"{stage}: {(workspace / f'{stage}.log').read_text()[-2000:]}")
-    rate = _cells_per_second(workspace, stage)
-    return Run(seconds, (peak - base) / _GIB, rate)
+    return Run(seconds, (peak - base) / _GIB, _epochs(workspace, stage))
 
 
 def peak_of(pid: int) -> int:
@@ -222,16 +238,22 @@ def peak_of(pid: int) -> int:
     return 0
 
 
-def _cells_per_second(workspace: Path, stage: str) -> float:
-    with sqlite3.connect(workspace / "mlflow.db") as store:
+def _epochs(workspace: Path, stage: str) -> list[Epoch]:
+    """Return the epochs of a stage's last run, as its metrics tell them."""
+    with closing(sqlite3.connect(workspace / "mlflow.db")) as store:
         found = store.execute(
-            "select value from metrics join runs using (run_uuid) "
-            "where runs.name = ? and key = 'cells_per_second' "
-            "and runs.start_time = (select max(start_time) from runs where name = ?)",
+            "select step, key, value, timestamp / 1000.0 from metrics join runs using (run_uuid) "
+            "where runs.name = ? and key in ('cells_per_second', 'step_seconds') "
+            "and runs.start_time = (select max(start_time) from runs where name = ?) order by step",
             (stage, stage),
         ).fetchall()
-    seconds_a_cell = [1 / rate for (rate,) in found]
-    return len(found) / sum(seconds_a_cell) if found else 0.0
+    rates = {step: value for step, key, value, _ in found if key == "cells_per_second"}
+    epochs, before = [], 0
+    for step, key, value, at in found:
+        if key == "step_seconds":
+            epochs.append(Epoch(at - value * (step - before), at, rates[step]))
+            before = step
+    return epochs
 
 
 def _output(command: list[str]) -> str:
