@@ -87,6 +87,7 @@ def fit_vae(
         The course of the training.
     """
     callbacks, engine = list(callbacks), engine or Engine()
+    vae = vae.for_cells(len(cells.train))
     shape, sizes = DataShape.of(cells.train, cells.val), model_sizes(cells, vae, flow)
     announce(vae_memory(shape, sizes, vae, engine, device), device, callbacks)
     with seeded(vae.seed, device):

@@ -1,5 +1,6 @@
 """The ``vae``, ``flow`` and ``joint`` sections of ``params.yaml``."""
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -8,6 +9,9 @@ from cfmvc.config import Section
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Of matrix products in training."""
+
+# Of a VAE whose epochs are not given. With fewer steps what it has learnt hangs on its seed.
+_EPOCHS, _LEAST_STEPS = 80, 4000
 
 
 class LoopConfig(Section):
@@ -33,7 +37,7 @@ class LoopConfig(Section):
 
 
 class VaeConfig(LoopConfig):
-    """Stage 1: the NB-VAE."""
+    """Stage 1: the NB-VAE; with 0 epochs it has as many as :meth:`for_cells` says."""
 
     dim_int: int = Field(ge=1, description="width of the intrinsic state")
     dim_tech: int = Field(ge=1, description="width of the technical latent")
@@ -48,6 +52,14 @@ class VaeConfig(LoopConfig):
     lambda_adv: float = Field(
         ge=0, description="weight of the adversary that reads the perturbation from z_int"
     )
+
+    def for_cells(self, n_cells: int) -> "VaeConfig":
+        """Return the same with a number of epochs: where cells are few, more than where many."""
+        if self.n_epochs:
+            return self
+        n_steps = max(math.ceil(n_cells / self.cells_per_step), 1)
+        n_epochs = max(_EPOCHS, math.ceil(_LEAST_STEPS / n_steps))
+        return self.model_copy(update={"n_epochs": n_epochs})
 
 
 class FlowConfig(LoopConfig):

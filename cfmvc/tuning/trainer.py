@@ -213,7 +213,7 @@ class Trainer:
         boxes: Path | None,
     ) -> tuple[Bundle, VaeCourse]:
         started, expected = time.perf_counter(), _Expected()
-        config = section_of(params, "vae", VaeConfig)
+        config = section_of(params, "vae", VaeConfig).for_cells(len(self.cells.train))
         engine = engine_of(
             section_of(params, "compute", ComputeConfig),
             section_of(params, "checkpoint", CheckpointConfig),

@@ -120,6 +120,25 @@ def test_flow_stage_keeps_the_vae_to_the_bit(
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("n_cells", "n_epochs"),
+    [(64, 4000), (65, 2000), (1300, 191), (3200, 80), (10**6, 80)],
+)
+def test_few_cells_are_seen_more_often(vae_config: VaeConfig, n_cells: int, n_epochs: int) -> None:
+    config = vae_config.model_copy(update={"n_epochs": 0, "cells_per_step": 64})
+    assert config.for_cells(n_cells).n_epochs == n_epochs
+    assert vae_config.for_cells(n_cells) == vae_config, "a number that was given is the number"
+
+
+def test_a_model_says_how_many_epochs_were_meant(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    config = vae_config.model_copy(update={"n_epochs": 0, "lr": 1e-12, "patience": 1})
+    bundle, history = fit_vae(cells, config, CPU)
+    assert bundle.settings["vae"]["n_epochs"] == 4000 // 8  # steps of 16 of 128 cells
+    assert len(history.rows) < 20, "and patience ends it as ever"
+
+
 def test_joint_stage_changes_all_parts(
     cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
 ) -> None:
