@@ -38,6 +38,7 @@ VARIANTS: dict[str, list[str]] = {
     "energy distance in the loss": ["flow.lambda_dist=1"],
     "MMD in the loss": ["flow.lambda_dist=1", "flow.divergence=mmd"],
     "weights not averaged": ["flow.ema_decay=0"],
+    "VAE: 80 epochs": ["vae.n_epochs=80"],
     "VAE: twice as wide": ["vae.hidden_dim=512"],
     "VAE: 64 latents instead of 32": ["vae.dim_int=64"],
     "VAE: beta 1": ["vae.beta=1"],
