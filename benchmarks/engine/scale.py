@@ -77,7 +77,11 @@ class Race:
     beside: list[Run]
 
     def rates(self) -> tuple[float, float]:
-        """Return cells a second, ours and those of the smallest size, while both are in epochs."""
+        """Return cells a second, ours and those of the smallest size.
+
+        They are those of whole epochs, each pair of which counts as long as both last. An epoch
+        ends here when its figures are written, after its validation.
+        """
         shared, cells = 0.0, np.zeros(2)
         for mine, other in product(
             self.ours.epochs, (e for run in self.beside for e in run.epochs)
@@ -120,7 +124,7 @@ def run(setting: Setting) -> list[Row]:
 
 
 def _together(repeats: list[Run]) -> Run:
-    """Return the medians, but the largest peak."""
+    """Return the median of the seconds, and the largest peak."""
     return Run(
         median(run.seconds for run in repeats),
         max(run.peak_gib for run in repeats),

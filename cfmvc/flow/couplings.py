@@ -44,13 +44,14 @@ def optimal_transport(
 def _cost(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return squared distances ``(n, n)``, less what is the same in every assignment.
 
-    That are the squares of both sides, and from each row and each column what is least in it: the
-    assignment starts from there (Jonker and Volgenant 1987) and takes half the time.
+    These are the squares of both sides, and of each row and each column what is least in it: the
+    assignment begins there (Jonker and Volgenant 1987), and has less to search.
     """
     centre = source.mean(axis=0, dtype=np.float64)
-    cost = -2.0 * ((source - centre) @ (target - centre).T)
-    cost -= cost.min(axis=1, keepdims=True)
-    cost -= cost.min(axis=0)
+    with np.errstate(invalid="ignore"):  # what is infinite is refused by the assignment
+        cost = -2.0 * ((source - centre) @ (target - centre).T)
+        cost -= cost.min(axis=1, keepdims=True)
+        cost -= cost.min(axis=0)
     return cost
 
 

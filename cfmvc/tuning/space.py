@@ -146,10 +146,18 @@ def _expect_conditions(name: str, entry: Range | Choice) -> None:
         _expect_tunable(parent, f"tune.space.{name}.when")
 
 
+_AUTOMATIC_AT_ZERO = {"vae.n_epochs"}  # no neighbour of 1
+
+
 def _extended(name: str, entry: Range | Choice, present: Any, warm: list[Any]) -> Range | Choice:
     if isinstance(entry, Choice):
         more = [] if present in entry.choices else [present]
         return entry.model_copy(update={"choices": [*entry.choices, *more]})
+    if name in _AUTOMATIC_AT_ZERO and present == 0:
+        raise ConfigError(
+            f"tune.space.{name}: a range, and the present value, with which a study begins, is 0: "
+            "as the cells ask for; set a number in params.yaml, or list choices"
+        )
     if entry.log and present <= 0:
         raise ConfigError(
             f"tune.space.{name}: log: true, and the present value, with which a study begins, is "

@@ -179,6 +179,7 @@ class Trainer:
         boxes: Path | None,
     ) -> StoredVae:
         config, compute = section_of(params, "vae", VaeConfig), params["compute"]
+        config = config.for_cells(len(self.cells.train))
         key = fingerprint_of(
             [],
             {
@@ -195,7 +196,9 @@ class Trainer:
         stored = self.vaes.get(
             key,
             device,
-            lambda folder: self._train_vae(params, key, device, tracker, report, folder, boxes),
+            lambda folder: self._train_vae(
+                params, config, key, device, tracker, report, folder, boxes
+            ),
         )
         if not stored.was_trained:
             for number, figures in stored.course.looks:
@@ -205,6 +208,7 @@ class Trainer:
     def _train_vae(
         self,
         params: Mapping[str, Any],
+        config: VaeConfig,
         key: str,
         device: torch.device,
         tracker: Tracker,
@@ -213,7 +217,6 @@ class Trainer:
         boxes: Path | None,
     ) -> tuple[Bundle, VaeCourse]:
         started, expected = time.perf_counter(), _Expected()
-        config = section_of(params, "vae", VaeConfig).for_cells(len(self.cells.train))
         engine = engine_of(
             section_of(params, "compute", ComputeConfig),
             section_of(params, "checkpoint", CheckpointConfig),

@@ -10,7 +10,7 @@ import pytest
 from cfmvc.cli.benchmarking import benchmarked
 from tests.benchmark.conftest import order
 
-# Fewer epochs than shipped (80 each). The model is ahead of the mean of the perturbed in
+# Fewer epochs than shipped. The model is ahead of the mean of the perturbed in
 # the correlations as well, but after so few by less than another processor's rounding is worth.
 SETTINGS = [
     *("vae.n_epochs=12", "flow.n_epochs=20"),

@@ -109,6 +109,21 @@ def test_no_assignment_costs_less(dtype: type, offset: float) -> None:
     assert cost[paired, np.arange(200)].sum() == pytest.approx(least, rel=1e-9)
 
 
+def test_each_block_costs_the_least_that_its_sources_allow() -> None:
+    rng = np.random.default_rng(2)
+    source, target = rng.normal(size=(90, 4)), 2.0 * rng.normal(size=(230, 4))
+    paired = optimal_transport(source, target, np.random.default_rng(5), block=64)
+    draws = np.random.default_rng(5)
+    drawn, order = independent(source, target, draws), draws.permutation(230)
+    for start in range(0, 230, 64):
+        rows = order[start : start + 64]
+        cost = cdist(source[drawn[rows]], target[rows], "sqeuclidean")
+        least = cost[linear_sum_assignment(cost)].sum()
+        found = ((source[paired[rows]] - target[rows]) ** 2).sum()
+        assert found == pytest.approx(least, rel=1e-12)
+        assert sorted(paired[rows]) == sorted(drawn[rows])
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 100))
 def test_couplings_use_every_source_about_equally(n: int, m: int, seed: int) -> None:

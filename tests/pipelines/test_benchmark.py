@@ -26,6 +26,7 @@ def test_folds_and_seeds_are_stages_of_a_pipeline_of_their_own(
     table = project.folder / "results" / "benchmark" / "table" / "held_out_cell_type" / "table.md"
     assert "mean over 2 folds" in table.read_text()
 
+    assert "up to date" in project.run("dvc", "status", PIPELINE)
     # one fold again, with a seed more: what the other has made would not be complete
     shutil.rmtree(project.folder / "results/benchmark/parts/held_out_cell_type/1-0")
     settings.write_text("task: held_out_cell_type\nfolds: [2]\nseeds: [0, 1]\n")

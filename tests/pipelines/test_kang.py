@@ -11,7 +11,7 @@ import pytest
 
 from tests.pipelines.conftest import new_project
 
-# Fewer epochs than shipped (80 each), and still far ahead; few draws for intervals that no test
+# Fewer epochs than shipped, and still far ahead; few draws for intervals that no test
 # looks at.
 VALUES = {
     "split.held_out": [{"perturbation": "IFNb", "cell_type": "CD4 T cells"}],

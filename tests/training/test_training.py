@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
 from cfmvc.errors import DataError
 from cfmvc.models import Bundle, CFMVCModel, save_bundle
@@ -126,7 +127,9 @@ def test_flow_stage_keeps_the_vae_to_the_bit(
 )
 def test_few_cells_are_seen_more_often(vae_config: VaeConfig, n_cells: int, n_epochs: int) -> None:
     config = vae_config.model_copy(update={"n_epochs": 0, "cells_per_step": 64})
-    assert config.for_cells(n_cells).n_epochs == n_epochs
+    found = config.for_cells(n_cells)
+    assert found.n_epochs == n_epochs
+    assert found.validate_every == round(n_epochs / 80), "patience is the same share of them"
     assert vae_config.for_cells(n_cells) == vae_config, "a number that was given is the number"
 
 
@@ -137,6 +140,13 @@ def test_a_model_says_how_many_epochs_were_meant(
     bundle, history = fit_vae(cells, config, CPU)
     assert bundle.settings["vae"]["n_epochs"] == 4000 // 8  # steps of 16 of 128 cells
     assert len(history.rows) < 20, "and patience ends it as ever"
+
+
+@pytest.mark.parametrize("n_cells", [20, 200, 2000, 20_000])
+def test_few_cells_are_not_given_up_while_beta_rises(n_cells: int) -> None:
+    shipped = parse_section(VaeConfig, read_yaml(default_params_file())["vae"], "vae")
+    config = shipped.for_cells(n_cells)
+    assert config.patience * config.validate_every > config.kl_warmup * config.n_epochs
 
 
 def test_joint_stage_changes_all_parts(

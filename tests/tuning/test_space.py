@@ -66,6 +66,15 @@ def test_a_logarithm_of_a_present_value_of_0_is_an_error_before_any_trial(
         space_of(params, {"flow.lambda_dist": {"low": 0.01, "high": 1.0, "log": True}})
 
 
+def test_a_range_of_epochs_asks_for_a_present_number(params: dict[str, Any]) -> None:
+    space = {"vae.n_epochs": {"low": 20, "high": 200}}
+    params["vae"]["n_epochs"] = 0
+    with pytest.raises(ConfigError, match="is 0: as the cells ask for"):
+        space_of(params, space)
+    params["vae"]["n_epochs"] = 80
+    assert suggested(space_of(params, space))["vae.n_epochs"] >= 20
+
+
 def test_a_present_value_between_whole_bounds_is_not_cut_off(params: dict[str, Any]) -> None:
     params = {**params, "flow": {**params["flow"], "mean_response": 0.75}}
     space = space_of(params, {"flow.mean_response": {"low": 0, "high": 1}})
