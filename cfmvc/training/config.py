@@ -56,15 +56,15 @@ class VaeConfig(LoopConfig):
     def for_cells(self, n_cells: int) -> "VaeConfig":
         """Return the same with a number of epochs: where cells are few, more than where many.
 
-        Validations are as many as ever, so that patience lasts for the same share of the training:
-        in epochs it would end while beta still rises.
+        Patience grows with them, and lasts for the same share of the training: in epochs it would
+        end while beta still rises.
         """
         if self.n_epochs:
             return self
         n_steps = max(math.ceil(n_cells / self.cells_per_step), 1)
         n_epochs = max(_EPOCHS, math.ceil(_LEAST_STEPS / n_steps))
-        validate_every = round(self.validate_every * n_epochs / _EPOCHS)
-        return self.model_copy(update={"n_epochs": n_epochs, "validate_every": validate_every})
+        patience = round(self.patience * n_epochs / _EPOCHS)
+        return self.model_copy(update={"n_epochs": n_epochs, "patience": patience})
 
 
 class FlowConfig(LoopConfig):

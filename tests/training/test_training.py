@@ -129,7 +129,8 @@ def test_few_cells_are_seen_more_often(vae_config: VaeConfig, n_cells: int, n_ep
     config = vae_config.model_copy(update={"n_epochs": 0, "cells_per_step": 64})
     found = config.for_cells(n_cells)
     assert found.n_epochs == n_epochs
-    assert found.validate_every == round(n_epochs / 80), "patience is the same share of them"
+    expected = config.patience * n_epochs / 80
+    assert found.patience == pytest.approx(expected, abs=0.5), "the same share of them"
     assert vae_config.for_cells(n_cells) == vae_config, "a number that was given is the number"
 
 
