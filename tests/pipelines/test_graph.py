@@ -58,8 +58,8 @@ def test_changes_reach_no_further_than_they_should(built: Project, tmp_path: Pat
     after = project.outs()
     assert after["models/flow"] != before["models/flow"]
     assert after["models/vae"] == before["models/vae"]
-    said = project.run("dvc", "repro", "--dry")
-    assert stages_run(said) == ["generate", "evaluate", "register"]
+    # A dry run makes nothing, so that what follows these has still its inputs of before.
+    assert stages_run(project.run("dvc", "repro", "--dry")) == ["generate", "register"]
 
 
 def test_a_missing_or_unknown_parameter_stops_the_stage(built: Project, tmp_path: Path) -> None:
