@@ -100,7 +100,7 @@ class NanGuard:
             Its number; None where the same work is done for any step.
         """
         # Costs nothing on a GPU, where the flag is not looked at before the update.
-        sizes = self._begun_sizes(step)
+        sizes = self._begun_sizes()
         norm = torch.linalg.vector_norm(self.flat.gradient)
         self._probes, self._parts = list(loss.probes), list(loss.parts)
         losses = [*loss.probes.values(), *loss.parts.values()]
@@ -109,15 +109,18 @@ class NanGuard:
         if current_shard().n_ranks > 1:  # the norm is common to all, a loss each process's own
             vetoed = current_shard().sum_(vetoed).clamp(max=1.0)
         largest = sizes() if sizes is not None else None
-        if largest is None and bool(vetoed):
+        if largest is None and (bool(vetoed) or self._may_be_large(norm, step)):
             largest = self.flat.norms(torch.inf)
         return Verdict(vetoed, norm, torch.cat([vetoed[None], figures]), largest)
 
-    def _begun_sizes(self, step: int | None) -> Callable[[], torch.Tensor] | None:
+    def _begun_sizes(self) -> Callable[[], torch.Tensor] | None:
         gradient = self.flat.gradient
-        if gradient.is_cuda or step is None or self._is_last(step):
-            return beside(lambda: self.flat.norms(torch.inf), gradient)
-        return None
+        return beside(lambda: self.flat.norms(torch.inf), gradient) if gradient.is_cuda else None
+
+    def _may_be_large(self, norm: torch.Tensor, step: int | None) -> bool:
+        """Return whether an entry may be large enough to tell of; none is larger than the norm."""
+        # A little less: the norm is rounded.
+        return (step is None or self._is_last(step)) and float(norm) > 0.99 * LARGE_GRADIENT
 
     def note_step(self, verdict: Verdict, epoch: int, step: int, cells: np.ndarray) -> None:
         """Keep a verdict for the next :meth:`read`.
@@ -222,7 +225,8 @@ class NanGuard:
         return self.last_event
 
     def _large(self, pending: _Pending, row: np.ndarray) -> list[TrainingEvent]:
-        assert pending.largest is not None
+        if pending.largest is None:
+            return []
         sizes = pending.largest.cpu().numpy()
         large = [n for n, v in zip(self.flat.named, sizes, strict=True) if v > LARGE_GRADIENT]
         if not large:

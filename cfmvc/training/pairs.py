@@ -1,6 +1,6 @@
 """Which control cell each perturbed cell is paired with, condition by condition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
+_CELLS_AT_A_TIME = 2**17  # all of most data sets; of a million those needed first come first
 _PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
 
 
@@ -50,13 +51,39 @@ class CellPairs:
         """Rows of all perturbed cells that are paired, group by group."""
         return np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in self.groups)])
 
-    def of_round(self, number: int) -> np.ndarray:
-        """Return the control's row for each of ``rows``; the same for the same round."""
+    @property
+    def n_parts(self) -> int:
+        """In how many parts a round is made."""
+        return -(-len(self.rows) // _CELLS_AT_A_TIME)
+
+    def of_round(self, number: int, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the pairs of a round, some at a time; the same for the same round and order.
+
+        Parameters
+        ----------
+        number
+            Of the round.
+        order
+            All places in ``rows``, those first whose pairs are needed first.
+
+        Yields
+        ------
+        places, controls
+            Some places, and the control's row for each of them.
+        """
         rng = np.random.default_rng((self.seed, number, 1))
+        for start in range(0, len(order), _CELLS_AT_A_TIME):
+            places = np.sort(order[start : start + _CELLS_AT_A_TIME])
+            yield places, self._paired(places, rng)
+
+    def _paired(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         targets, sources = self.points
+        ends = np.cumsum([len(rows) for rows, _ in self.groups])
+        parts = np.split(self.rows[places], np.searchsorted(places, ends[:-1]))
         pairs = [
             candidates[self.coupling(sources[candidates], targets[rows], rng)]
-            for rows, candidates in self.groups
+            for rows, (_, candidates) in zip(parts, self.groups, strict=True)
+            if len(rows)
         ]
         return np.concatenate([np.zeros(0, np.int64), *pairs])
 

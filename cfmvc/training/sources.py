@@ -17,6 +17,7 @@ from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.shards import normal_like
 from cfmvc.training.objectives import LatentCells
+from cfmvc.training.pair_rounds import PairRounds
 from cfmvc.training.pairs import CellPairs
 
 
@@ -189,7 +190,7 @@ class LatentSource:
     controls
         Encoded cells whose controls serve as sources; ``latents`` itself if not given.
     n_epochs
-        Epochs to come; a thread pairs for the next of them ahead.
+        Epochs to come; a thread makes their pairs ahead.
     """
 
     def __init__(
@@ -203,15 +204,13 @@ class LatentSource:
         controls: ReferenceCells | None = None,
         n_epochs: int = 0,
     ) -> None:
-        self.latents, self.seed, self.n_epochs = latents, seed, n_epochs
+        self.latents = latents
         self.controls = latents if controls is None else controls
         self.is_paired = model.source == "control"
-        self.recouple_every = recouple_every
         self.pairs = CellPairs(latents, self.controls, model.standardise, coupling, seed)
         self.rows = self.pairs.rows if self.is_paired else np.arange(len(latents))
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
-        self._paired_at, self._sources = -1, np.zeros(0, dtype=np.int64)
-        self._coming: Iterator[np.ndarray] = iter(())
+        self.rounds = PairRounds(self.pairs, self._order, recouple_every, n_epochs)
 
     @property
     def n_cells(self) -> int:
@@ -225,12 +224,11 @@ class LatentSource:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[IndexedCells]:
         """Yield the cells of each step; their latents are drawn when they are taken."""
-        if self.is_paired:
-            self._couple(epoch // self.recouple_every)
         device = self.latents.int_mean.device
         for picked in islice(self._order.epoch(epoch), first_step, None):
             rows = self.rows[picked]
-            indices = np.stack([rows, self._sources[picked]] if self.is_paired else [rows])
+            controls = [self.rounds.controls(epoch, picked)] if self.is_paired else []
+            indices = np.stack([rows, *controls])
             yield IndexedCells(rows, indices, self._drawn_cells, device)
 
     def _drawn_cells(self, indices: torch.Tensor) -> LatentCells:
@@ -244,18 +242,6 @@ class LatentSource:
             latents.cell_type.index_select(0, at),
             None if latents.place is None else latents.place.index_select(0, at),
         )
-
-    def _couple(self, round_number: int) -> None:
-        if round_number == self._paired_at:
-            return
-        is_following = round_number == self._paired_at + 1
-        pairs = next(self._coming, None) if is_following else None
-        if pairs is None:
-            end = max(-(-self.n_epochs // self.recouple_every), round_number + 1)
-            rounds = range(round_number, end)
-            self._coming = made_ahead(partial(self.pairs.of_round, number) for number in rounds)
-            pairs = next(self._coming)
-        self._sources, self._paired_at = pairs, round_number
 
 
 def _resident_cells(held: ResidentTable, indices: torch.Tensor) -> Cells:

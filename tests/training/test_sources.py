@@ -9,12 +9,16 @@ import torch
 
 from cfmvc.data import CellTable, Vocabulary
 from cfmvc.data.reading import open_cells
+from cfmvc.data.samplers import ShuffledCells
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages import TrainingCells, fit_vae
 from cfmvc.stages.encoding import encode_table
 from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.pair_rounds import PairRounds
+from cfmvc.training.pairs import CellPairs
 from cfmvc.training.sources import IndexedCells, LatentSource, TableSource
 from tests.training.conftest import flow_config_from, small_adata, training_cells
+from tests.training.test_pairs import encoded
 from tests.training.test_resume import Stopped, engine, trained
 
 CPU = torch.device("cpu")
@@ -106,9 +110,15 @@ def test_a_training_from_disk_that_is_stopped_goes_on_to_the_same_bits(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.parametrize("at_a_time", [2**17, 20])
 def test_pairs_that_are_made_ahead_are_those_of_their_round(
-    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+    cells: TrainingCells,
+    vae_config: VaeConfig,
+    flow_config: FlowConfig,
+    at_a_time: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", at_a_time)
     shape = flow_config.model_copy(update={"source": "control"})
     bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU, flow=shape)
     latents = encode_table(bundle.model, cells.train, CPU)
@@ -129,6 +139,57 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
         assert pairs_of(ahead, epoch) == alone[epoch]
     behind = source(0)  # of whom nobody said how long it goes on
     assert [pairs_of(behind, epoch) for epoch in range(6)] == alone
+    stopped = source(6)
+    next(stopped.epoch(0))
+    assert [pairs_of(stopped, epoch) for epoch in (2, 3, 0, 1)] == [alone[e] for e in (2, 3, 0, 1)]
+
+
+def test_a_step_waits_for_the_pairs_of_its_own_cells_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", 32)
+    latents = encoded()
+    pairs = CellPairs(latents, latents, lambda z: z, "ot", 0)
+    made = []
+
+    def paired(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        made.append(len(places))
+        return CellPairs._paired(pairs, places, rng)
+
+    monkeypatch.setattr(pairs, "_paired", paired)
+    order = ShuffledCells(len(pairs.rows), 16, 0)
+    rounds = PairRounds(pairs, order, 5, 5)
+    steps = list(order.epoch(0))
+    for number, places in enumerate(steps[:4]):
+        assert (rounds.controls(0, places) >= 0).all()
+        n_parts = 1 + number // 2
+        assert n_parts <= len(made) <= n_parts + 1  # one is made ahead
+    later = list(order.epoch(1))
+    assert (rounds.controls(1, later[0]) >= 0).all()
+    rounds.controls(1, np.arange(len(pairs.rows)))
+    assert sum(made) == len(pairs.rows)
+
+
+@pytest.mark.parametrize("coupling", ["ot", "independent"])
+def test_pairs_made_in_parts_are_within_strata_and_use_controls_about_equally_often(
+    coupling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = encoded(4000)
+    pairs = CellPairs(latents, latents, lambda z: z, coupling, 0)
+    order = np.random.default_rng(1).permutation(len(pairs.rows))
+    whole = dict(zip(*next(pairs.of_round(0, order)), strict=True))
+    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", 500)
+    parts = list(pairs.of_round(0, order))
+    assert len(parts) == pairs.n_parts == -(-len(order) // 500)
+    places, controls = map(np.concatenate, zip(*parts, strict=True))
+    assert set(places) == set(whole) == set(range(len(order)))
+    assert latents.is_control[controls].all()
+    assert latents.is_finite[controls].all()
+    assert torch.equal(latents.stratum[pairs.rows[places]], latents.stratum[controls])
+    for part, (some, _) in enumerate(parts):
+        np.testing.assert_array_equal(some, np.sort(order[500 * part : 500 * (part + 1)]))
+    _, n_uses = np.unique(controls, return_counts=True)
+    assert n_uses.max() <= np.unique(list(whole.values()), return_counts=True)[1].max() + 3
 
 
 def test_pairs_are_finite_controls_of_the_stratum(
