@@ -14,7 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -124,11 +124,11 @@ def run(setting: Setting) -> list[Row]:
 
 
 def _together(repeats: list[Run]) -> Run:
-    """Return the median of the seconds, and the largest peak."""
-    return Run(
-        median(run.seconds for run in repeats),
-        max(run.peak_gib for run in repeats),
-        [],
+    """Return one of them, with the median of the seconds and the largest peak of all."""
+    return replace(
+        repeats[0],
+        seconds=median(run.seconds for run in repeats),
+        peak_gib=max(run.peak_gib for run in repeats),
     )
 
 

@@ -1,15 +1,27 @@
 """Which source belongs to which target: minibatch optimal transport, exact and independent."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-Coupling = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
+class Points(Protocol):
+    """Points, ``(n, D)``: an array, or what gathers some of them when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return some of them."""
+
+
+Coupling = Callable[[Points, Points, np.random.Generator], np.ndarray]
 
 
 def optimal_transport(
-    source: np.ndarray, target: np.ndarray, rng: np.random.Generator, block: int = 256
+    source: Points, target: Points, rng: np.random.Generator, block: int = 256
 ) -> np.ndarray:
     """Pair each target with a source, of least total squared distance in blocks.
 
@@ -55,7 +67,7 @@ def _cost(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return cost
 
 
-def independent(source: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def independent(source: Points, target: Points, rng: np.random.Generator) -> np.ndarray:
     """Pair each target with a source drawn at random, each used about equally often."""
     rounds = -(-len(target) // len(source))
     drawn = np.concatenate([rng.permutation(len(source)) for _ in range(rounds)])

@@ -1,6 +1,7 @@
 """Which control cell each perturbed cell is paired with, condition by condition."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
-_CELLS_AT_A_TIME = 2**17  # all of most data sets; of a million those needed first come first
+_CELLS_AT_A_TIME = 2**16  # all of most data sets; of a million those needed first come first
 _PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
 
 
@@ -81,7 +82,7 @@ class CellPairs:
         ends = np.cumsum([len(rows) for rows, _ in self.groups])
         parts = np.split(self.rows[places], np.searchsorted(places, ends[:-1]))
         pairs = [
-            candidates[self.coupling(sources[candidates], targets[rows], rng)]
+            candidates[self.coupling(_Some(sources, candidates), _Some(targets, rows), rng)]
             for rows, (_, candidates) in zip(parts, self.groups, strict=True)
             if len(rows)
         ]
@@ -111,6 +112,20 @@ class CellPairs:
                 weight = (_PLACE * parts[0].shape[1] / extent).sqrt()
                 parts.append((place - centre) * weight)
         return torch.cat(parts, dim=1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some rows of an array: of a large group no copy is made for a few that are drawn."""
+
+    points: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, some: np.ndarray, /) -> np.ndarray:
+        return self.points[self.rows[some]]
 
 
 def sampled_pairs(pairs: CellPairs) -> list[PairGroup]:

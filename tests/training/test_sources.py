@@ -110,7 +110,7 @@ def test_a_training_from_disk_that_is_stopped_goes_on_to_the_same_bits(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("at_a_time", [2**17, 20])
+@pytest.mark.parametrize("at_a_time", [2**16, 20])
 def test_pairs_that_are_made_ahead_are_those_of_their_round(
     cells: TrainingCells,
     vae_config: VaeConfig,
