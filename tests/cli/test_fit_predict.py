@@ -1,7 +1,6 @@
 """``cfmvc fit`` and ``cfmvc predict``, for people without DVC."""
 
 import json
-import os
 import shlex
 import shutil
 from pathlib import Path
@@ -16,7 +15,6 @@ from cfmvc.cli.app import app
 from cfmvc.errors import CfmvcError
 from cfmvc.files import md5_of_file
 from cfmvc.tracking.store import Store
-from tests.forked import ForkedModule
 from tests.training.conftest import small_adata
 
 QUICK = [
@@ -267,19 +265,6 @@ def test_what_cannot_be_trained_together_is_told_before_anything_is(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_options_before_a_command_that_would_not_hear_of_them_are_refused(
-    train_file: Path,
-) -> None:
-    said = refusal("benchmark", "--data", train_file, "tasks")
-    assert "--data: belongs behind the command" in said
-    assert "benchmark tasks --data" in said
-    assert "--study: belongs behind" in refusal("tune", "--study", "mine", "apply")
-
-
-def test_a_reason_without_force_is_refused() -> None:
-    assert "--why goes with --force" in refusal("registry", "promote", "--why", "it is better")
-
-
 def test_predict_never_writes_over_what_it_reads(
     model: Path, train_file: Path, conditions: Path, tmp_path: Path
 ) -> None:
@@ -401,19 +386,3 @@ def test_a_tracked_fit_says_what_it_came_from_and_how_it_went(
     files = {item.path for item in store.client.list_artifacts(run.info.run_id)}
     curves = {f"{stage}_loss_curves.png" for stage in ("vae", "flow", "joint")}
     assert files >= curves | {"latents.png", "environment.json"}
-
-
-def test_command_line_prints_errors_bare_and_helps(tmp_path: Path) -> None:
-    def run(*words: str) -> tuple[int, str, str]:
-        process = ForkedModule("cfmvc", words, tmp_path, os.environ, is_split=True)
-        return process.wait(), *process.communicate()
-
-    code, _, said = run("fit", str(tmp_path / "none.h5ad"), "--out", str(tmp_path / "m"))
-    assert code == 2
-    assert said.startswith("error: ")
-    assert "no such file" in said
-    assert "Traceback" not in said
-    for command in ((), ("data",), ("fit",), ("predict",), ("simulate",), ("sync",), ("summary",)):
-        code, helped, _ = run(*command, "--help")
-        assert code == 0
-        assert "Usage" in helped

@@ -1,4 +1,4 @@
-"""``cfmvc data check``, ``cfmvc data add`` and ``cfmvc simulate``, as a user runs them."""
+"""``cfmvc data check`` and ``cfmvc data add``, as a user runs them."""
 
 import json
 import shutil
@@ -12,14 +12,13 @@ from anndata import AnnData, read_h5ad
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from cfmvc.cli.app import app as root
-from cfmvc.cli.data import app, simulate_command
+from cfmvc.cli.data import app
 from cfmvc.cli.params_text import with_value
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig
-from cfmvc.errors import CfmvcError, ConfigError, DataError
-from cfmvc.files import atomic_path, md5_of_file, write_json
+from cfmvc.errors import ConfigError, DataError
+from cfmvc.files import md5_of_file
 from tests.data import malformed as broken
 
 
@@ -322,79 +321,6 @@ def test_a_value_over_several_lines_is_left_alone() -> None:
         with_value("data:\n  path: >\n    a.h5ad\n", "data", "path", "n.h5ad")
 
 
-def test_simulate_writes_cells_and_truth(tmp_path: Path) -> None:
-    out, truth = tmp_path / "cells.h5ad", tmp_path / "truth.h5ad"
-    simulate_command(
-        out, truth, ["simulate.n_cells=200", "simulate.n_genes=20"], default_params_file()
-    )
-    assert read_h5ad(out).shape == (200, 20)
-    assert read_h5ad(truth).layers["mean"].shape[1] == 20
-    assert cfmvc_data("check", out).exit_code == 0
-
-
-def test_simulate_names_a_misspelt_setting(tmp_path: Path) -> None:
-    with pytest.raises(CfmvcError, match="did you mean 'n_cells'"):
-        simulate_command(tmp_path / "x.h5ad", None, ["simulate.n_cell=3"], default_params_file())
-
-
-def cfmvc_simulate(*words: str | Path):
-    small = ["--set", "simulate.n_cells=200", "--set", "simulate.n_genes=20"]
-    return CliRunner().invoke(root, ["simulate", *map(str, words), *small])
-
-
-def test_simulate_leaves_a_folder_and_other_files_alone(tmp_path: Path) -> None:
-    folder, there = tmp_path / "folder", tmp_path / "there.h5ad"
-    folder.mkdir()
-    (folder / "precious").write_text("all of it")
-    there.write_text("precious")
-    new = tmp_path / "new.h5ad"
-    for words, message in (
-        (["--out", folder], f"--out {folder}: is a folder; name a file"),
-        (["--out", new, "--truth", folder], f"--truth {folder}: is a folder; name a file"),
-        (
-            ["--out", there],
-            f"--out {there}: exists; name another file, or replace it with --force",
-        ),
-        (
-            ["--out", new, "--truth", there],
-            f"--truth {there}: exists; name another file, or replace it with --force",
-        ),
-        (
-            ["--out", new, "--truth", new],
-            f"--truth {new}: is the file of --out as well; name another",
-        ),
-    ):
-        refused = cfmvc_simulate(*words)
-        assert isinstance(refused.exception, ConfigError)
-        assert str(refused.exception) == message
-    assert (folder / "precious").read_text() == "all of it"
-    assert there.read_text() == "precious"
-    assert not new.exists()
-    assert cfmvc_simulate("--out", there, "--force").exit_code == 0
-    assert read_h5ad(there).n_obs == 200
-
-
-def test_simulate_prints_json(tmp_path: Path) -> None:
-    out, truth = tmp_path / "cells.h5ad", tmp_path / "truth.h5ad"
-    result = json.loads(cfmvc_simulate("--out", out, "--truth", truth, "--json").stdout)
-    assert result == {
-        "out": str(out),
-        "truth": str(truth),
-        "n_cells": 200,
-        "n_genes": 20,
-        "n_conditions": read_h5ad(truth).n_obs,
-    }
-
-
-def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "precious").write_text("all of it")
-    with pytest.raises(CfmvcError, match="is a folder, which a file cannot replace"):
-        write_json(folder, {})
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "precious"]
-
-
 def test_add_does_not_replace_the_file_itself_by_its_canonical_copy(
     project: Path, cells: AnnData
 ) -> None:
@@ -407,34 +333,6 @@ def test_add_does_not_replace_the_file_itself_by_its_canonical_copy(
     assert isinstance(refused.exception, DataError)
     assert "is the file itself" in str(refused.exception)
     assert md5_of_file(raw) == before
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_link_leads_to_is_replaced_and_the_link_stays(kind: str, tmp_path: Path) -> None:
-    real, link = tmp_path / "elsewhere" / "real", tmp_path / "link"
-    real.parent.mkdir()
-    link.symlink_to(real)  # at first it leads nowhere
-    for words in ("first", "second"):
-        with atomic_path(link) as made:
-            if kind == "folder":
-                made.mkdir()
-                (made / "words").write_text(words)
-            else:
-                made.write_text(words)
-        assert link.is_symlink()
-        assert (real / "words" if kind == "folder" else real).read_text() == words
-    assert [path.name for path in real.parent.iterdir()] == ["real"]
-
-
-def test_a_link_into_a_cache_is_replaced_and_the_cache_is_not(tmp_path: Path) -> None:
-    """As with DVC's `cache.type symlink`: what is read-only there is another version's."""
-    kept, link = tmp_path / "cache", tmp_path / "link"
-    kept.write_text("old")
-    kept.chmod(0o444)
-    link.symlink_to(kept)
-    with atomic_path(link) as made:
-        made.write_text("new")
-    assert (kept.read_text(), link.read_text(), link.is_symlink()) == ("old", "new", False)
 
 
 def test_no_torch_to_check_a_file(file: Path) -> None:
