@@ -17,11 +17,13 @@ class Points(Protocol):
         """Return some of them."""
 
 
+BLOCK = 256  # targets that are assigned at once
+
 Coupling = Callable[[Points, Points, np.random.Generator], np.ndarray]
 
 
 def optimal_transport(
-    source: Points, target: Points, rng: np.random.Generator, block: int = 256
+    source: Points, target: Points, rng: np.random.Generator, block: int = BLOCK
 ) -> np.ndarray:
     """Pair each target with a source, of least total squared distance in blocks.
 

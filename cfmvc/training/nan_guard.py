@@ -35,7 +35,7 @@ class Verdict:
         Both, and every probe and part of the loss, ``(n,)``.
     largest
         Largest entry of each parameter's gradient, ``(n_parameters,)``; None where nobody is going
-        to ask.
+        to ask, or the norm says that none is large.
     """
 
     vetoed: torch.Tensor

@@ -56,9 +56,11 @@ class PairRounds:
         self._controls = np.full(self._n_missing, -1, dtype=np.int64)
 
     def _made(self, rounds: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        pairs = chain.from_iterable(map(self._of_round, rounds))
-        return made_ahead(repeat(partial(next, pairs), len(rounds) * self._pairs.n_parts))
-
-    def _of_round(self, number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = np.concatenate(list(self._order.windows(number * self._every)))
-        return self._pairs.of_round(number, order)
+        # Not `self`, which holds what is returned here: nothing would let go of the cells.
+        pairs, order, every = self._pairs, self._order, self._every
+        parts = chain.from_iterable(
+            pairs.of_round(number, np.concatenate(list(order.windows(number * every))))
+            for number in rounds
+        )
+        n = pairs.n_parts_of_round
+        return made_ahead(repeat(partial(next, parts), len(rounds) * n), n_ahead=n)

@@ -7,12 +7,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cfmvc.flow.couplings import COUPLINGS, optimal_transport
+from cfmvc.flow.couplings import BLOCK, COUPLINGS, optimal_transport
 from cfmvc.flow.state_slopes import PairGroup
 from cfmvc.models.reference import ReferenceCells
 
 _MOST_OF_A_GROUP, _MOST_PAIRS = 512, 2**14
-_CELLS_AT_A_TIME = 2**16  # all of most data sets; of a million those needed first come first
+_AT_LEAST_AT_A_TIME = 2**16
 _PLACE = 1.0  # what a place weighs in the distance of two cells, relative to their latents
 
 
@@ -53,12 +53,22 @@ class CellPairs:
         return np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in self.groups)])
 
     @property
-    def n_parts(self) -> int:
+    def n_at_a_time(self) -> int:
+        """How many pairs are made at a time: enough for each condition to fill a block.
+
+        That is all of most data sets; of a million cells, those come first that are needed first.
+        """
+        return max(_AT_LEAST_AT_A_TIME, BLOCK * len(self.groups))
+
+    @property
+    def n_parts_of_round(self) -> int:
         """In how many parts a round is made."""
-        return -(-len(self.rows) // _CELLS_AT_A_TIME)
+        return -(-len(self.rows) // self.n_at_a_time)
 
     def of_round(self, number: int, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the pairs of a round, some at a time; the same for the same round and order.
+
+        Of those that are made at a time each control is used about equally often.
 
         Parameters
         ----------
@@ -73,8 +83,8 @@ class CellPairs:
             Some places, and the control's row for each of them.
         """
         rng = np.random.default_rng((self.seed, number, 1))
-        for start in range(0, len(order), _CELLS_AT_A_TIME):
-            places = np.sort(order[start : start + _CELLS_AT_A_TIME])
+        for start in range(0, len(order), self.n_at_a_time):
+            places = np.sort(order[start : start + self.n_at_a_time])
             yield places, self._paired(places, rng)
 
     def _paired(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +92,7 @@ class CellPairs:
         ends = np.cumsum([len(rows) for rows, _ in self.groups])
         parts = np.split(self.rows[places], np.searchsorted(places, ends[:-1]))
         pairs = [
-            candidates[self.coupling(_Some(sources, candidates), _Some(targets, rows), rng)]
+            candidates[self.coupling(_Gathered(sources, candidates), _Gathered(targets, rows), rng)]
             for rows, (_, candidates) in zip(parts, self.groups, strict=True)
             if len(rows)
         ]
@@ -115,7 +125,7 @@ class CellPairs:
 
 
 @dataclass(frozen=True)
-class _Some:
+class _Gathered:
     """Some rows of an array: of a large group no copy is made for a few that are drawn."""
 
     points: np.ndarray

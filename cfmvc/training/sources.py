@@ -206,11 +206,12 @@ class LatentSource:
     ) -> None:
         self.latents = latents
         self.controls = latents if controls is None else controls
-        self.is_paired = model.source == "control"
         self.pairs = CellPairs(latents, self.controls, model.standardise, coupling, seed)
-        self.rows = self.pairs.rows if self.is_paired else np.arange(len(latents))
+        is_paired = model.source == "control"
+        self.rows = self.pairs.rows if is_paired else np.arange(len(latents))
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
-        self.rounds = PairRounds(self.pairs, self._order, recouple_every, n_epochs)
+        rounds = PairRounds(self.pairs, self._order, recouple_every, n_epochs)
+        self.rounds = rounds if is_paired else None
 
     @property
     def n_cells(self) -> int:
@@ -227,13 +228,13 @@ class LatentSource:
         device = self.latents.int_mean.device
         for picked in islice(self._order.epoch(epoch), first_step, None):
             rows = self.rows[picked]
-            controls = [self.rounds.controls(epoch, picked)] if self.is_paired else []
+            controls = [] if self.rounds is None else [self.rounds.controls(epoch, picked)]
             indices = np.stack([rows, *controls])
             yield IndexedCells(rows, indices, self._drawn_cells, device)
 
     def _drawn_cells(self, indices: torch.Tensor) -> LatentCells:
         latents, at = self.latents, indices[0]
-        z_0 = _drawn(self.controls, indices[1]) if self.is_paired else None
+        z_0 = None if self.rounds is None else _drawn(self.controls, indices[1])
         return LatentCells(
             _drawn(latents, at),
             z_0,

@@ -1,4 +1,4 @@
-"""What is made ahead: in order, one ahead, with its errors, and left behind without waiting."""
+"""What is made ahead: in order, so many ahead, with its errors, and left behind without waiting."""
 
 from collections.abc import Generator
 from functools import partial
@@ -25,6 +25,15 @@ def test_results_come_in_order_and_one_is_made_ahead() -> None:
     assert not began[2].is_set()
     assert list(results) == [1, 2, 3]
     assert list(made_ahead([])) == []
+
+
+def test_as_many_are_made_ahead_as_are_asked_for() -> None:
+    began = [Event() for _ in range(6)]
+    results = made_ahead([partial(event.set) for event in began], n_ahead=3)
+    next(results)
+    assert all(event.wait(LONG) for event in began[:4])
+    assert not began[4].is_set()
+    assert len(list(results)) == 5
 
 
 def test_an_error_comes_where_its_result_would_have() -> None:

@@ -1,4 +1,4 @@
-"""Conditions that a user names to be held out."""
+"""Conditions that a user names to be held out, and what would vanish from the training."""
 
 from itertools import product
 

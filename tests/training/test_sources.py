@@ -1,5 +1,9 @@
 """Steps of a table on disk hold what the same rows of a table in memory hold."""
 
+import gc
+import threading
+import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,7 +122,7 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
     at_a_time: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(CellPairs, "n_at_a_time", at_a_time)
     shape = flow_config.model_copy(update={"source": "control"})
     bundle, _ = fit_vae(cells, vae_config.model_copy(update={"n_epochs": 1}), CPU, flow=shape)
     latents = encode_table(bundle.model, cells.train, CPU)
@@ -127,8 +131,8 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
     def source(n_epochs: int) -> LatentSource:
         return LatentSource(latents, bundle.model, 16, 0, recouple_every=2, n_epochs=n_epochs)
 
-    def pairs_of(some: LatentSource, epoch: int) -> dict[int, int]:
-        steps = list(some.epoch(epoch))
+    def pairs_of(some: LatentSource, epoch: int, first_step: int = 0) -> dict[int, int]:
+        steps = list(some.epoch(epoch, first_step))
         assert all(isinstance(step, IndexedCells) for step in steps)
         return {int(row): int(pair) for step in steps for row, pair in step.indices.T}
 
@@ -142,32 +146,54 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
     stopped = source(6)
     next(stopped.epoch(0))
     assert [pairs_of(stopped, epoch) for epoch in (2, 3, 0, 1)] == [alone[e] for e in (2, 3, 0, 1)]
+    for epoch in (2, 3):
+        resumed = pairs_of(source(6), epoch, first_step=2)
+        assert 0 < len(resumed) < len(alone[epoch])
+        assert resumed.items() <= alone[epoch].items()
 
 
 def test_a_step_waits_for_the_pairs_of_its_own_cells_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", 32)
+    monkeypatch.setattr(CellPairs, "n_at_a_time", 32)
     latents = encoded()
     pairs = CellPairs(latents, latents, lambda z: z, "ot", 0)
-    made = []
+    made, may_go_on = list[int](), threading.Semaphore(0)
 
     def paired(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        may_go_on.acquire()
         made.append(len(places))
         return CellPairs._paired(pairs, places, rng)
 
     monkeypatch.setattr(pairs, "_paired", paired)
     order = ShuffledCells(len(pairs.rows), 16, 0)
-    rounds = PairRounds(pairs, order, 5, 5)
-    steps = list(order.epoch(0))
-    for number, places in enumerate(steps[:4]):
+    rounds = PairRounds(pairs, order, 5, 10)
+    for number, places in enumerate(order.epoch(0)):
+        if number % 2 == 0:
+            may_go_on.release()
         assert (rounds.controls(0, places) >= 0).all()
-        n_parts = 1 + number // 2
-        assert n_parts <= len(made) <= n_parts + 1  # one is made ahead
-    later = list(order.epoch(1))
-    assert (rounds.controls(1, later[0]) >= 0).all()
-    rounds.controls(1, np.arange(len(pairs.rows)))
+        assert len(made) == 1 + number // 2
     assert sum(made) == len(pairs.rows)
+    may_go_on.release(pairs.n_parts_of_round)  # the next round is made while this one serves
+    while sum(made) < 2 * len(pairs.rows):
+        time.sleep(0.01)
+    rounds.controls(1, np.arange(len(pairs.rows)))
+    assert sum(made) == 2 * len(pairs.rows)
+
+
+def test_nothing_keeps_the_cells_of_a_finished_training() -> None:
+    latents = encoded()
+    pairs = CellPairs(latents, latents, lambda z: z, "ot", 0)
+    order, kept = ShuffledCells(len(pairs.rows), 16, 0), weakref.ref(pairs)
+    rounds = PairRounds(pairs, order, 1, 2)
+    for epoch in range(2):
+        rounds.controls(epoch, np.arange(len(pairs.rows)))
+    gc.disable()
+    try:
+        del pairs, rounds
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("coupling", ["ot", "independent"])
@@ -178,9 +204,9 @@ def test_pairs_made_in_parts_are_within_strata_and_use_controls_about_equally_of
     pairs = CellPairs(latents, latents, lambda z: z, coupling, 0)
     order = np.random.default_rng(1).permutation(len(pairs.rows))
     whole = dict(zip(*next(pairs.of_round(0, order)), strict=True))
-    monkeypatch.setattr("cfmvc.training.pairs._CELLS_AT_A_TIME", 500)
+    monkeypatch.setattr(CellPairs, "n_at_a_time", 500)
     parts = list(pairs.of_round(0, order))
-    assert len(parts) == pairs.n_parts == -(-len(order) // 500)
+    assert len(parts) == pairs.n_parts_of_round == -(-len(order) // 500)
     places, controls = map(np.concatenate, zip(*parts, strict=True))
     assert set(places) == set(whole) == set(range(len(order)))
     assert latents.is_control[controls].all()
@@ -190,6 +216,26 @@ def test_pairs_made_in_parts_are_within_strata_and_use_controls_about_equally_of
         np.testing.assert_array_equal(some, np.sort(order[500 * part : 500 * (part + 1)]))
     _, n_uses = np.unique(controls, return_counts=True)
     assert n_uses.max() <= np.unique(list(whole.values()), return_counts=True)[1].max() + 3
+
+
+def test_pairs_made_in_parts_are_about_as_near_as_those_of_a_whole_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latents = encoded(12_000)
+    pairs = CellPairs(latents, latents, lambda z: z, "ot", 0)
+    order, (targets, sources) = np.random.default_rng(1).permutation(len(pairs.rows)), pairs.points
+
+    def mean_distance() -> float:
+        places, controls = map(np.concatenate, zip(*pairs.of_round(0, order), strict=True))
+        return float(((targets[pairs.rows[places]] - sources[controls]) ** 2).sum(1).mean())
+
+    whole = mean_distance()
+    assert pairs.n_parts_of_round == 1
+    monkeypatch.setattr("cfmvc.training.pairs._AT_LEAST_AT_A_TIME", 1)
+    assert pairs.n_parts_of_round > 3
+    assert mean_distance() == pytest.approx(whole, rel=0.05)
+    monkeypatch.setattr(CellPairs, "n_at_a_time", 60)  # some ten cells of a condition
+    assert mean_distance() > 1.5 * whole
 
 
 def test_pairs_are_finite_controls_of_the_stratum(

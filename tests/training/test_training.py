@@ -215,6 +215,7 @@ def test_control_source_pairs_within_the_stratum(
     everything = np.arange(len(cells.train))
     latents = encode_cells(model.encoder, [cells.train.cells(everything, CPU)])
     source = LatentSource(latents, model, 16, 0)
+    assert source.rounds is not None
     controls = source.rounds.controls(0, np.arange(len(source.rows)))
     targets, sources = torch.from_numpy(source.rows), torch.from_numpy(controls)
     assert (latents.p[sources] == 0).all()
