@@ -93,7 +93,7 @@ class Additive:
 
     The other strata are those of the same cell type where there are any; each weighs the same.
     The shift is added in log space, without clipping. A combination that was never seen gets the
-    sum of its parts' deltas.
+    sum of the deltas of its parts, as far as these were: of the stratum itself where it has them.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -109,14 +109,23 @@ class Additive:
         if found:
             return self._mean(found), note
         parts = split_label(treatment.perturbation, self._reference.separator)
-        seen = [
-            self._reference.nearest(Treatment(part, treatment.dose), stratum)[0] for part in parts
-        ]
-        if len(parts) > 1 and all(seen):
-            return np.sum([self._mean(found) for found in seen], axis=0), "sum of its parts"
-        unseen = [part for part, where in zip(parts, seen, strict=True) if not where]
-        nothing = np.zeros_like(self._reference.control_means[stratum])
-        return nothing, f"'{unseen[0]}' not seen; control"
+        seen = {
+            part: self._seen(Treatment(part, treatment.dose), stratum)
+            for part in parts
+            if len(parts) > 1
+        }
+        unseen = ", ".join(f"'{part}'" for part in parts if not seen.get(part))
+        if not any(seen.values()):
+            nothing = np.zeros_like(self._reference.control_means[stratum])
+            return nothing, f"{unseen} not seen; control"
+        shift = np.sum([self._mean(found) for found in seen.values() if found], axis=0)
+        return (
+            shift,
+            f"sum of its parts without {unseen}, not seen" if unseen else "sum of its parts",
+        )
+
+    def _seen(self, part: Treatment, stratum: Stratum) -> list[Condition]:
+        return self._reference.here(part, stratum) or self._reference.nearest(part, stratum)[0]
 
     def _mean(self, conditions: list[Condition]) -> Array:
         return np.mean([self._reference.deltas[c] for c in conditions], axis=0)

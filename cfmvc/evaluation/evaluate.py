@@ -143,7 +143,10 @@ class _Run:
         table.insert(len(table.columns) - 1, "difficulty", table["condition"].map(how_hard))
         if not with_dose:
             table = table.drop(columns="dose")
-        averages = table.groupby("method", sort=False)[list(METRICS)].mean().dropna(axis=1)
+        averages = table.groupby("method", sort=False)[list(METRICS)].mean()
+        # A metric that is defined for the methods stays, whether or not it is for the ceiling.
+        defined = averages.drop(index=CEILING).notna().all()
+        averages = averages.loc[:, defined]
         draws = pd.DataFrame(self._draws, columns=["method", "condition", "draw", *METRICS])
         chance = self._chance(table).reindex(averages.columns).fillna(averages.loc["control"])
         return Evaluation(table, averages, chance, self._exam.skipped, self._views, draws, config)

@@ -43,8 +43,13 @@ class Scores:
         return Scores(self.values[kept], self.draws[kept])
 
     def means(self, n_bootstrap: int, rng: np.random.Generator) -> Array:
-        """Return averages over conditions that might have been, shape ``(n_bootstrap,)``."""
+        """Return averages over conditions that might have been, shape ``(n_bootstrap,)``.
+
+        NaN where there are none.
+        """
         n = len(self.values)
+        if n == 0:
+            return np.full(n_bootstrap, np.nan)
         chosen = rng.integers(n, size=(n_bootstrap, n))
         if self.draws.shape[1] == 0:
             return self.values[chosen].mean(axis=1)

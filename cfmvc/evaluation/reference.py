@@ -115,22 +115,32 @@ class Reference:
     def nearest(self, treatment: Treatment, stratum: Stratum) -> tuple[list[Condition], str]:
         """Return where the treatment, or what is nearest to it, was seen, and a note if it differs.
 
-        The treatment in other strata; else the same perturbation at the nearest dose there; else
-        the treatment's own cells of this stratum (a random split leaves some in training), or those
-        at the nearest dose.
+        The treatment in other strata; else its own cells of this stratum (a random split leaves
+        some in training), or those at the nearest dose; else the nearest dose in other strata.
         """
         if found := self.elsewhere(treatment, stratum):
             return found, ""
-        like = [c for c in self.deltas if c.treatment.perturbation == treatment.perturbation]
-        if replaced := _nearest_dose([c for c in like if c.stratum != stratum], treatment):
+        if found := self.here(treatment, stratum):
+            (own,) = found
+            if own.treatment == treatment:
+                return found, "own stratum, seen nowhere else"
+            return found, f"own stratum, '{own.treatment}' instead of '{treatment}'"
+        if replaced := _nearest_dose(self._like(treatment), treatment):
             return self.elsewhere(replaced, stratum), f"'{replaced}' instead of '{treatment}'"
+        return [], ""
+
+    def here(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
+        """Return the treatment in this stratum, or at the nearest dose there; none if not seen."""
         own = Condition(treatment, stratum)
         if own in self.deltas:
-            return [own], "own stratum, seen nowhere else"
-        if replaced := _nearest_dose([c for c in like if c.stratum == stratum], treatment):
-            note = f"own stratum, '{replaced}' instead of '{treatment}'"
-            return [Condition(replaced, stratum)], note
-        return [], ""
+            return [own]
+        like = [c for c in self._like(treatment) if c.stratum == stratum]
+        replaced = _nearest_dose(like, treatment)
+        return [] if replaced is None else [Condition(replaced, stratum)]
+
+    def _like(self, treatment: Treatment) -> list[Condition]:
+        """Return the conditions of the treatment's perturbation, at whatever dose."""
+        return [c for c in self.deltas if c.treatment.perturbation == treatment.perturbation]
 
 
 def _nearest_dose(conditions: list[Condition], wanted: Treatment) -> Treatment | None:

@@ -92,15 +92,10 @@ def averages(evaluation: Evaluation) -> list[AverageRow]:
         n_digits = digits(column)
         scores = []
         for method, value in column.items():
-            low, high = evaluation.intervals.loc[(method, name)]
-            scores.append(
-                Score(
-                    str(method),
-                    text_of(value, n_digits),
-                    f"{number(low, n_digits)} to {number(high, n_digits)}",
-                    bool(best.loc[method, name]),
-                )
-            )
+            low, high = (number(end, n_digits) for end in evaluation.intervals.loc[(method, name)])
+            bounds = f"{low} to {high}" if low else ""
+            is_ahead = bool(best.loc[method, name])
+            scores.append(Score(str(method), text_of(value, n_digits), bounds, is_ahead))
         ceiling = next((score for score in scores if score.method == CEILING), None)
         methods = [score for score in scores if score.method != CEILING]
         rows.append(AverageRow(name, methods, ceiling, text_of(evaluation.chance[name], n_digits)))

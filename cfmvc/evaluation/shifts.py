@@ -2,8 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
+_MINKOWSKI = {"l1": "cityblock", "l2": "euclidean"}
 
 
 def pearson(predicted: Array, true: Array) -> float:
@@ -67,10 +69,8 @@ def nearer_than_others(predicted: Array, own: Array, others: Array, metric: str)
 
 
 def _distance(shifts: Array, predicted: Array, metric: str) -> Array:
-    if metric == "l1":
-        return np.abs(shifts - predicted).sum(axis=1)
-    if metric == "l2":
-        return np.sqrt(((shifts - predicted) ** 2).sum(axis=1))
+    if metric in _MINKOWSKI:  # without an array of the differences: a screen has many others
+        return cdist(shifts, predicted[None], _MINKOWSKI[metric])[:, 0]
     norms = np.linalg.norm(shifts, axis=1) * np.linalg.norm(predicted)
     cosine = np.divide(shifts @ predicted, norms, out=np.zeros(len(shifts)), where=norms > 0)
     return 1.0 - cosine

@@ -1,6 +1,7 @@
 """An evaluation as tables and words."""
 
 import io
+import math
 from typing import Any
 
 import pandas as pd
@@ -144,11 +145,14 @@ def notes(evaluation: Evaluation) -> list[str]:
 
 
 def to_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Return plain numbers for a metrics file: ``{method: {metric: value}, n_conditions: ...}``."""
+    """Return plain numbers for a metrics file: ``{method: {metric: value}, n_conditions: ...}``.
+
+    What is not defined for the ceiling is not there.
+    """
     values: dict[str, Any] = {
         method: {
             metric: _value(evaluation.averages, method, metric)
-            for metric in evaluation.averages.columns
+            for metric in evaluation.averages.loc[method].dropna().index
         }
         for method in evaluation.averages.index
     }
@@ -186,7 +190,9 @@ def best_baseline(scores: pd.Series, metric: str, evaluation: Evaluation) -> str
 
 
 def number(value: float, n_digits: int = 3) -> str:
-    """Return a score as text; never a negative zero."""
+    """Return a score as text, empty where it is not defined; never a negative zero."""
+    if math.isnan(value):
+        return ""
     text = f"{value:.{n_digits}f}"
     return text.removeprefix("-") if float(text) == 0.0 else text
 

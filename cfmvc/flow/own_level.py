@@ -51,6 +51,8 @@ def slopes(
 def _single(p: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each column with the rows that have no other one."""
     rows = np.flatnonzero(np.count_nonzero(p, axis=1) == 1)
+    if not len(rows):
+        return
     column = p[rows].argmax(axis=1)
     order = np.argsort(column, kind="stable")
     columns, starts = np.unique(column[order], return_index=True)

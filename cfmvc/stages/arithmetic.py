@@ -10,11 +10,11 @@ from cfmvc.models.reference import ReferenceCells
 class LatentArithmetic:
     """Control latents plus the mean shift of the same perturbation in other strata.
 
-    The other strata are those of the same cell type where there are any; each weighs the same. Of a
-    dose that was not seen the nearest one serves, and of what was seen nowhere else the stratum's
-    own cells, as for the additive shift in expression. A combination that was not seen gets the sum
-    of the shifts of its parts, as far as these were (scGen's arithmetic, Lotfollahi 2019, with the
-    strata told apart).
+    The other strata are those of the same cell type where there are any; each weighs the same. Of
+    what was seen nowhere else the stratum's own cells serve, or those at the nearest dose, and then
+    the nearest dose in other strata, as for the additive shift in expression. A combination that
+    was not seen gets the sum of the shifts of its parts, as far as these were, and of the stratum
+    itself where it has them (scGen's arithmetic, Lotfollahi 2019, with the strata told apart).
 
     Parameters
     ----------
@@ -60,14 +60,21 @@ class LatentArithmetic:
         if whole is not None:
             return whole
         parts = [p * (torch.arange(len(p), device=p.device) == column) for column in p.nonzero()]
-        seen = [self._seen(part, batch, cell_type) for part in parts if len(parts) > 1]
+        seen = [
+            self._seen(part, batch, cell_type, is_part=True) for part in parts if len(parts) > 1
+        ]
         return sum((part for part in seen if part is not None), start=nothing)
 
-    def _seen(self, p: torch.Tensor, batch: int, cell_type: int) -> torch.Tensor | None:
+    def _seen(
+        self, p: torch.Tensor, batch: int, cell_type: int, is_part: bool = False
+    ) -> torch.Tensor | None:
         """Return the shift of what was done, at the nearest dose; None where it was never seen."""
         what, wanted = _undosed(p)
         seen = self._seen_at.get(what, [])
-        found = [one for one in seen if one[1:3] != (batch, cell_type)] or seen
+        here = [one for one in seen if one[1:3] == (batch, cell_type)]
+        elsewhere = [one for one in seen if one[1:3] != (batch, cell_type)]
+        is_exact = any(dose == wanted for dose, *_ in elsewhere)
+        found = (elsewhere if is_exact and not (is_part and here) else here) or elsewhere
         if not found:
             return None
         nearest = min({dose for dose, *_ in found}, key=lambda dose: (abs(dose - wanted), dose))

@@ -1,3 +1,5 @@
+import re
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,6 +13,9 @@ from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.generated import origins_of
 from cfmvc.evaluation.reference import Reference
+from cfmvc.evaluation.report import to_html
+from cfmvc.evaluation.table import to_markdown, to_metrics, to_text
+from cfmvc.files import json_text
 from tests.evaluation.conftest import assemble, population, screen
 
 
@@ -54,6 +59,32 @@ def test_another_dose_is_no_other_perturbation(cells: ad.AnnData, config: Evalua
     for some, is_defined in ((cells, True), (one, False)):
         averages = run(some, held_out(some), config).averages
         assert ("discrimination" in averages) == is_defined
+
+
+def test_what_the_ceiling_alone_lacks_is_no_metric_less(config: EvaluateConfig) -> None:
+    """One weak response, of which half of the cells shows nothing."""
+    rng, parts, obs = np.random.default_rng(17), [], []
+    rates = rng.gamma(2.0, size=300) + 1.0
+    response = np.where(np.arange(300) < 1, 1.7, 1.0)
+    for batch in ("b1", "b2"):
+        for label, n in (("control", 60), ("A", 30)):
+            means = rates * response if label == "A" else rates
+            parts.append(rng.poisson(means, size=(n, 300)))
+            obs += [(label, batch, "T", "test" if (label, batch) == ("A", "b1") else "train")] * n
+    columns = ["perturbation", "batch", "cell_type", "split"]
+    table = pd.DataFrame(obs, columns=columns, index=[f"c{n}" for n in range(len(obs))])
+    weak = ad.AnnData(obs=table, var=pd.DataFrame(index=[f"g{n}" for n in range(300)]))
+    weak.layers["counts"] = sparse.csr_matrix(np.concatenate(parts).astype(np.float32))
+    result = run(weak, held_out(weak), config.model_copy(update={"n_components": 5}))
+    shares = result.averages["de_precision_top50"]
+    assert np.isnan(shares["ceiling"])
+    assert shares.drop("ceiling").notna().all()
+    metrics = to_metrics(result)
+    assert "de_precision_top50" not in metrics["ceiling"]
+    assert metrics["model"]["de_precision_top50"] == pytest.approx(shares["model"])
+    json_text(metrics)
+    for text in (to_text(result), to_markdown(result), to_html(result, "", {})):
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
 
 
 def test_the_chance_level_is_of_the_conditions_in_which_a_metric_is_defined(

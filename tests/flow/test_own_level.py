@@ -62,3 +62,10 @@ def test_never_beyond_what_makes_sense() -> None:
     assert slopes(p, -5.0 * true, true, none, STRATA)[0] == -1.0
     assert slopes(p, 5.0 * true, true, none, STRATA)[0] == 0.0
     assert slopes(p, rng.normal(size=true.shape), np.ones_like(true), none, STRATA)[0] == 0.0
+
+
+def test_where_all_conditions_are_combinations_nothing_is_found() -> None:
+    rng = np.random.default_rng(0)
+    true, p = levels(rng), np.ones((N_STRATA, 2))
+    found = slopes(p, rng.normal(size=true.shape), true, np.ones(N_STRATA), STRATA)
+    np.testing.assert_array_equal(found, 0.0)

@@ -47,7 +47,8 @@ def test_of_another_cell_type_where_there_is_no_other() -> None:
 
 
 def test_a_combination_is_the_sum_of_its_parts() -> None:
-    assert moved(BOTH, 1, 0) == 4.0
+    assert moved(BOTH, 1, 0) == 39.0, "40 of its own stratum, -1 of the only one"
+    assert moved(BOTH, 0, 1) == 99.0, "100 of its own stratum"
 
 
 def test_no_perturbation_and_what_was_never_seen_move_nothing() -> None:
@@ -55,9 +56,9 @@ def test_no_perturbation_and_what_was_never_seen_move_nothing() -> None:
     assert moved(B, 0, 0, of=CELLS.select(CELLS.vectors[CELLS.vector][:, 1] == 0)) == 0.0
 
 
-def test_the_nearest_dose_serves_and_after_it_the_stratums_own_cells() -> None:
-    """The order of the additive shift: elsewhere at whatever dose, then here."""
-    assert moved([3.0, 0.0], 1, 0) == 5.0, "at 1, the only one"
+def test_another_dose_serves_of_the_own_stratum_first() -> None:
+    """The order of the additive shift: elsewhere at this dose, here, elsewhere at another."""
+    assert moved([3.0, 0.0], 1, 0) == 40.0, "at 1, the only one"
     assert moved(B, 0, 0) == -1.0, "seen nowhere else"
     more = encoded(
         [
@@ -67,8 +68,11 @@ def test_the_nearest_dose_serves_and_after_it_the_stratums_own_cells() -> None:
             ([2.0, 2.0], 0, 0, 30.0),
             ([1.0, 0.0], 1, 0, 99.0),
             (NOTHING, 1, 0, 0.0),
+            (NOTHING, 2, 0, 0.0),
         ]
     )
-    assert moved([1.0, 0.0], 1, 0, more) == 3.0
-    assert moved([1.6, 0.0], 1, 0, more) == 8.0
+    assert moved([0.5, 0.0], 1, 0, more) == 3.0
+    assert moved([1.0, 0.0], 1, 0, more) == 99.0, "seen nowhere else at this dose"
+    assert moved([1.6, 0.0], 1, 0, more) == 99.0, "at 1, here"
+    assert moved([1.6, 0.0], 2, 0, more) == 8.0, "at 2, elsewhere"
     assert moved([1.0, 1.0], 1, 0, more) == 30.0, "both together, at the nearest dose"
