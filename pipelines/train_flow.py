@@ -2,7 +2,7 @@
 
 from cfmvc.models import load_bundle, save_bundle
 from cfmvc.stages.compute import ComputeConfig
-from cfmvc.stages.flow import expect_separable, fit_flow, fit_joint
+from cfmvc.stages.flow import expect_trainable, fit_flow, fit_joint
 from cfmvc.stages.prepared import load_training_cells
 from cfmvc.tracking.callback import watchers
 from cfmvc.training.config import FlowConfig, JointConfig
@@ -17,7 +17,7 @@ def main() -> None:
         compute = run.section("compute", ComputeConfig)
         engine, device = engine_for(run, compute)
         cells = load_training_cells(PREPARED, compute.max_counts_gib)
-        expect_separable(flow, joint, cells)
+        expect_trainable(flow, joint, cells)
         with watchers(run.tracker) as watching:
             trained = load_bundle(VAE, device)
             bundle, history = fit_flow(trained, cells, flow, device, watching, engine)

@@ -23,7 +23,7 @@ from cfmvc.files import md5_of_file
 from cfmvc.models import Bundle, save_bundle
 from cfmvc.stages.checkpointing import CheckpointConfig, fingerprint_of
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.flow import expect_separable, fit_flow, fit_joint
+from cfmvc.stages.flow import expect_trainable, fit_flow, fit_joint
 from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.vae import TrainingCells, fit_vae
 from cfmvc.tracking.callback import watchers
@@ -137,7 +137,7 @@ def _fitted(
     left: Unfinished,
 ) -> Bundle:
     """Train the stages one after the other; their courses are drawn for who keeps track."""
-    expect_separable(chosen.flow, chosen.joint, cells)
+    expect_trainable(chosen.flow, chosen.joint, cells)
     courses, engine = dict[str, History](), left.engine(chosen.compute, chosen.checkpoint)
     with watchers(tracker, "vae_") as watching:
         bundle, courses["vae"] = left.once(

@@ -132,7 +132,7 @@ def choose_held_out(
     candidates.sort(
         key=lambda key: (key in left.bare, -left.n_cells[key], [_natural(part) for part in key])
     )
-    chosen: list[tuple[str, ...]] = []
+    chosen: dict[tuple[str, ...], None] = {}  # in order, and found at once among very many
     of_label: Counter[str] = Counter()
     of_context: Counter[tuple[str, ...]] = Counter()
     for most_so_far in range(1, max(most.values()) + 1):
@@ -143,7 +143,7 @@ def choose_held_out(
             is_free = is_free and (is_combination or left.keeps_label(key))
             is_free = is_free and not left.vanishing(key)
             if len(chosen) < n_wanted and key not in chosen and is_free:
-                chosen.append(key)
+                chosen[key] = None
                 left.take(key)
                 of_label[label] += 1
                 of_context[context] += 1

@@ -11,6 +11,7 @@ from cfmvc.errors import DataError, UnknownLabelError, listed, suggest
 
 Labels = Sequence[str] | np.ndarray
 Doses = Sequence[float] | np.ndarray
+_MOST_NAMED = 5  # labels that are unknown; each is looked for among all that are known
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ class Vocabulary:
         codes, unique = pd.factorize(np.asarray(labels, dtype=object))
         parts = {part for label in unique for part in self._parts(str(label))}
         if unknown := sorted(parts - set(self._columns)):
-            lines = [_unknown("perturbation", name, self.perturbations) for name in unknown]
-            raise UnknownLabelError("\n".join(lines))
+            raise _unknown("perturbation", unknown, self.perturbations)
         rows = (
             np.stack([self._row(str(label)) for label in unique])
             if len(unique)
@@ -177,11 +177,17 @@ def _codes(labels: Labels, known: tuple[str, ...], what: str) -> np.ndarray:
     codes = pd.Index(known, dtype=object).get_indexer(asked)
     if (codes < 0).any():
         unknown = sorted(set(asked[codes < 0]))
-        remedy = f"; for another {what}, train with its controls"
-        lines = [_unknown(what, name, known) + remedy for name in unknown]
-        raise UnknownLabelError("\n".join(lines))
+        raise _unknown(what, unknown, known, f"; for another {what}, train with its controls")
     return codes.astype(np.int64)
 
 
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    return f"unknown {what} '{name}'{suggest(name, known)}; the model knows {listed(known, 60)}"
+def _unknown(
+    what: str, unknown: Sequence[str], known: Sequence[str], remedy: str = ""
+) -> UnknownLabelError:
+    """Return the error that names them; of very many the first."""
+    there = f"; the model knows {listed(known, 60)}{remedy}"
+    named = unknown[:_MOST_NAMED]
+    lines = [f"unknown {what} '{name}'{suggest(name, known)}{there}" for name in named]
+    if len(unknown) > _MOST_NAMED:
+        lines.append(f"and {len(unknown) - _MOST_NAMED:,} more that are unknown")
+    return UnknownLabelError("\n".join(lines))

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
-from cfmvc.errors import ConfigError
+from cfmvc.errors import ConfigError, DataError
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.layers import evaluating
@@ -102,15 +103,30 @@ def fit_flow(
     return replace(_replaced(bundle, model, settings), response=response), history
 
 
-def expect_separable(flow: FlowConfig, joint: JointConfig, cells: TrainingCells) -> None:
-    """Raise where a flow that is told of neighbours' latents is to be trained with the encoder.
+def expect_trainable(flow: FlowConfig, joint: JointConfig, cells: TrainingCells) -> None:
+    """Raise where a flow could not be trained; ask before anything is.
 
     Raises
     ------
     ConfigError
-        If that is asked for, and cells have a place; ask before the flow is trained.
+        If it is told of neighbours' latents, and is to be trained with the encoder afterwards.
+    DataError
+        If it starts from controls, and no perturbed cell has any of its own stratum.
     """
     _expect_separable(0 if cells.train.spatial is None else flow.n_neighbours, joint.n_epochs)
+    if flow.source == "control" and not _has_a_source(cells.train):
+        raise DataError(
+            "train_flow: no perturbed cell has a control cell of its own batch and cell type to "
+            "start from (flow.source: control), so that the effect of no perturbation can be told "
+            "from that of the batch; give controls of the same batches, or merge batches that "
+            "are one"
+        )
+
+
+def _has_a_source(cells: CellTable) -> bool:
+    is_control = (cells.conditions == 0).all(axis=1)[cells.condition]
+    stratum = cells.batch * (cells.cell_type.max(initial=0) + 1) + cells.cell_type
+    return bool(np.isin(stratum[~is_control], stratum[is_control]).any())
 
 
 def _expect_separable(n_neighbours: int, n_joint_epochs: int) -> None:

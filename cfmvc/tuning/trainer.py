@@ -24,7 +24,7 @@ from cfmvc.stages.checkpointing import (
     plain_engine,
 )
 from cfmvc.stages.compute import ComputeConfig, use
-from cfmvc.stages.flow import expect_separable, fit_flow, fit_joint
+from cfmvc.stages.flow import expect_trainable, fit_flow, fit_joint
 from cfmvc.stages.held_out import predict_held_out
 from cfmvc.stages.predict import GenerateConfig
 from cfmvc.stages.prepared import training_cells
@@ -148,7 +148,7 @@ class Trainer:
         compute = section_of(params, "compute", ComputeConfig)
         flow = section_of(params, "flow", FlowConfig)
         joint = section_of(params, "joint", JointConfig)
-        expect_separable(flow, joint, self.cells)
+        expect_trainable(flow, joint, self.cells)
         device, boxes = use(compute.device, compute.n_threads), self._folder_of_boxes()
         vae = self._vae(params, device, tracker, report, boxes)
         on_vae(vae)

@@ -91,3 +91,14 @@ def test_an_empty_separator_never_splits() -> None:
 
 def test_json_brings_it_back(vocabulary: Vocabulary) -> None:
     assert Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json()))) == vocabulary
+
+
+def test_of_very_many_unknown_labels_the_first_are_named(vocabulary: Vocabulary) -> None:
+    asked = [f"g{number:03}" for number in range(100)]
+    for codes in (vocabulary.perturbation_matrix, vocabulary.batch_codes):
+        with pytest.raises(UnknownLabelError) as raised:
+            codes(asked)
+        lines = str(raised.value).splitlines()
+        assert len(lines) == 6
+        assert "'g004'" in lines[4]
+        assert lines[5] == "and 95 more that are unknown"

@@ -17,6 +17,7 @@ from cfmvc.errors import DataError
 from cfmvc.models import Bundle, CFMVCModel, save_bundle
 from cfmvc.models.reference import encode_cells
 from cfmvc.stages import TrainingCells, fit_flow, fit_joint, fit_vae
+from cfmvc.stages.flow import expect_trainable
 from cfmvc.training import train_flow_stage, train_vae_stage
 from cfmvc.training.averages import AveragedWeights
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
@@ -235,6 +236,15 @@ def test_control_source_without_controls_is_an_error(
     )
     with pytest.raises(DataError, match="no cells to learn from"):
         fit_flow(bundle, without, flow_config, CPU)
+    joint = JointConfig(**LOOP, beta=1.0, lambda_flow=1.0, tech_penalty=1.0)
+    with pytest.raises(DataError, match="no perturbed cell has a control cell of its own batch"):
+        expect_trainable(flow_config, joint, without)
+    expect_trainable(flow_config.model_copy(update={"source": "noise"}), joint, without)
+    expect_trainable(flow_config, joint, cells)
+    batch = np.where(perturbed, cells.train.batch, 1 + cells.train.batch.max())
+    apart = replace(cells, train=replace(cells.train, batch=batch))
+    with pytest.raises(DataError, match="give controls of the same batches"):
+        expect_trainable(flow_config, joint, apart)
 
 
 def test_averaged_weights_follow_and_give_way() -> None:
