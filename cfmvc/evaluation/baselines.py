@@ -176,9 +176,9 @@ class NearestPerturbation:
     def _distance(self, one: Treatment, other: Treatment) -> float | None:
         deltas = self._reference.deltas
         shared = [
-            np.linalg.norm(delta - deltas[Condition(other, condition.stratum)])
-            for condition, delta in deltas.items()
-            if condition.treatment == one and Condition(other, condition.stratum) in deltas
+            np.linalg.norm(deltas[condition] - deltas[Condition(other, condition.stratum)])
+            for condition in self._reference.seen(one)
+            if Condition(other, condition.stratum) in deltas
         ]
         return float(np.mean(shared)) if shared else None
 

@@ -103,13 +103,27 @@ class Reference:
         """Return whether a perturbation, at whatever dose, has cells outside the test."""
         return any(c.treatment.perturbation == perturbation for c in self._perturbed)
 
+    def seen(self, treatment: Treatment) -> list[Condition]:
+        """Return the treatment's conditions that have a delta."""
+        return self._by_treatment.get(treatment, [])
+
+    @cached_property
+    def _by_treatment(self) -> dict[Treatment, list[Condition]]:
+        found: dict[Treatment, list[Condition]] = {}
+        for condition in self.deltas:
+            found.setdefault(condition.treatment, []).append(condition)
+        return found
+
+    @cached_property
+    def _by_perturbation(self) -> dict[str, list[Condition]]:
+        found: dict[str, list[Condition]] = {}
+        for condition in self.deltas:
+            found.setdefault(condition.treatment.perturbation, []).append(condition)
+        return found
+
     def elsewhere(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
         """Return the treatment's conditions in other strata: of the same cell type if there are."""
-        found = [
-            condition
-            for condition in self.deltas
-            if condition.treatment == treatment and condition.stratum != stratum
-        ]
+        found = [c for c in self.seen(treatment) if c.stratum != stratum]
         return [c for c in found if c.stratum.cell_type == stratum.cell_type] or found
 
     def nearest(self, treatment: Treatment, stratum: Stratum) -> tuple[list[Condition], str]:
@@ -140,7 +154,7 @@ class Reference:
 
     def _like(self, treatment: Treatment) -> list[Condition]:
         """Return the conditions of the treatment's perturbation, at whatever dose."""
-        return [c for c in self.deltas if c.treatment.perturbation == treatment.perturbation]
+        return self._by_perturbation.get(treatment.perturbation, [])
 
 
 def _nearest_dose(conditions: list[Condition], wanted: Treatment) -> Treatment | None:
