@@ -93,7 +93,7 @@ class Additive:
 
     The other strata are those of the same cell type where there are any; each weighs the same.
     The shift is added in log space, without clipping. A combination that was never seen gets the
-    sum of the deltas of its parts, as far as these were: of the stratum itself where it has them.
+    sum of the deltas of its parts, as far as these were, the stratum's own among them.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -110,7 +110,7 @@ class Additive:
             return self._mean(found), note
         parts = split_label(treatment.perturbation, self._reference.separator)
         seen = {
-            part: self._seen(Treatment(part, treatment.dose), stratum)
+            part: self._reference.of_part(Treatment(part, treatment.dose), stratum)
             for part in parts
             if len(parts) > 1
         }
@@ -123,9 +123,6 @@ class Additive:
             shift,
             f"sum of its parts without {unseen}, not seen" if unseen else "sum of its parts",
         )
-
-    def _seen(self, part: Treatment, stratum: Stratum) -> list[Condition]:
-        return self._reference.here(part, stratum) or self._reference.nearest(part, stratum)[0]
 
     def _mean(self, conditions: list[Condition]) -> Array:
         return np.mean([self._reference.deltas[c] for c in conditions], axis=0)

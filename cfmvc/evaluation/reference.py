@@ -130,27 +130,31 @@ class Reference:
         """Return where the treatment, or what is nearest to it, was seen, and a note if it differs.
 
         The treatment in other strata; else its own cells of this stratum (a random split leaves
-        some in training), or those at the nearest dose; else the nearest dose in other strata.
+        some in training); else the same perturbation at the nearest dose, in strata of this cell
+        type where there are any, this stratum among them.
         """
         if found := self.elsewhere(treatment, stratum):
             return found, ""
-        if found := self.here(treatment, stratum):
-            (own,) = found
-            if own.treatment == treatment:
-                return found, "own stratum, seen nowhere else"
-            return found, f"own stratum, '{own.treatment}' instead of '{treatment}'"
-        if replaced := _nearest_dose(self._like(treatment), treatment):
-            return self.elsewhere(replaced, stratum), f"'{replaced}' instead of '{treatment}'"
-        return [], ""
-
-    def here(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
-        """Return the treatment in this stratum, or at the nearest dose there; none if not seen."""
         own = Condition(treatment, stratum)
         if own in self.deltas:
-            return [own]
-        like = [c for c in self._like(treatment) if c.stratum == stratum]
+            return [own], "own stratum, seen nowhere else"
+        like = self._like(treatment)
+        like = [c for c in like if c.stratum.cell_type == stratum.cell_type] or like
         replaced = _nearest_dose(like, treatment)
-        return [] if replaced is None else [Condition(replaced, stratum)]
+        if replaced is None:
+            return [], ""
+        return [
+            c for c in like if c.treatment == replaced
+        ], f"'{replaced}' instead of '{treatment}'"
+
+    def of_part(self, part: Treatment, stratum: Stratum) -> list[Condition]:
+        """Return where a part of a combination was seen alone, or what is nearest to it.
+
+        In strata of this cell type where there are any, this stratum among them: of a combination
+        that is held out the parts are not.
+        """
+        found = [c for c in self.seen(part) if c.stratum.cell_type == stratum.cell_type]
+        return found or self.nearest(part, stratum)[0]
 
     def _like(self, treatment: Treatment) -> list[Condition]:
         """Return the conditions of the treatment's perturbation, at whatever dose."""

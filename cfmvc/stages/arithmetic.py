@@ -11,10 +11,10 @@ class LatentArithmetic:
     """Control latents plus the mean shift of the same perturbation in other strata.
 
     The other strata are those of the same cell type where there are any; each weighs the same. Of
-    what was seen nowhere else the stratum's own cells serve, or those at the nearest dose, and then
-    the nearest dose in other strata, as for the additive shift in expression. A combination that
-    was not seen gets the sum of the shifts of its parts, as far as these were, and of the stratum
-    itself where it has them (scGen's arithmetic, Lotfollahi 2019, with the strata told apart).
+    what was seen nowhere else the stratum's own cells serve, and then the nearest dose, the
+    stratum's own among others, as for the additive shift in expression. A combination that was not
+    seen gets the sum of the shifts of its parts, as far as these were, the stratum's own among them
+    (scGen's arithmetic, Lotfollahi 2019, with the strata told apart).
 
     Parameters
     ----------
@@ -71,16 +71,16 @@ class LatentArithmetic:
         """Return the shift of what was done, at the nearest dose; None where it was never seen."""
         what, wanted = _undosed(p)
         seen = self._seen_at.get(what, [])
-        here = [one for one in seen if one[1:3] == (batch, cell_type)]
-        elsewhere = [one for one in seen if one[1:3] != (batch, cell_type)]
-        is_exact = any(dose == wanted for dose, *_ in elsewhere)
-        found = (elsewhere if is_exact and not (is_part and here) else here) or elsewhere
-        if not found:
+        exact = [one for one in seen if one[0] == wanted]
+        elsewhere = [one for one in exact if one[1:3] != (batch, cell_type)]
+        if is_part and any(one[2] == cell_type for one in exact):
+            elsewhere = exact
+        found = elsewhere or exact or seen
+        near = [one for one in found if one[2] == cell_type] or found
+        if not near:
             return None
-        nearest = min({dose for dose, *_ in found}, key=lambda dose: (abs(dose - wanted), dose))
-        at_it = [one for one in found if one[0] == nearest]
-        near = [one for one in at_it if one[2] == cell_type] or at_it
-        return torch.stack([shift for *_, shift in near]).mean(0)
+        dose = min({dose for dose, *_ in near}, key=lambda dose: (abs(dose - wanted), dose))
+        return torch.stack([shift for at, *_, shift in near if at == dose]).mean(0)
 
 
 def _undosed(p: torch.Tensor) -> tuple[bytes, float]:

@@ -80,10 +80,13 @@ def test_additive_sums_the_parts_of_an_unseen_combination() -> None:
     assert note == "sum of its parts"
 
 
-def test_parts_of_a_combination_are_those_of_its_own_stratum_where_it_has_them() -> None:
-    means = MEANS | {("C", "b1", "T"): BASE - unit(1)}
+def test_parts_of_a_combination_are_those_of_its_cell_type_its_own_stratum_among_them() -> None:
+    means = MEANS | {
+        ("C", "b1", "T"): BASE - unit(1),
+        ("A", "b2", "T"): BASE + 1 + unit(0, size=3),
+    }
     cells, _ = Additive(reference_of(means)).predict(asked("A+C", "b1", "T"))[:2]
-    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0) - unit(1))
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0, size=2) - unit(1))
     alone, _ = Additive(reference_of(means)).predict(asked("C", "b1", "T"))[:2]
     np.testing.assert_allclose(alone.mean(axis=0), BASE + unit(1, size=1.5), err_msg="elsewhere")
 
@@ -138,22 +141,22 @@ def test_a_single_stratum_is_asked_for_its_own_nearest_dose() -> None:
     reference = reference_of(means, doses={1: 2.0})
     cells, note = Additive(reference).predict(asked("A", "b1", "T", 3.0))[:2]
     np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0))
-    assert note == "own stratum, 'A at 2' instead of 'A at 3'"
+    assert note == "'A at 2' instead of 'A at 3'"
     pooled = PerturbedMean(reference).predict(asked("A", "b1", "T", 3.0)).cells
     np.testing.assert_allclose(pooled.mean(axis=0), BASE + unit(0))
 
 
-def test_another_dose_of_the_own_stratum_comes_before_one_of_another() -> None:
+def test_another_dose_is_that_of_the_cell_type_the_own_stratum_among_others() -> None:
     means = {
         ("control", "b1", "T"): BASE,
         ("A", "b1", "T"): BASE + unit(0),
-        ("control", "b2", "T"): BASE,
-        ("A", "b2", "T"): BASE - unit(0),
+        ("control", "b1", "B"): BASE,
+        ("A", "b1", "B"): BASE - unit(0),
     }
     reference = reference_of(means, doses={1: 1.0, 3: 2.0})
     here, note = Additive(reference).predict(asked("A", "b1", "T", 3.0))[:2]
     np.testing.assert_allclose(here.mean(axis=0), BASE + unit(0))
-    assert note == "own stratum, 'A at 1' instead of 'A at 3'"
+    assert note == "'A at 1' instead of 'A at 3'"
     elsewhere, note = Additive(reference).predict(asked("A", "b1", "T", 2.0))[:2]
     np.testing.assert_allclose(elsewhere.mean(axis=0), BASE - unit(0))
     assert note == ""

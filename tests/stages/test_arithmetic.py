@@ -47,8 +47,8 @@ def test_of_another_cell_type_where_there_is_no_other() -> None:
 
 
 def test_a_combination_is_the_sum_of_its_parts() -> None:
-    assert moved(BOTH, 1, 0) == 39.0, "40 of its own stratum, -1 of the only one"
-    assert moved(BOTH, 0, 1) == 99.0, "100 of its own stratum"
+    assert moved(BOTH, 1, 0) == 21.5, "22.5 of its cell type, its own stratum too; -1"
+    assert moved(BOTH, 0, 1) == 99.0, "100 of its own stratum, the only one of its cell type"
 
 
 def test_no_perturbation_and_what_was_never_seen_move_nothing() -> None:
@@ -56,9 +56,9 @@ def test_no_perturbation_and_what_was_never_seen_move_nothing() -> None:
     assert moved(B, 0, 0, of=CELLS.select(CELLS.vectors[CELLS.vector][:, 1] == 0)) == 0.0
 
 
-def test_another_dose_serves_of_the_own_stratum_first() -> None:
-    """The order of the additive shift: elsewhere at this dose, here, elsewhere at another."""
-    assert moved([3.0, 0.0], 1, 0) == 40.0, "at 1, the only one"
+def test_another_dose_serves_where_this_one_was_not_seen() -> None:
+    """The order of the additive shift: elsewhere at this dose, here, anywhere at another."""
+    assert moved([3.0, 0.0], 1, 0) == 22.5, "at 1, the only one"
     assert moved(B, 0, 0) == -1.0, "seen nowhere else"
     more = encoded(
         [
@@ -73,6 +73,6 @@ def test_another_dose_serves_of_the_own_stratum_first() -> None:
     )
     assert moved([0.5, 0.0], 1, 0, more) == 3.0
     assert moved([1.0, 0.0], 1, 0, more) == 99.0, "seen nowhere else at this dose"
-    assert moved([1.6, 0.0], 1, 0, more) == 99.0, "at 1, here"
-    assert moved([1.6, 0.0], 2, 0, more) == 8.0, "at 2, elsewhere"
+    assert moved([1.6, 0.0], 1, 0, more) == 8.0, "at 2"
+    assert moved([1.4, 0.0], 1, 0, more) == 99.0, "at 1, here"
     assert moved([1.0, 1.0], 1, 0, more) == 30.0, "both together, at the nearest dose"
