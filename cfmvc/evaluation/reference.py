@@ -143,9 +143,8 @@ class Reference:
         replaced = _nearest_dose(like, treatment)
         if replaced is None:
             return [], ""
-        return [
-            c for c in like if c.treatment == replaced
-        ], f"'{replaced}' instead of '{treatment}'"
+        found = [c for c in like if c.treatment == replaced]
+        return found, f"'{replaced}' instead of '{treatment}'"
 
     def of_part(self, part: Treatment, stratum: Stratum) -> list[Condition]:
         """Return where a part of a combination was seen alone, or what is nearest to it.
