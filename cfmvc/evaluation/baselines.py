@@ -112,17 +112,13 @@ class Additive:
         seen = {
             part: self._reference.of_part(Treatment(part, treatment.dose), stratum)
             for part in parts
-            if len(parts) > 1
         }
-        unseen = ", ".join(f"'{part}'" for part in parts if not seen.get(part))
+        unseen = ", ".join(f"'{part}'" for part, found in seen.items() if not found)
         if not any(seen.values()):
             nothing = np.zeros_like(self._reference.control_means[stratum])
             return nothing, f"{unseen} not seen; control"
         shift = np.sum([self._mean(found) for found in seen.values() if found], axis=0)
-        return (
-            shift,
-            f"sum of its parts without {unseen}, not seen" if unseen else "sum of its parts",
-        )
+        return shift, "sum of its parts" + (f" without {unseen}, not seen" if unseen else "")
 
     def _mean(self, conditions: list[Condition]) -> Array:
         return np.mean([self._reference.deltas[c] for c in conditions], axis=0)
