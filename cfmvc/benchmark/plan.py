@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,7 @@ def _unseeded(params: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in params[name].items() if key not in drop}
 
 
+@cache
 def _code() -> str:
     package = Path(cfmvc.__file__).parent
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
