@@ -62,14 +62,15 @@ class Control:
 class PerturbedMean:
     """The perturbed cells of other strata, of the same cell type where there are any, pooled.
 
-    Of more than 10,000 as many are drawn.
+    Of an unseen dose those at the nearest one, the stratum's own among them. Of more than 10,000 as
+    many are drawn.
     """
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
 
     def predict(self, condition: Condition) -> Prediction:
-        """Return the treatment's cells from elsewhere, or else all perturbed cells at hand."""
+        """Return the cells of the treatment or the nearest dose, or else all perturbed ones."""
         found, note = self._reference.nearest(*condition)
         n_cells = self._reference.n_cells(found)
         if n_cells >= _LEAST:
@@ -92,8 +93,10 @@ class Additive:
     """Real controls plus the mean delta of the same treatment in other strata.
 
     The other strata are those of the same cell type where there are any; each weighs the same.
-    The shift is added in log space, without clipping. A combination that was never seen gets the
-    sum of the deltas of its parts, as far as these were, the stratum's own among them.
+    Of what was seen nowhere else the stratum's own delta serves, and then the nearest dose, the
+    stratum's own among others. A combination that was never seen gets the sum of the deltas of its
+    parts, as far as these were, the stratum's own among them. The shift is added in log space,
+    without clipping.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -113,12 +116,14 @@ class Additive:
             part: self._reference.of_part(Treatment(part, treatment.dose), stratum)
             for part in parts
         }
-        unseen = ", ".join(f"'{part}'" for part, found in seen.items() if not found)
-        if not any(seen.values()):
+        unseen = ", ".join(f"'{part}'" for part, (found, _) in seen.items() if not found)
+        shifts = [self._mean(found) for found, _ in seen.values() if found]
+        if not shifts:
             nothing = np.zeros_like(self._reference.control_means[stratum])
             return nothing, f"{unseen} not seen; control"
-        shift = np.sum([self._mean(found) for found in seen.values() if found], axis=0)
-        return shift, "sum of its parts" + (f" without {unseen}, not seen" if unseen else "")
+        notes = ["sum of its parts" + (f" without {unseen}, not seen" if unseen else "")]
+        notes += [note for _, note in seen.values() if note]
+        return np.sum(shifts, axis=0), "; ".join(notes)
 
     def _mean(self, conditions: list[Condition]) -> Array:
         return np.mean([self._reference.deltas[c] for c in conditions], axis=0)

@@ -146,14 +146,14 @@ class Reference:
         found = [c for c in like if c.treatment == replaced]
         return found, f"'{replaced}' instead of '{treatment}'"
 
-    def of_part(self, part: Treatment, stratum: Stratum) -> list[Condition]:
-        """Return where a part of a combination was seen alone, or what is nearest to it.
+    def of_part(self, part: Treatment, stratum: Stratum) -> tuple[list[Condition], str]:
+        """Return where a part of a combination was seen alone, and a note as :meth:`nearest` does.
 
         In strata of this cell type where there are any, this stratum among them: of a combination
         that is held out the parts are not.
         """
         found = [c for c in self.seen(part) if c.stratum.cell_type == stratum.cell_type]
-        return found or self.nearest(part, stratum)[0]
+        return (found, "") if found else self.nearest(part, stratum)
 
     def _like(self, treatment: Treatment) -> list[Condition]:
         """Return the conditions of the treatment's perturbation, at whatever dose."""

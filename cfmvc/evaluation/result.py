@@ -41,7 +41,8 @@ class Evaluation:
         in a stratum with one held-out perturbation.
     averages
         Index: methods, the model first and the ceiling last. Columns: the metrics that are
-        defined for some condition; means over those conditions.
+        defined for every method; means over the conditions in which they are. NaN for the ceiling
+        where it alone lacks one.
     chance
         What a prediction that knows nothing gets, by metric.
     skipped

@@ -162,6 +162,18 @@ def test_another_dose_is_that_of_the_cell_type_the_own_stratum_among_others() ->
     assert note == ""
 
 
+def test_a_part_at_another_dose_is_told() -> None:
+    means = {
+        ("control", "b1", "T"): BASE,
+        ("A", "b1", "T"): BASE + unit(0),
+        ("B", "b1", "T"): BASE + unit(1),
+    }
+    reference = reference_of(means, doses={1: 2.0, 2: 3.0})
+    cells, note = Additive(reference).predict(asked("A+B", "b1", "T", 3.0))[:2]
+    np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(0, 1))
+    assert note == "sum of its parts; 'A at 2' instead of 'A at 3'"
+
+
 def test_of_very_many_cells_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cfmvc.evaluation.reference._MOST_DENSE", 5)
     reference = reference_of(MEANS)
