@@ -1,6 +1,8 @@
 """What every baseline may look at: the cells that were not held out, in log space."""
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy import sparse
 from cfmvc.errors import DataError
 from cfmvc.evaluation.conditions import Condition, Rows, Stratum, Treatment
 
+KeyT = TypeVar("KeyT")
 Array = NDArray[np.float64]
 _MOST_DENSE = 10_000  # cells: enough to know a population by, and gigabytes no whole screen fits in
 
@@ -109,17 +112,11 @@ class Reference:
 
     @cached_property
     def _by_treatment(self) -> dict[Treatment, list[Condition]]:
-        found: dict[Treatment, list[Condition]] = {}
-        for condition in self.deltas:
-            found.setdefault(condition.treatment, []).append(condition)
-        return found
+        return _grouped(self.deltas, lambda condition: condition.treatment)
 
     @cached_property
     def _by_perturbation(self) -> dict[str, list[Condition]]:
-        found: dict[str, list[Condition]] = {}
-        for condition in self.deltas:
-            found.setdefault(condition.treatment.perturbation, []).append(condition)
-        return found
+        return _grouped(self.deltas, lambda condition: condition.treatment.perturbation)
 
     def elsewhere(self, treatment: Treatment, stratum: Stratum) -> list[Condition]:
         """Return the treatment's conditions in other strata: of the same cell type if there are."""
@@ -158,6 +155,15 @@ class Reference:
     def _like(self, treatment: Treatment) -> list[Condition]:
         """Return the conditions of the treatment's perturbation, at whatever dose."""
         return self._by_perturbation.get(treatment.perturbation, [])
+
+
+def _grouped(
+    conditions: Iterable[Condition], key: Callable[[Condition], KeyT]
+) -> dict[KeyT, list[Condition]]:
+    found: dict[KeyT, list[Condition]] = {}
+    for condition in conditions:
+        found.setdefault(key(condition), []).append(condition)
+    return found
 
 
 def _nearest_dose(conditions: list[Condition], wanted: Treatment) -> Treatment | None:

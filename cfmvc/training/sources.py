@@ -210,8 +210,9 @@ class LatentSource:
         is_paired = model.source == "control"
         self.rows = self.pairs.rows if is_paired else np.arange(len(latents))
         self._order = ShuffledCells(len(self.rows), cells_per_step, seed)
-        rounds = PairRounds(self.pairs, self._order, recouple_every, n_epochs)
-        self.rounds = rounds if is_paired else None
+        self.rounds: PairRounds | None = None
+        if is_paired:
+            self.rounds = PairRounds(self.pairs, self._order, recouple_every, n_epochs)
 
     @property
     def n_cells(self) -> int:

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,13 @@ def test_pairs_that_are_made_ahead_are_those_of_their_round(
         assert resumed.items() <= alone[epoch].items()
 
 
+def comes_true(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30.0  # nothing here takes any time
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_a_step_waits_for_the_pairs_of_its_own_cells_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,8 +183,7 @@ def test_a_step_waits_for_the_pairs_of_its_own_cells_alone(
         assert len(made) == 1 + number // 2
     assert sum(made) == len(pairs.rows)
     may_go_on.release(pairs.n_parts_of_round)  # the next round is made while this one serves
-    while sum(made) < 2 * len(pairs.rows):
-        time.sleep(0.01)
+    comes_true(lambda: sum(made) == 2 * len(pairs.rows))
     rounds.controls(1, np.arange(len(pairs.rows)))
     assert sum(made) == 2 * len(pairs.rows)
 
@@ -191,7 +198,7 @@ def test_nothing_keeps_the_cells_of_a_finished_training() -> None:
     gc.disable()
     try:
         del pairs, rounds
-        assert kept() is None
+        comes_true(lambda: kept() is None)  # the thread lets go of its last work in its own time
     finally:
         gc.enable()
 
