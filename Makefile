@@ -29,8 +29,9 @@ demo: env
 	cfmvc summary
 	cfmvc registry promote candidate || test $$? -eq 3
 
+# Three workers on two cores: many tests wait for processes, servers and disks.
 test: env
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # ROWS=stage1,stage2 selects; the rows are listed in benchmarks/engine/table.py.
 bench: env

@@ -14,8 +14,10 @@ from cfmvc.benchmark.scores import FoldScores
 from cfmvc.benchmark.truth import ERROR, ERRORS, Truth, expectation_errors
 from cfmvc.config import section_of
 from cfmvc.data.config import SplitConfig
+from cfmvc.data.prepared import held_out_conditions
+from cfmvc.evaluation.conditions import Condition, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
-from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.evaluate import evaluate_in_parts
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.result import MODEL
 from cfmvc.models import Bundle
@@ -28,6 +30,7 @@ from cfmvc.tuning.validation import TuningCells
 
 SEEDED = ("vae", "flow", "joint", "generate")
 _ARITHMETIC = "latent_arithmetic"
+_AT_A_TIME = 100  # conditions whose virtual cells, a thousand or two of each, are in memory together
 _CARRIED_BY: dict[str, Literal["flow", "arithmetic"]] = {MODEL: "flow", _ARITHMETIC: "arithmetic"}
 
 
@@ -65,20 +68,27 @@ class FoldScorer:
         about = TuningCells(cells, self.data.identity, sha256, fold.held_out)
         trained = Trainer(about, self.vaes, black_boxes=self.black_boxes).trained(params, tracker)
         suffix = "" if fold.region is None else f" ({fold.name})"
-        truth = Truth.of(cells, fold)
-        # Nobody else asks for expectations, which are dense.
-        with_means = truth is not None
-        predicted = self._predicted(trained.bundle, cells, fold, params, suffix, with_means)
-        real = _apart(cells, fold, suffix)
         design, config = self.data.design, section_of(params, "evaluate", EvaluateConfig)
-        names = (design.control, design.separator)
-        rivals = {_ARITHMETIC: predicted[_ARITHMETIC]}
-        evaluation = evaluate(real, predicted[MODEL], config, *names, rivals=rivals)
+        real = _apart(cells, fold, suffix)
+        exam = Exam.of(real, config, design.control, design.separator)
+        generate = section_of(params, "generate", GenerateConfig)
+        truth, errors = Truth.of(cells, fold), list[pd.DataFrame]()
+        if fold.region is not None:  # the controls of other regions are none of its own
+            cells = cells[~design.is_control | fold.region.is_inside]
+        # Nobody but the truth asks for expectations, which are dense.
+        ask = _Asked(trained.bundle, cells, design.control, generate, suffix, truth is not None)
+
+        def predicted(conditions: list[Condition]) -> dict[str, AnnData]:
+            made = ask(conditions)
+            if truth is not None:
+                errors.append(expectation_errors(truth, exam, made, suffix, conditions))
+            return made
+
+        evaluation = evaluate_in_parts(exam, predicted, _AT_A_TIME)
         per_condition = evaluation.per_condition
-        if truth is not None:
-            exam = Exam.of(real, config, *names)
-            errors = expectation_errors(truth, exam, predicted, suffix)
-            per_condition = per_condition.merge(errors, on=["method", "condition"], how="left")
+        if errors:
+            keys = ["method", "condition"]
+            per_condition = per_condition.merge(pd.concat(errors), on=keys, how="left")
         facts = {
             "fold": fold.name,
             "held_out": fold.held_out,
@@ -95,26 +105,42 @@ class FoldScorer:
             facts,
         )
 
-    def _predicted(
-        self,
-        bundle: Bundle,
-        cells: AnnData,
-        fold: Fold,
-        params: Mapping[str, Any],
-        suffix: str,
-        with_means: bool,
-    ) -> dict[str, AnnData]:
-        """Return the cells of the model and of arithmetic in its latents."""
-        generate, design = section_of(params, "generate", GenerateConfig), self.data.design
-        if fold.region is not None:  # the controls of other regions are none of its own
-            cells = cells[~design.is_control | fold.region.is_inside]
+
+@dataclass(frozen=True)
+class _Asked:
+    """Asks the model, and arithmetic in its latents, for cells of held-out conditions."""
+
+    bundle: Bundle
+    cells: AnnData
+    control: str
+    config: GenerateConfig
+    suffix: str
+    with_means: bool
+
+    def __call__(self, conditions: list[Condition]) -> dict[str, AnnData]:
+        asked = self._rows(set(conditions))
         found = {
-            name: predict_held_out(bundle, cells, design.control, generate, by, with_means).cells
+            name: predict_held_out(
+                self.bundle,
+                self.cells,
+                self.control,
+                self.config,
+                by,
+                self.with_means,
+                conditions=asked,
+            ).cells
             for name, by in _CARRIED_BY.items()
         }
         for some in found.values():
-            some.obs["batch"] = some.obs["batch"].astype(str) + suffix
+            some.obs["batch"] = some.obs["batch"].astype(str) + self.suffix
         return found
+
+    def _rows(self, conditions: set[Condition]) -> pd.DataFrame:
+        known = held_out_conditions(self.cells.obs, self.control)
+        known_as = known.assign(batch=known["batch"] + self.suffix)
+        keys = rows_of_conditions(known_as, self.control)
+        wanted = sorted(int(rows[0]) for key, rows in keys.items() if key in conditions)
+        return known.iloc[wanted].reset_index(drop=True)
 
 
 def with_seed(params: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from cfmvc.benchmark.folds import Fold
 from cfmvc.config import parse_section
 from cfmvc.data.simulate import SEPARATOR, SimulateConfig, truth_of
 from cfmvc.errors import ConfigError
-from cfmvc.evaluation.baselines import BASELINES
 from cfmvc.evaluation.conditions import Condition, Stratum, rows_of_conditions
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.result import CEILING
@@ -116,7 +115,11 @@ class Truth:
 
 
 def expectation_errors(
-    truth: Truth, exam: Exam, expected: Mapping[str, AnnData], suffix: str
+    truth: Truth,
+    exam: Exam,
+    expected: Mapping[str, AnnData],
+    suffix: str,
+    conditions: list[Condition],
 ) -> pd.DataFrame:
     """Return the errors of some methods and of the baselines.
 
@@ -133,16 +136,17 @@ def expectation_errors(
         Predicted cells by method, with their expectation in ``layers["mean"]``.
     suffix
         What the batches of a region have behind their names.
+    conditions
+        That were asked for; those that are scored have errors.
 
     Returns
     -------
     Columns ``method, condition`` and :data:`ERRORS`.
     """
-    predictors = {name: baseline(exam.reference) for name, baseline in BASELINES.items()}
     rows = {name: rows_of_conditions(cells.obs, exam.control) for name, cells in expected.items()}
     found = []
-    for condition in exam.truth:
-        if not truth.knows(_plain(condition, suffix)):
+    for condition in conditions:
+        if condition not in exam.truth or not truth.knows(_plain(condition, suffix)):
             continue
         controls = _log_proportions(_counts(exam.reference.controls(condition.stratum)))
         known = _plain(condition, suffix)
@@ -151,7 +155,9 @@ def expectation_errors(
             name: np.asarray(expected[name].layers["mean"][some[condition]], dtype=np.float64)
             for name, some in rows.items()
         }
-        cells |= {name: _counts(one.predict(condition).cells) for name, one in predictors.items()}
+        cells |= {
+            name: _counts(one.predict(condition).cells) for name, one in exam.baselines.items()
+        }
         shifts = {name: _log_proportions(some) - controls for name, some in cells.items()}
         if kind and not exam.reference.knows(condition.treatment.perturbation):
             shifts[CEILING] = truth.shift_of_parts(known)

@@ -4,6 +4,7 @@ from cfmvc.data.config import DataConfig
 from cfmvc.errors import ConfigError, listed, suggest
 
 MAPPED = ("perturbation", "batch", "cell_type", "dose", "spatial", "embeddings", "counts_layer")
+_MAY_BE_NONE = ("dose", "spatial", "embeddings")  # though the file has something of that name
 
 
 def mapped(
@@ -14,13 +15,14 @@ def mapped(
     Raises
     ------
     ConfigError
-        If an entry is not ``key=NAME`` with a key of the contract.
+        If an entry is not ``key=NAME`` with a key of the contract, or ``key=`` with one that may be
+        missing.
     """
     given = {"control": control, "separator": separator}
     changes = {key: value for key, value in given.items() if value is not None}
     for entry in mapping:
         key, equals, name = entry.partition("=")
-        if not equals or not name:
+        if not equals or (not name and key not in _MAY_BE_NONE):
             raise ConfigError(f"--map {entry}: expected key=NAME, e.g. perturbation=guide_identity")
         if key not in MAPPED:
             raise ConfigError(f"--map {entry}: no '{key}'{suggest(key, MAPPED)}; {listed(MAPPED)}")

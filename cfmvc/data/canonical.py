@@ -188,13 +188,15 @@ def _canonical_obs(adata: AnnData, config: DataConfig) -> pd.DataFrame:
         labels["perturbation"], config.separator, config.control
     )
     new: dict[str, Any] = {key: _categories(text) for key, text in labels.items()}
-    if config.dose in adata.obs:
+    has_dose = config.dose in adata.obs
+    if has_dose:
         is_control = labels["perturbation"] == config.control
         new["dose"] = np.where(is_control, 0.0, read_dose(adata.obs[config.dose]))
     sources = {getattr(config, key) for key in new}
     others = {}
     for name in obs.columns:
-        if name in new and getattr(config, name) != name:
+        is_another = name in new and getattr(config, name) != name
+        if is_another or (name == "dose" and not has_dose):
             # the user's column of that name is not the one that was asked for
             others[f"{name}_in_source"] = obs[name]
         elif name not in sources:

@@ -96,7 +96,7 @@ def _check_names(adata: AnnData) -> Iterator[Fault]:
 def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
     where = f"obs['{config.dose}']"
     if config.dose not in adata.obs:
-        if config.dose != "dose":  # a column that the user named
+        if config.dose not in ("dose", ""):  # a column that the user named
             columns = [str(column) for column in adata.obs.columns]
             yield Fault(
                 "error",
@@ -171,13 +171,14 @@ def _dose_fault(
     example = f"cell '{adata.obs_names[first]}'" + ("" if pd.isna(value) else f": {value}")
     n_bad = int(is_bad.sum())
     text = f"{n_bad:,} of {adata.n_obs:,} cells {message}"
-    return Fault(severity, where, text, n_bad, example, "a dose is a number, 0 or more")
+    remedy = "a dose is a number, 0 or more; if the column is of something else, --map dose="
+    return Fault(severity, where, text, n_bad, example, remedy)
 
 
 def _check_spatial(adata: AnnData, key: str) -> Iterator[Fault]:
     where = f"obsm['{key}']"
     if key not in adata.obsm:
-        if key != "spatial":  # coordinates that the user named
+        if key not in ("spatial", ""):  # coordinates that the user named
             yield Fault(
                 "error",
                 where,
@@ -206,7 +207,7 @@ def _check_spatial(adata: AnnData, key: str) -> Iterator[Fault]:
             f"{int(is_bad.sum()):,} of {adata.n_obs:,} cells have NaN or infinite coordinates",
             int(is_bad.sum()),
             f"cell '{adata.obs_names[int(np.argmax(is_bad))]}'",
-            "remove these cells, or the coordinates",
+            "remove these cells, or do without the coordinates: --map spatial=",
         )
 
 

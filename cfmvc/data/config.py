@@ -18,10 +18,13 @@ class DataConfig(Section):
     perturbation: str = Field(description="obs column of the perturbation")
     batch: str = Field(description="obs column of the technical batch, donor or replicate")
     cell_type: str = Field(description="obs column of the cell type or state")
-    dose: str = Field(description="obs column of the dose; used where it exists")
-    spatial: str = Field(description="obsm key of the coordinates; used where it exists")
+    dose: str = Field(description="obs column of the dose; used where it exists; empty: none")
+    spatial: str = Field(
+        description="obsm key of the coordinates; used where it exists; empty: none"
+    )
     embeddings: str = Field(
-        description="uns or obsm key of the perturbations' embeddings; used where it exists"
+        description="uns or obsm key of the perturbations' embeddings; used where it exists; "
+        "empty: none"
     )
     control: Label = Field(description="label of the unperturbed cells")
     separator: str = Field(description="joins the parts of a combination; empty: never split")

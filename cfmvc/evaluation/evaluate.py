@@ -1,23 +1,25 @@
 """Score a model, the baselines and the ceiling on every held-out condition."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cfmvc.evaluation.baselines import BASELINES, Prediction
+from cfmvc.evaluation.baselines import Baseline, Prediction
 from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.difficulty import difficulty
-from cfmvc.evaluation.exam import Exam, means_of
+from cfmvc.evaluation.exam import Answer, Exam
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
 from cfmvc.evaluation.scorer import Target
 
 Array = NDArray[np.float64]
+Ask = Callable[[list[Condition]], Mapping[str, ad.AnnData]]
+"""Returns what each method predicts of some conditions, by name, in the same order each time."""
 
 
 def evaluate(
@@ -53,20 +55,41 @@ def evaluate(
         counts are negative or not finite.
     """
     exam = Exam.of(cells, config, control, separator)
-    predicted = {
-        name: exam.answer(name, found)
-        for name, found in {MODEL: generated, **(rivals or {})}.items()
-        if found is not None
-    }
-    run = _Run(exam)
-    predictors = {name: baseline(exam.reference) for name, baseline in BASELINES.items()}
-    for condition in exam.truth:
-        target = run.target(condition)
-        for name, method in {**predicted, **predictors}.items():
-            run.score(name, target, method.predict(condition))
+    every = {MODEL: generated, **(rivals or {})}
+    predicted = {name: found for name, found in every.items() if found is not None}
+    return evaluate_in_parts(exam, lambda conditions: predicted, len(exam.asked))
+
+
+def evaluate_in_parts(exam: Exam, ask: Ask, most: int) -> Evaluation:
+    """As :func:`evaluate`, with predictions that are made, scored, and gone.
+
+    Parameters
+    ----------
+    exam
+        The real cells.
+    ask
+        Asked for so many conditions at a time.
+    most
+        How many (:meth:`~cfmvc.evaluation.exam.Exam.parts`).
+
+    Raises
+    ------
+    DataError
+        As :func:`evaluate`.
+    """
+    run, names = _Run(exam), list[str]()
+    for part in exam.parts(most):
+        predicted = ask(part)
+        names = list(predicted)
+        answers = {name: exam.answer(name, found, part) for name, found in predicted.items()}
+        for condition in part:
+            if condition in exam.truth:
+                run.score_all({**answers, **exam.baselines}, condition)
+        del predicted, answers  # there may be no room for these and the next ones
     run.score_ceiling()
-    order = [MODEL] * (MODEL in predicted) + [*BASELINES, *(rivals or {}), CEILING]
-    return run.finish(order, with_dose="dose" in cells.obs)
+    rivals = [name for name in names if name != MODEL]
+    order = [MODEL] * (MODEL in names) + [*exam.baselines, *rivals, CEILING]
+    return run.finish(order, with_dose="dose" in exam.cells.obs)
 
 
 class _Run:
@@ -81,14 +104,15 @@ class _Run:
         self._chances: dict[str, dict[str, float]] = {}
         self._views: dict[str, View] = {}
 
-    def target(self, condition: Condition) -> Target:
+    def score_all(self, methods: Mapping[str, Answer | Baseline], condition: Condition) -> None:
         target = self._exam.target(condition, self._config.n_draws)
         known = {name: metric.chance for name, metric in METRICS.items() if metric.chance}
         chances = {name: chance(target.truth) for name, chance in known.items()}
         self._chances[str(condition)] = chances
-        return target
+        for name, method in methods.items():
+            self._score(name, target, method.predict(condition))
 
-    def score(self, method: str, target: Target, predicted: Prediction) -> None:
+    def _score(self, method: str, target: Target, predicted: Prediction) -> None:
         cases = self._scorer.cases(method, target, predicted)
         case = next(cases)
         scores = self._scorer.scores(method, target, case)
@@ -117,11 +141,12 @@ class _Run:
         scores: dict[Condition, list[dict[str, float]]] = {c: [] for c in self._exam.truth}
         sizes: dict[Condition, tuple[int, int]] = {}
         for split in range(self._config.n_ceiling_splits):
-            drawn, kept = self._halve(split)  # one at a time: it is a copy of all test cells
-            means = means_of(kept)
+            # halved twice, instead of keeping a copy of all test cells
+            means = {c: self._halves(c, split)[1].mean(axis=0) for c in scores}
             for condition in scores:
-                target = self._scorer.target(condition, kept[condition], means, n_draws=0)
-                case = next(self._scorer.cases(CEILING, target, Prediction(drawn[condition])))
+                drawn, kept = self._halves(condition, split)
+                target = self._scorer.target(condition, kept, means, n_draws=0)
+                case = next(self._scorer.cases(CEILING, target, Prediction(drawn)))
                 scores[condition].append(self._scorer.scores(CEILING, target, case))
                 sizes[condition] = (case.true.n_cells, case.predicted.n_cells)
         for condition, found in scores.items():
@@ -157,14 +182,12 @@ class _Run:
         scored = table[table["method"] == "control"].set_index("condition")[list(known.columns)]
         return known.where(scored.notna()).mean()
 
-    def _halve(self, split: int) -> tuple[dict[Condition, Array], dict[Condition, Array]]:
-        drawn, kept = {}, {}
-        for condition, true in self._exam.truth.items():
-            rng = random_generator(self._config.seed, CEILING, str(split), str(condition))
-            order = rng.permutation(len(true))
-            drawn[condition] = true[order[: len(true) // 2]]
-            kept[condition] = true[order[len(true) // 2 :]]
-        return drawn, kept
+    def _halves(self, condition: Condition, split: int) -> tuple[Array, Array]:
+        """Return the drawn and the kept half of a condition's real cells, the same each time."""
+        true = self._exam.truth[condition]
+        rng = random_generator(self._config.seed, CEILING, str(split), str(condition))
+        order = rng.permutation(len(true))
+        return true[order[: len(true) // 2]], true[order[len(true) // 2 :]]
 
     def _add_draw(
         self, method: str, condition: Condition, draw: int, scores: dict[str, float]

@@ -1,5 +1,6 @@
 """What predictions are scored against: everything that the real cells alone decide."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from scipy import sparse
 
 from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.errors import DataError
-from cfmvc.evaluation.baselines import Prediction
+from cfmvc.evaluation.baselines import BASELINES, Baseline, Prediction
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.generated import counts_of, generated_rows, origins_of
@@ -22,6 +23,33 @@ from cfmvc.evaluation.scorer import Scorer, Target
 
 Array = NDArray[np.float64]
 _LEAST_ORIGINS = 2
+
+
+class RealCells(Mapping[Condition, Array]):
+    """Real cells of conditions, dense when one is asked for: those of all may not fit.
+
+    Parameters
+    ----------
+    logged
+        Log space, CSR, shape ``(n_cells, n_genes)``.
+    rows
+        Row numbers of each condition.
+    """
+
+    def __init__(self, logged: sparse.csr_matrix, rows: dict[Condition, Rows]) -> None:
+        self._logged, self._rows = logged, rows
+
+    def __getitem__(self, condition: Condition) -> Array:
+        return self._logged[self._rows[condition]].toarray()
+
+    def __contains__(self, condition: object) -> bool:
+        return condition in self._rows  # without making its cells
+
+    def __iter__(self) -> Iterator[Condition]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Exam:
     reference: Reference
     scorer: Scorer
     asked: list[Condition]
-    truth: dict[Condition, Array]
+    truth: RealCells
     skipped: pd.DataFrame
 
     @classmethod
@@ -92,27 +120,42 @@ class Exam:
             reference,
             Scorer(logged[~is_test], reference, config),
             asked,
-            {condition: logged[rows].toarray() for condition, rows in scored.items()},
+            RealCells(logged, scored),
             skipped,
         )
 
-    def answer(self, name: str, generated: ad.AnnData) -> "Answer":
+    @cached_property
+    def baselines(self) -> dict[str, Baseline]:
+        """Every baseline, built from the reference."""
+        return {name: baseline(self.reference) for name, baseline in BASELINES.items()}
+
+    def parts(self, most: int) -> list[list[Condition]]:
+        """Return the conditions to ask for: together what was held out, if it is no more than that.
+
+        Of more those that are scored, so many at a time.
+        """
+        if len(self.asked) <= most:
+            return [self.asked]
+        scored = list(self.truth)
+        return [scored[start : start + most] for start in range(0, len(scored), most)]
+
+    def answer(self, name: str, generated: ad.AnnData, asked: list[Condition]) -> "Answer":
         """Take cells that a method has predicted.
 
         Raises
         ------
         DataError
-            If a held-out condition has none, or counts are negative or not finite.
+            If a condition that it was asked for has none, or counts are negative or not finite.
         """
         title = "generated cells" if name == MODEL else f"cells of '{name}'"
-        rows = generated_rows(generated, self.cells, self.asked, self.control, title)
+        rows = generated_rows(generated, self.cells, asked, self.control, title)
         logged = log_normalise(counts_of(generated, title), self.library)
         return Answer(logged, rows, origins_of(generated))
 
     @cached_property
     def means(self) -> dict[Condition, Array]:
         """Mean of the real cells of every scored condition."""
-        return means_of(self.truth)
+        return {condition: true.mean(axis=0) for condition, true in self.truth.items()}
 
     def target(self, condition: Condition, n_draws: int) -> Target:
         """Return what a condition's prediction is put beside."""
@@ -125,7 +168,7 @@ class Exam:
         :func:`~cfmvc.evaluation.evaluate.evaluate`, and gives the same averages. A metric that is
         defined for no condition is left out.
         """
-        answer, rows = self.answer(MODEL, generated), []
+        answer, rows = self.answer(MODEL, generated, self.asked), []
         for condition, target in self._targets.items():
             case = next(self.scorer.cases(MODEL, target, answer.predict(condition)))
             rows.append(self.scorer.scores(MODEL, target, case))
@@ -161,11 +204,6 @@ class Answer:
                 "cell (obs['control_cell']); give more controls of its batch and cell type"
             )
         return Prediction(self.logged[rows].toarray(), origin=origin)
-
-
-def means_of(truth: dict[Condition, Array]) -> dict[Condition, Array]:
-    """Return the mean cell of each condition."""
-    return {condition: true.mean(axis=0) for condition, true in truth.items()}
 
 
 def _partition(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
+import pandas as pd
 from anndata import AnnData
 
 from cfmvc.data.prepared import held_out_conditions, in_whole_rounds
@@ -19,8 +20,9 @@ def predict_held_out(
     by: Literal["flow", "arithmetic"] = "flow",
     with_means: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    conditions: pd.DataFrame | None = None,
 ) -> Prediction:
-    """Generate virtual cells of each held-out condition, out of the controls outside the test.
+    """Generate virtual cells of held-out conditions, out of the controls outside the test.
 
     Parameters
     ----------
@@ -34,13 +36,16 @@ def predict_held_out(
         How many cells, and how.
     by, with_means, progress
         As in :func:`~cfmvc.stages.predict.predict_cells`.
+    conditions
+        Which, of :func:`~cfmvc.data.prepared.held_out_conditions`; all, if not given.
 
     Raises
     ------
     DataError
         If no held-out condition can be predicted.
     """
-    conditions = held_out_conditions(cells.obs, control)
+    if conditions is None:
+        conditions = held_out_conditions(cells.obs, control)
     if conditions.empty:
         raise DataError(
             "no held-out condition has control cells in its batch and cell type; hold out others "

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from cfmvc.benchmark import score
 from cfmvc.benchmark.scores import FoldScores
 from cfmvc.cli.benchmarking import benchmarked, benchmarks_text, collected, described
 from cfmvc.data.canonical import write_canonical
 from cfmvc.errors import ConfigError, DataError
+from cfmvc.stages.prediction import Prediction
 from cfmvc.tracking.store import Store
 from tests.benchmark.conftest import order, plain
 from tests.forked import ForkedModule
@@ -122,6 +126,36 @@ def test_a_region_is_compared_with_its_own_controls(
     scores = next(iter(result.summaries.values())).scores[0].per_condition
     assert scores["batch"].str.endswith("(strip 1 of 2)").all()
     assert scores.loc[scores["method"] == "additive", "note"].eq("").all()
+
+
+def test_of_many_conditions_some_are_predicted_at_a_time(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    asked = order(task="spatial_region", folds=["1"])  # whose batches are renamed on the way
+    together = next(iter(benchmarked(workspace, asked).summaries.values())).scores[0]
+    shutil.rmtree(workspace / ".cfmvc" / "benchmark" / "scores")
+    sizes, make = list[int](), score.predict_held_out
+
+    def noted(*args: Any, conditions: pd.DataFrame, **options: Any) -> Prediction:
+        sizes.append(len(conditions))
+        return make(*args, conditions=conditions, **options)
+
+    monkeypatch.setattr(score, "_AT_A_TIME", 2)
+    monkeypatch.setattr(score, "predict_held_out", noted)
+    apart = next(iter(benchmarked(workspace, asked).summaries.values())).scores[0]
+    n_conditions = together.per_condition["condition"].nunique()
+    assert n_conditions > 2
+    assert max(sizes) == 2
+    assert sum(sizes) == 2 * n_conditions, "by the flow, and by arithmetic"
+    keys = ["method", "condition"]
+    assert apart.per_condition[keys].equals(together.per_condition[keys])
+    assert apart.per_condition["expectation_error"].notna().sum() == len(
+        together.per_condition["expectation_error"].dropna()
+    )
+    simple = sorted(BASELINES | {"ceiling"})  # whose cells are none of those that are drawn
+    of_simple = [one.averages.loc[simple, "energy_distance"] for one in (apart, together)]
+    pd.testing.assert_series_equal(*of_simple)
 
 
 def test_every_task_that_the_data_allow_is_carried_out(

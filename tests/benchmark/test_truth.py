@@ -31,9 +31,8 @@ def test_more_cells_bring_the_real_ones_nearer_to_the_truth(params: dict[str, An
         assert truth is not None
         oracle = real[fold.is_test].copy()
         oracle.layers["mean"] = csr_matrix(oracle.layers["counts"]).toarray()
-        found = expectation_errors(
-            truth, Exam.of(real, config, "control", "+"), {"oracle": oracle}, ""
-        )
+        exam = Exam.of(real, config, "control", "+")
+        found = expectation_errors(truth, exam, {"oracle": oracle}, "", exam.asked)
         assert found["expectation_error_additive"].isna().all(), "the only pair is interactive"
         errors.append(found.groupby("method")["expectation_error"].mean())
     assert errors[1]["oracle"] < 0.6 * errors[0]["oracle"]

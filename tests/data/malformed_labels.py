@@ -14,7 +14,7 @@ APART = (
     "(--separator), now '+', to ''"
 )
 SYNONYMS = "the control adds nothing to a combination, and the order of its parts is free"
-DOSE = "a dose is a number, 0 or more"
+DOSE = "a dose is a number, 0 or more; if the column is of something else, --map dose="
 MULTIPLY = (
     "they multiply the perturbation's column, scaled by the largest one in training, so that small "
     "ones hardly count; if responses go by the logarithm of the dose, store that instead, 0 or more"
@@ -307,7 +307,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         broken.places(np.where(np.arange(120).reshape(60, 2) == 6, np.nan, 1.0)),
         [
             "error: obsm['spatial']: 1 of 60 cells have NaN or infinite coordinates "
-            "(first: cell 'cell3'); remove these cells, or the coordinates",
+            "(first: cell 'cell3'); remove these cells, or do without the coordinates: "
+            "--map spatial=",
         ],
     ),
     (

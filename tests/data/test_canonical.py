@@ -99,6 +99,21 @@ def test_the_users_names_are_mapped_and_nothing_is_lost(cells: AnnData, config: 
     assert canonical.uns["cfmvc"]["control_in_source"] == "A"
 
 
+def test_a_column_called_dose_may_be_of_something_else(cells: AnnData, config: DataConfig) -> None:
+    cells.obs["dose"] = ["low", "high"] * 30
+    cells.obsm["spatial"] = np.full((60, 2), np.nan)
+    with pytest.raises(DataError, match="--map dose="):
+        canonicalise(cells, config)
+    names = {"dose": "", "spatial": "", "embeddings": ""}
+    cells.uns["perturbation_embeddings"] = {"A": np.ones(2)}  # and not of B
+    canonical = canonicalise(cells, config.model_copy(update=names))
+    assert list(canonical.obs) == ["perturbation", "batch", "cell_type", "dose_in_source"]
+    assert not canonical.obsm
+    assert "perturbation_embeddings" not in canonical.uns
+    again = canonicalise(canonical, config)
+    assert list(again.obs) == list(canonical.obs), "nor later, under the shipped names"
+
+
 def test_a_control_that_holds_the_separator_stays_whole(
     cells: AnnData, config: DataConfig, tmp_path: Path
 ) -> None:

@@ -107,6 +107,18 @@ def test_check_takes_the_users_names(cells: AnnData, tmp_path: Path) -> None:
     assert named.exit_code == 0
     wrong = cfmvc_data("check", path, "--map", "perturbatoin=guide")
     assert isinstance(wrong.exception, ConfigError)
+    nothing = cfmvc_data("check", path, "--map", "perturbation=")
+    assert isinstance(nothing.exception, ConfigError)
+
+
+def test_check_passes_over_what_is_no_dose(cells: AnnData, tmp_path: Path) -> None:
+    cells.obs["dose"] = "a lot"
+    path = tmp_path / "dosed.h5ad"
+    cells.write_h5ad(path)
+    refused = cfmvc_data("check", path)
+    assert refused.exit_code == 2
+    assert "--map dose=" in refused.stdout
+    assert cfmvc_data("check", path, "--map", "dose=").exit_code == 0
 
 
 def test_check_of_no_h5ad_is_no_traceback(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from scipy import sparse
 from cfmvc.errors import DataError
 from cfmvc.evaluation import METRICS, EvaluateConfig, Evaluation
 from cfmvc.evaluation.baselines import BASELINES, Control
-from cfmvc.evaluation.evaluate import evaluate
+from cfmvc.evaluation.conditions import Condition
+from cfmvc.evaluation.evaluate import evaluate, evaluate_in_parts
 from cfmvc.evaluation.exam import Exam
 from cfmvc.evaluation.generated import origins_of
 from cfmvc.evaluation.reference import Reference
@@ -46,6 +47,25 @@ def test_the_truth_itself_wins_and_every_score_is_finite(
     assert control["pearson_delta"] == 0.0
     assert control["discrimination"] == 0.5
     assert (result.averages["energy_distance"].drop("model") > model["energy_distance"]).all()
+
+
+def test_predictions_made_in_parts_have_the_same_scores(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    found, asked = held_out(cells), list[list[Condition]]()
+
+    def ask(conditions: list[Condition]) -> dict[str, ad.AnnData]:
+        asked.append(conditions)
+        names = {condition.treatment.perturbation for condition in conditions}
+        some = found[found.obs["perturbation"].isin(names)]
+        return {"model": some, "other": some}
+
+    apart = evaluate_in_parts(Exam.of(cells, config, "control", "+"), ask, most=1)
+    assert [len(conditions) for conditions in asked] == [1, 1]
+    whole = evaluate(cells, found, config, "control", "+", {"other": found})
+    pd.testing.assert_frame_equal(apart.per_condition, whole.per_condition)
+    pd.testing.assert_frame_equal(apart.averages, whole.averages)
+    pd.testing.assert_frame_equal(apart.draws, whole.draws, check_like=True)
 
 
 def test_another_dose_is_no_other_perturbation(cells: ad.AnnData, config: EvaluateConfig) -> None:
