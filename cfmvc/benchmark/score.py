@@ -30,7 +30,7 @@ from cfmvc.tuning.validation import TuningCells
 
 SEEDED = ("vae", "flow", "joint", "generate")
 _ARITHMETIC = "latent_arithmetic"
-_AT_A_TIME = 100  # conditions whose virtual cells, a thousand or two of each, are in memory together
+_AT_A_TIME = 100  # conditions whose virtual cells, a thousand or two of each, are held together
 _CARRIED_BY: dict[str, Literal["flow", "arithmetic"]] = {MODEL: "flow", _ARITHMETIC: "arithmetic"}
 
 
