@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn import linear_model
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 
 from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import (
@@ -14,6 +16,7 @@ from cfmvc.evaluation.baselines import (
 )
 from cfmvc.evaluation.conditions import Condition, Stratum, Treatment, rows_of_conditions
 from cfmvc.evaluation.reference import Reference
+from cfmvc.evaluation.ridge import PENALTIES, left_out_errors
 
 N_GENES = 6
 
@@ -190,6 +193,24 @@ def test_own_stratum_counts_only_where_the_treatment_was_seen_nowhere_else() -> 
     cells, note = Additive(reference_of(means)).predict(asked("A", "b1", "T"))[:2]
     np.testing.assert_allclose(cells.mean(axis=0), BASE + unit(3))
     assert note.startswith("own stratum")
+
+
+@pytest.mark.parametrize("n_columns", [4, 40])  # fewer than rows, and more
+def test_penalty_of_ridge_is_that_of_a_search_with_each_stratum_left_out(n_columns: int) -> None:
+    rng = np.random.default_rng(n_columns)
+    groups = rng.choice(["a", "b", "c", "d"], 30).tolist()
+    rows = rng.normal(size=(30, n_columns)) + 5
+    rows[:, 0] = np.asarray(groups) == "a"  # known in no other stratum
+    shifts = rows @ rng.normal(size=(n_columns, 6)) + rng.normal(0, 3, (30, 6))
+    search = GridSearchCV(
+        linear_model.Ridge(),
+        {"alpha": PENALTIES},
+        scoring="neg_mean_squared_error",
+        cv=LeaveOneGroupOut(),
+    ).fit(rows, shifts, groups=groups)
+    errors = left_out_errors(rows, shifts, groups)
+    assert errors == pytest.approx(-search.cv_results_["mean_test_score"], rel=1e-9)
+    assert PENALTIES[np.argmin(errors)] == search.best_params_["alpha"]
 
 
 def test_ridge_recovers_effects_that_depend_on_the_state_of_the_controls() -> None:
