@@ -17,7 +17,7 @@ from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.benchmark.folds import Design, Fold
 from cfmvc.benchmark.tasks import task_of
 from cfmvc.config import parse_section, section_of
-from cfmvc.data.canonical import load_cells
+from cfmvc.data.canonical import check_and_load
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.data.splits import hash_of_split, validation_cells
@@ -40,11 +40,14 @@ class BenchmarkCells:
         Of the data, in paths and tables.
     identity
         Hash of the file with the names of its columns, or the simulation's values.
+    warnings
+        What the data contract finds odd about the file.
     """
 
     cells: AnnData
     name: str
     identity: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -110,10 +113,11 @@ def cells_of(path: Path | None, task: str, params: Mapping[str, Any]) -> Benchma
     names = json_text(data.model_dump(exclude={"path", "min_cells_per_stratum"}))
     identity = f"{md5_of_file(path)} {names}"
     try:
-        cells = load_cells(path, data, math.inf)
+        cells, faults, _ = check_and_load(path, data, math.inf)
     except DataError as error:  # a benchmark has no option of its own for the data
         raise DataError(_OPTION.sub(_as_setting, str(error))) from error
-    return BenchmarkCells(cells, path.stem, identity)
+    warnings = tuple(_OPTION.sub(_as_setting, str(fault)) for fault in faults)
+    return BenchmarkCells(cells, path.stem, identity, warnings)
 
 
 def _as_setting(option: re.Match[str]) -> str:

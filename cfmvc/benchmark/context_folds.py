@@ -25,17 +25,15 @@ def batch_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
     """Hold out the clearest perturbations of each batch in turn."""
     folds, label = [], design.labels["perturbation"]
     for batch in sorted(set(design.labels["batch"])):
-        is_here = (design.labels["batch"] == batch).to_numpy()
-        if not (is_here & design.is_control).any():
-            continue
-        clearest = clearest_knock_outs(
-            design.cells[is_here], design.control, config.n_knock_outs, config.min_cells_to_rank
-        )
+        is_here, clearest = (design.labels["batch"] == batch).to_numpy(), list[str]()
+        if (is_here & design.is_control).any():
+            clearest = clearest_knock_outs(
+                design.cells[is_here], design.control, config.n_knock_outs, config.min_cells_to_rank
+            )
         is_test = design.seen_elsewhere(is_here & label.isin(clearest).to_numpy())
-        if (is_test & design.is_measured).any():
-            words = f"{batch}: {listed(sorted(set(label[is_test])))}"
-            folds.append(Fold(batch, words, is_test))
-    if len(folds) < 2:
+        words = f"{batch}: {listed(sorted(set(label[is_test])))}"
+        folds.append(Fold(batch, words, is_test))  # an empty one is told of as left out
+    if sum((fold.is_test & design.is_measured).any() for fold in folds) < 2:
         raise NotAllowed(
             "no perturbation is measured in two batches with controls, with "
             f"{config.min_cells_to_rank} cells each (benchmark.min_cells_to_rank)"

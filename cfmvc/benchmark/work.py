@@ -59,8 +59,15 @@ class Work:
                         if not is_mine:
                             taken.append(job)
                         elif not store.has(job.key):
-                            store.put(job.key, self._scored(job, open_run))
+                            store.put(job.key, self._scored_or_named(job, open_run))
                             say(self._words(job, store))
+
+    def _scored_or_named(self, job: Job, open_run: Callable[[Job], Any]) -> FoldScores:
+        try:
+            return self._scored(job, open_run)
+        except CfmvcError as error:
+            error.args = (f"{self.plan.task}: {job.words}: {error}",)
+            raise
 
     def _scored(self, job: Job, open_run: Callable[[Job], Any]) -> FoldScores:
         home, plan = home_of(self.workspace), self.plan

@@ -57,6 +57,12 @@ class Benchmarks:
         return {"benchmarks": done, "not_allowed": self.not_allowed}
 
 
+_TOO_LITTLE = (
+    "nothing there can be scored: too few cells (evaluate.min_cells; of a batch "
+    "benchmark.min_cells_to_rank), or no controls"
+)
+
+
 def benchmarked(workspace: Path, order: Order) -> Benchmarks:
     """Carry out one task, or all that the data allow.
 
@@ -87,8 +93,10 @@ def benchmarked(workspace: Path, order: Order) -> Benchmarks:
             say(f"{task}: not with these data: {reason}")
             result.not_allowed[task] = str(reason)
             continue
+        for words in plan.data.warnings if not result.summaries else ():
+            say(f"warning: {words}")
         for name in plan.left_out:
-            say(f"{task}: no fold '{name}': nothing there can be scored (evaluate.min_cells)")
+            say(f"{task}: no fold '{name}': {_TOO_LITTLE}")
         out = _out(order, plan)
         result.summaries[out] = benchmark(
             plan, order.data, workspace, out, order.workers, order.track, say

@@ -1,6 +1,7 @@
 """The work behind ``cfmvc fit``."""
 
 import shlex
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from anndata import AnnData
 from cfmvc.cli.columns import MAPPED, mapped
 from cfmvc.cli.unfinished import Unfinished
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
-from cfmvc.data.canonical import load_cells
+from cfmvc.data.canonical import check_and_load
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.embeddings import EMBEDDINGS, expect_covered, read_embeddings
 from cfmvc.data.splits import validation_cells
@@ -101,7 +102,9 @@ def fit_file(
     device = use(chosen.compute.device, chosen.compute.n_threads)
     # Given in a table of their own, they stand for those that the file may have.
     named = chosen.data if embeddings is None else chosen.data.model_copy(update={"embeddings": ""})
-    adata = load_cells(train, named, chosen.compute.max_counts_gib * 2**30)
+    adata, faults, _ = check_and_load(train, named, chosen.compute.max_counts_gib * 2**30)
+    for fault in faults:
+        print(f"warning: {fault}", file=sys.stderr)
     if embeddings is not None:
         adata.uns[EMBEDDINGS] = _covering(embeddings, adata, chosen.data)
     adata.obs["split"] = pd.Categorical(

@@ -25,7 +25,6 @@ from cfmvc.errors import listed, suggest
 
 # Doses multiply: with a wider range, or in small units, they are more likely concentrations.
 _WIDE_RANGE = 100
-_LARGE_DOSE = 100
 
 
 def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
@@ -130,13 +129,15 @@ def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
         yield _dose_fault(
             "warning", adata, where, column, is_zero, "are perturbed with dose 0, so not at all"
         )
-    yield from _check_range_of_doses(where, dose[np.isfinite(dose) & (dose > 0) & ~is_control])
+    is_given = np.isfinite(dose) & (dose > 0) & ~is_control
+    if labels is not None:
+        yield from _check_range_of_doses(where, dose[is_given], read_labels(labels).text[is_given])
 
 
-def _check_range_of_doses(where: str, doses: np.ndarray) -> Iterator[Fault]:
+def _check_range_of_doses(where: str, doses: np.ndarray, of_whom: np.ndarray) -> Iterator[Fault]:
     """Yield doses that are one and the same, and those that are hardly meant as multipliers.
 
-    ``doses`` are positive and finite.
+    ``doses`` are positive and finite, ``of_whom`` are the perturbations' labels.
     """
     if len(doses) == 0:
         return
@@ -151,14 +152,15 @@ def _check_range_of_doses(where: str, doses: np.ndarray) -> Iterator[Fault]:
                 remedy="give them one value, for example with numpy.round",
             )
             break
-    least, most = doses.min(), doses.max()
-    if most > _WIDE_RANGE * least or most > _LARGE_DOSE:
-        run = f"run from {least:g} to {most:g}" if least < most else f"are all {most:g}"
+    ranges = pd.Series(doses).groupby(of_whom).agg(["min", "max"])
+    widest = (ranges["max"] / ranges["min"]).idxmax()
+    least, most = ranges.loc[widest]
+    if most > _WIDE_RANGE * least:
         yield Fault(
             "warning",
             where,
-            f"doses {run}; they multiply the perturbation's column, "
-            "scaled by the largest one in training, so that small ones hardly count",
+            f"doses of '{widest}' run from {least:g} to {most:g}; they multiply the perturbation's "
+            "column, scaled by its largest one in training, so that small ones hardly count",
             remedy="if responses go by the logarithm of the dose, store that instead, 0 or more",
         )
 

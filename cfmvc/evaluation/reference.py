@@ -73,6 +73,10 @@ class Reference:
             self._held[stratum] = held
         return held
 
+    def n_controls(self, stratum: Stratum) -> int:
+        """Return how many real controls a stratum has."""
+        return len(self._controls[stratum])
+
     def n_cells(self, conditions: list[Condition]) -> int:
         """Return how many cells the conditions have."""
         return sum(len(self._perturbed[c]) for c in conditions)

@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from cfmvc.data.vocabulary import split_label
 from cfmvc.evaluation.conditions import Condition, Stratum
 from cfmvc.evaluation.reference import Reference
+from cfmvc.flow.condition_kernels import LEAST_CONTROLS
 
 Array = NDArray[np.float64]
 N_STRATUM_PCS = 5
@@ -18,10 +19,12 @@ class RidgeShift:
     """Ridge regression of deltas, one row a condition that was seen.
 
     Columns: one-hot perturbation (multi-hot for a combination, times the dose relative to the
-    largest one), and the first 5 principal components of the strata's mean controls. The latter
-    are scaled by one factor, so that the largest absolute score of a stratum in the regression
-    is 1, the size of a one-hot entry; the leading components thus keep their weight. The penalty
-    is the one of :data:`PENALTIES` with the least squared error when each stratum is left out.
+    largest one of that perturbation), and the first 5 principal components of the strata's mean
+    controls, of those that have some cells. The latter are scaled by one factor, so that the
+    largest absolute score of a stratum in the regression is 1, the size of a one-hot entry; the
+    leading components thus keep their weight. The penalty is the one of :data:`PENALTIES` with the
+    least squared error when each stratum is left out; where there is but one, the smallest, which
+    leaves each shift as it was measured.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -29,7 +32,8 @@ class RidgeShift:
         self._separator = reference.separator
         parts = {part for condition in conditions for part in self._parts(condition)}
         self._columns = {part: column for column, part in enumerate(sorted(parts))}
-        self._max_dose = max([c.treatment.dose or 0.0 for c in conditions]) or 1.0
+        doses = [(part, c.treatment.dose or 0.0) for c in conditions for part in self._parts(c)]
+        self._max_dose = {part: dose or 1.0 for part, dose in sorted(doses)}  # the last one stays
         self._scores = _stratum_scores(reference, {c.stratum for c in conditions})
         rows = np.stack([self._row(condition) for condition in conditions])
         shifts = np.stack([reference.deltas[condition] for condition in conditions])
@@ -49,25 +53,28 @@ class RidgeShift:
         dose = condition.treatment.dose
         for part in self._parts(condition):
             if part in self._columns:
-                hot[self._columns[part]] = 1.0 if dose is None else dose / self._max_dose
+                hot[self._columns[part]] = 1.0 if dose is None else dose / self._max_dose[part]
         return np.concatenate([hot, self._scores[condition.stratum]])
 
 
 def _stratum_scores(reference: Reference, fitted: set[Stratum]) -> dict[Stratum, Array]:
     strata = reference.strata
     means = np.stack([reference.control_means[stratum] for stratum in strata])
+    is_known = np.asarray([reference.n_controls(s) >= LEAST_CONTROLS for s in strata])
+    if is_known.sum() < 2:
+        is_known[:] = True
     # centred rows have one dimension fewer than there are strata
-    n_components = min(N_STRATUM_PCS, len(strata) - 1, means.shape[1])
+    n_components = min(N_STRATUM_PCS, int(is_known.sum()) - 1, means.shape[1])
     if n_components < 1:
         return {stratum: np.zeros(0) for stratum in strata}
-    scores = PCA(n_components, svd_solver="full").fit_transform(means)
-    is_fitted = [stratum in fitted for stratum in strata]
-    largest = np.abs(scores[is_fitted]).max()
+    scores = PCA(n_components, svd_solver="full").fit(means[is_known]).transform(means)
+    is_fitted = np.asarray([stratum in fitted for stratum in strata])
+    largest = np.abs(scores[is_fitted & is_known]).max(initial=0.0)
     return dict(zip(strata, scores / (largest if largest > 0 else 1.0), strict=True))
 
 
 def _fit(rows: Array, shifts: Array, groups: list[str]) -> Ridge:
-    penalty = 1.0  # where there is no stratum to leave out
+    penalty = float(PENALTIES[0])  # where there is no stratum to leave out
     if len(set(groups)) > 1:
         penalty = float(PENALTIES[np.argmin(left_out_errors(rows, shifts, groups))])
     return Ridge(alpha=penalty).fit(rows, shifts)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 N_STATE = 5  # principal components of the strata's mean controls
+LEAST_CONTROLS = 5  # of a stratum whose mean says what strata differ in
 _LIKE, _N_CONTEXTS = 3, 5  # place of the effect that embeddings tell; see Conditions
 
 
@@ -118,8 +119,19 @@ class StateBasis:
     axes: np.ndarray
 
     @classmethod
-    def of(cls, controls: np.ndarray) -> "StateBasis":
-        """Look at the mean controls of all strata, ``(n_strata, D)``."""
+    def of(cls, controls: np.ndarray, n_cells: np.ndarray | None = None) -> "StateBasis":
+        """Look at the mean controls of strata.
+
+        Parameters
+        ----------
+        controls
+            ``(n_strata, D)``.
+        n_cells
+            Controls of each; those that have a few alone are not looked at, if others do: the
+            mean of two cells lies farther out than any cell type.
+        """
+        if n_cells is not None and (is_known := n_cells >= LEAST_CONTROLS).sum() > 1:
+            controls = controls[is_known]
         centre = controls.mean(axis=0)
         left, sizes, right = np.linalg.svd(controls - centre, full_matrices=False)
         n = min(N_STATE, len(controls) - 1)

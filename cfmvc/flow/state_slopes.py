@@ -149,7 +149,11 @@ class StateSlopes:
 
     @classmethod
     def fit(
-        cls, cell_types: np.ndarray, levels: np.ndarray, pairs: PairedCells | None, largest: float
+        cls,
+        cell_types: np.ndarray,
+        levels: np.ndarray,
+        pairs: PairedCells | None,
+        largest: np.ndarray,
     ) -> "StateSlopes":
         """Learn from pairs of cells.
 
@@ -161,7 +165,7 @@ class StateSlopes:
         pairs
             None: of nothing is a slope known.
         largest
-            Largest dose of the training.
+            Largest dose of each perturbation in the training, ``(K,)``.
         """
         basis = StateBasis.of(levels)
         known, variance = {}, 0.0
@@ -202,7 +206,7 @@ def _tells_one(group: PairGroup) -> bool:
 
 
 def _known(
-    state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], largest: float
+    state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], largest: np.ndarray
 ) -> dict[int, ChangeSums]:
     """Return the sums of each perturbation column, without the regression to the mean."""
 
@@ -216,7 +220,7 @@ def _known(
     found: dict[int, ChangeSums] = {}
     for group in groups:
         for column in group.p.nonzero()[0].tolist():
-            some = sums(group).without(regression).at_dose(float(group.p[column]) / largest)
+            some = sums(group).without(regression).at_dose(float(group.p[column] / largest[column]))
             found[column] = found[column] + some if column in found else some
     return found
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from cfmvc.errors import DataError
+from cfmvc.flow.doses import largest_doses
 from cfmvc.models.layers import LabelEmbedding
 
 EMBEDDING = 8
@@ -73,7 +74,7 @@ class ContextEncoder(nn.Module):
             )
             n_covariates += SPATIAL
         self.n_coordinates = spatial_dim or 0
-        self.register_buffer("largest_dose", torch.ones(()))
+        self.register_buffer("largest_dose", torch.ones(p_dim))
         self.register_buffer("centre", torch.zeros(n_place))
         self.register_buffer("extent", torch.ones(n_place))
         self.context = nn.Linear(n_covariates, hidden_dim)
@@ -96,13 +97,13 @@ class ContextEncoder(nn.Module):
         Parameters
         ----------
         vectors
-            Perturbation vectors, ``(n, p_dim)``; the largest entry becomes 1 (without doses it is).
+            Perturbation vectors, ``(n, p_dim)``; the largest entry of each column becomes 1
+            (without doses it is).
         spatial
             Coordinates and neighbours, ``(n_cells, spatial_dim + neighbour_dim)``: centred, the
             largest deviation of a coordinate becomes 1, the standard deviation of neighbours too.
         """
-        largest = vectors.max() if vectors.numel() else torch.zeros(())
-        self.largest_dose.copy_(largest if largest > 0 else torch.ones(()))
+        self.largest_dose.copy_(torch.from_numpy(largest_doses(vectors.cpu().numpy())))
         if spatial is not None and len(spatial):
             self.centre.copy_(spatial.mean(0))
             n, rest = self.n_coordinates, spatial - self.centre
@@ -174,7 +175,7 @@ class ContextEncoder(nn.Module):
     def alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Return ``pert_alpha`` of perturbations in their contexts."""
         weight = self.perturbation.weight
-        dose = p[:, 1:].to(weight.dtype) / self.largest_dose
+        dose = p[:, 1:].to(weight.dtype) / self.largest_dose[1:]
         if self.has_embedding:
             # Their largest norm is 1, and a network wants entries of about that size.
             entries = self.embedding[1:] * math.sqrt(self.embedding.shape[1])

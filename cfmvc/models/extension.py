@@ -55,6 +55,8 @@ def with_embeddings(bundle: Bundle, embeddings: pd.DataFrame) -> Bundle:
 def _wider(model: CFMVCModel, added: torch.Tensor) -> CFMVCModel:
     weights = model.state_dict()
     weights["context.embedding"] = torch.cat([weights["context.embedding"], added])
+    doses = weights["context.largest_dose"]  # in units of the others: of its own nothing is known
+    weights["context.largest_dose"] = torch.cat([doses, doses.max().expand(len(added))])
     wider = CFMVCModel(**{**model.sizes, "n_perts": model.sizes["n_perts"] + len(added)})
     wider.load_state_dict(weights)
     if model.reference is not None:
@@ -72,5 +74,6 @@ def _wider_response(response: MeanResponse, added: torch.Tensor) -> MeanResponse
         response,
         process=replace(response.process, conditions=replace(conditions, p=p)),
         slope=np.pad(response.slope, (0, n_new)),
+        largest=np.pad(response.largest, (0, n_new), constant_values=response.largest.max()),
         embedding=np.concatenate([response.embedding, added.double().cpu().numpy()]),
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
+from cfmvc.flow.doses import largest_doses
 from cfmvc.flow.own_level import slopes
 from cfmvc.flow.shift_process import MOST_CONDITIONS, ShiftProcess, foremost
 from cfmvc.flow.state_slopes import PairedCells, StateSlopes, level_of_cell_types
@@ -107,7 +108,7 @@ class MeanResponse:
     slope
         Change of the shift with the level in the controls, ``(K,)``.
     largest
-        Largest dose of the training.
+        Largest dose of each perturbation in the training, ``(K,)``.
     strata, n_controls, controls
         Batch and cell type ``(S, 2)``, number of controls ``(S,)`` and their mean ``(S, G)`` of the
         strata of the training.
@@ -123,7 +124,7 @@ class MeanResponse:
     spread: np.ndarray
     level: np.ndarray
     slope: np.ndarray
-    largest: float
+    largest: np.ndarray
     strata: np.ndarray
     n_controls: np.ndarray
     controls: np.ndarray
@@ -137,7 +138,7 @@ class MeanResponse:
         spread: np.ndarray,
         embedding: np.ndarray,
         pairs: PairedCells | None = None,
-        largest: float | None = None,
+        largest: np.ndarray | None = None,
     ) -> "MeanResponse | None":
         """Learn from the means of the training conditions; None where no shift was measured.
 
@@ -154,7 +155,7 @@ class MeanResponse:
         pairs
             Cells of the training, paired.
         largest
-            Largest dose of the training, if not that of ``cells``.
+            Largest dose of each perturbation in the training, ``(K,)``, if not that of ``cells``.
         """
         is_control = ~cells.p.any(axis=1)
         strata = np.stack([cells.batch, cells.cell_type], axis=1)
@@ -167,9 +168,8 @@ class MeanResponse:
         controls = np.asarray(list(of_stratum.values()))
         beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
         spread = spread.clip(_SMALLEST_SPREAD)
-        largest = float(cells.p.max()) if largest is None else largest
-        largest = max(largest, float(np.finfo(np.float32).tiny))
-        basis = StateBasis.of(cells.means[controls])
+        largest = largest_doses(cells.p) if largest is None else largest
+        basis = StateBasis.of(cells.means[controls], cells.n_cells[controls])
         p = cells.p[measured] / largest
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
         slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside], beside)
@@ -262,7 +262,7 @@ class MeanResponse:
 
     def as_tensors(self) -> dict[str, torch.Tensor]:
         """Return everything by name, for a file."""
-        mine = {**vars(self), "largest": np.asarray(self.largest)}
+        mine = dict(vars(self))
         parts = {
             "process": mine.pop("process"),
             "basis": mine.pop("basis"),
@@ -283,7 +283,6 @@ class MeanResponse:
             part, _, field = name.rpartition(".")
             parts.setdefault(part, {})[field] = value.cpu().numpy()
         mine: dict[str, Any] = parts[""]
-        mine["largest"] = mine["largest"].item()
         process = ShiftProcess(conditions=Conditions(**parts["conditions"]), **parts["process"])
         by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
         basis = StateBasis(**parts["basis"])

@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
+from cfmvc.flow.doses import largest_doses
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
 from cfmvc.models.mean_response import ConditionMeans, MeanResponse, remembered
 
@@ -56,7 +57,7 @@ def fit_response(
         keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
     kind, batch, cell_type = keys.T
     cells = ConditionMeans(distinct[kind].astype(np.float64), batch, cell_type, n_cells, means)
-    return MeanResponse.fit(cells, spread, embedding, paired.finished(), float(distinct.max()))
+    return MeanResponse.fit(cells, spread, embedding, paired.finished(), largest_doses(distinct))
 
 
 class _Sums:

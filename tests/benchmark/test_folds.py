@@ -9,10 +9,11 @@ import pytest
 from anndata import AnnData
 from scipy.stats import ttest_ind
 
-from cfmvc.benchmark.cells import BenchmarkCells, cells_of
+from cfmvc.benchmark.cells import BenchmarkCells, cells_of, with_obs
+from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.benchmark.folds import Fold, NotAllowed
 from cfmvc.benchmark.knock_outs import clearest_knock_outs
-from cfmvc.benchmark.tasks import TASKS, chosen
+from cfmvc.benchmark.tasks import TASKS, chosen, folds_of
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.config import SplitConfig
 from cfmvc.data.normalise import log_normalise, median_library
@@ -29,6 +30,18 @@ def cells() -> AnnData:
 
 def split_of(cells: AnnData, fold: Fold) -> pd.DataFrame:
     return BenchmarkCells(cells, "cells", "").split(fold, SPLIT)[0].obs
+
+
+def test_batches_of_which_nothing_can_be_held_out_are_named(cells: AnnData) -> None:
+    batch = cells.obs["batch"].astype(str).to_numpy(dtype=object)
+    few = np.flatnonzero((cells.obs["perturbation"] == "P1").to_numpy() & (batch == "batch_1"))[:5]
+    batch[few] = "few"  # nor has it controls
+    obs = cells.obs.assign(batch=pd.Categorical(batch))
+    design = BenchmarkCells(with_obs(cells, obs), "cells", "").design
+    section = read_yaml(default_params_file())["benchmark"] | {"min_cells_to_rank": 20}
+    found, left_out = folds_of("held_out_batch", design, BenchmarkConfig(**section), 8)
+    assert left_out == ["few"]
+    assert [fold.name for fold in found] == sorted(set(batch) - {"few"})
 
 
 @pytest.mark.parametrize("task", TASKS)

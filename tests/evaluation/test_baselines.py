@@ -213,6 +213,32 @@ def test_penalty_of_ridge_is_that_of_a_search_with_each_stratum_left_out(n_colum
     assert PENALTIES[np.argmin(errors)] == search.best_params_["alpha"]
 
 
+def test_ridge_leaves_what_a_single_stratum_shows_as_it_is() -> None:
+    effects = {name: np.arange(N_GENES) * size for name, size in (("A", 1.0), ("B", -2.0))}
+    base = np.full(N_GENES, 3.0)
+    other = base + np.arange(N_GENES) % 2
+    seen = {(name, "b", "T"): base + effect for name, effect in effects.items()}
+    reference = reference_of({("control", "b", "T"): base, ("control", "b", "U"): other, **seen})
+    for name, effect in effects.items():
+        predicted = Ridge(reference).predict(asked(name, "b", "U")).cells.mean(axis=0)
+        np.testing.assert_allclose(predicted - other, effect, atol=0.01)
+
+
+def test_ridge_takes_the_doses_of_each_perturbation_for_themselves() -> None:
+    effect = np.arange(N_GENES) / 2.0
+    bases = {f"b{n}": np.full(N_GENES, 3.0) + n * (np.arange(N_GENES) % 2) for n in range(3)}
+    means = {
+        (name, batch, "T"): base + (name != "control") * effect
+        for batch, base in bases.items()
+        for name in ("control", "A", "B")
+    }
+    doses = {row: 0.01 if name == "A" else 10.0 for row, (name, *_) in enumerate(means)}
+    reference = reference_of(means, doses)
+    for name, dose in (("A", 0.01), ("B", 10.0)):
+        cells = Ridge(reference).predict(asked(name, "b2", "T", dose)).cells
+        np.testing.assert_allclose(cells.mean(axis=0) - bases["b2"], effect, atol=0.05)
+
+
 def test_ridge_recovers_effects_that_depend_on_the_state_of_the_controls() -> None:
     rng = np.random.default_rng(0)
     state = rng.normal(size=(8, 1)) @ rng.normal(size=(1, N_GENES)) + 5.0

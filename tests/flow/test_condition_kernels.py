@@ -88,6 +88,16 @@ def test_the_state_is_in_principal_components_of_which_the_largest_score_is_one(
     assert StateBasis.of(controls[:1]).scores(controls).shape == (9, 0)
 
 
+def test_a_stratum_of_a_cell_or_two_says_nothing_of_what_strata_differ_in() -> None:
+    rng = np.random.default_rng(0)
+    controls, n_cells = rng.normal(size=(9, 30)), np.full(9, 100)
+    far = np.vstack([controls, 50 * rng.normal(size=(2, 30))])
+    basis = StateBasis.of(far, np.append(n_cells, [2, 4]))
+    np.testing.assert_array_equal(basis.axes, StateBasis.of(controls).axes)
+    few = StateBasis.of(far, np.full(11, 2))
+    np.testing.assert_array_equal(few.axes, StateBasis.of(far).axes)
+
+
 def test_equal_and_empty_parts_count_once() -> None:
     part = np.eye(3)
     assert distinct(np.stack([part, 0 * part, part, 2 * part])).tolist() == [0, 3]

@@ -45,7 +45,7 @@ def paired(rng: np.random.Generator, p: np.ndarray = DRUG) -> PairedCells:
 
 
 def fitted(pairs: PairedCells | None, largest: float = 1.0) -> StateSlopes:
-    return StateSlopes.fit(np.arange(3), LEVELS, pairs, largest)
+    return StateSlopes.fit(np.arange(3), LEVELS, pairs, np.full(len(DRUG), largest))
 
 
 def test_what_cells_show_is_expected_of_cell_types() -> None:
@@ -145,7 +145,7 @@ def test_of_few_pairs_and_of_one_cell_type_nothing_is_known(n: int) -> None:
     asked = DRUG[None], np.asarray([1]), LEVELS[1:2]
     assert (fitted(few).shifts(*asked) == 0.0).all()
     assert (fitted(None).shifts(*asked) == 0.0).all()
-    alone = StateSlopes.fit(np.asarray([1]), LEVELS[1:2], pairs, 1.0)
+    alone = StateSlopes.fit(np.asarray([1]), LEVELS[1:2], pairs, np.ones(len(DRUG)))
     assert (alone.shifts(*asked) == 0.0).all()
 
 

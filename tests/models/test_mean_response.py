@@ -117,6 +117,15 @@ def test_doses_count_relative_to_the_largest() -> None:
     )
 
 
+def test_a_drug_that_is_given_in_small_doses_counts_as_much() -> None:
+    cells, _ = means()
+    units = np.asarray([1.0, 0.01, 30.0])
+    other = ConditionMeans(**{**vars(cells), "p": cells.p * units})
+    for p in ([0, 1.0, 0], [0, 0, 1.0], [0, 1.0, 1.0]):
+        there = asked(fitted(other), (units * p).tolist())
+        np.testing.assert_allclose(there, asked(fitted(cells), p), rtol=1e-9)
+
+
 def test_a_file_gives_back_the_same() -> None:
     cells, _ = means()
     spread, none = np.full(N_GENES, 0.5), np.zeros((3, 0))
