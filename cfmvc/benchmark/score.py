@@ -61,7 +61,7 @@ class FoldScorer:
         Raises
         ------
         DataError
-            If a held-out condition cannot be predicted: none is ever left out.
+            If a held-out condition that can be scored cannot be predicted: none is left out.
         """
         params = with_seed(self.params, seed)
         cells, sha256 = self.data.split(fold, section_of(params, "split", SplitConfig))
@@ -76,15 +76,18 @@ class FoldScorer:
         if fold.region is not None:  # the controls of other regions are none of its own
             cells = cells[~design.is_control | fold.region.is_inside]
         # Nobody but the truth asks for expectations, which are dense.
-        ask = _Asked(trained.bundle, cells, design.control, generate, suffix, truth is not None)
+        with_means = truth is not None
+        predictor = _Predictor(trained.bundle, cells, design.control, generate, suffix, with_means)
 
-        def predicted(conditions: list[Condition]) -> dict[str, AnnData]:
-            made = ask(conditions)
+        def ask(conditions: list[Condition]) -> dict[str, AnnData]:
+            made = predictor.predicted(conditions)
             if truth is not None:
                 errors.append(expectation_errors(truth, exam, made, suffix, conditions))
+                for some in made.values():
+                    del some.layers["mean"]
             return made
 
-        evaluation = evaluate_in_parts(exam, predicted, _AT_A_TIME)
+        evaluation = evaluate_in_parts(exam, ask, _AT_A_TIME)
         per_condition = evaluation.per_condition
         if errors:
             keys = ["method", "condition"]
@@ -106,9 +109,9 @@ class FoldScorer:
         )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Asks the model, and arithmetic in its latents, for cells of held-out conditions."""
+@dataclass
+class _Predictor:
+    """The model, and arithmetic in its latents, asked for cells of held-out conditions."""
 
     bundle: Bundle
     cells: AnnData
@@ -116,15 +119,19 @@ class _Asked:
     config: GenerateConfig
     suffix: str
     with_means: bool
+    n_asked: int = 0
 
-    def __call__(self, conditions: list[Condition]) -> dict[str, AnnData]:
+    def predicted(self, conditions: list[Condition]) -> dict[str, AnnData]:
         asked = self._rows(set(conditions))
+        # Other draws each time: conditions are taken for independent of each other.
+        config = self.config.model_copy(update={"seed": self.config.seed + self.n_asked})
+        self.n_asked += 1
         found = {
             name: predict_held_out(
                 self.bundle,
                 self.cells,
                 self.control,
-                self.config,
+                config,
                 by,
                 self.with_means,
                 conditions=asked,

@@ -167,7 +167,8 @@ def expectation_errors(
             errors = {} if name == CEILING else {ERROR: error}
             errors |= {f"{ERROR}_{kind}": error} if kind else {}
             found.append({"method": name, "condition": str(condition), **errors})
-    return pd.DataFrame(found, columns=["method", "condition", *ERRORS])
+    table = pd.DataFrame(found, columns=["method", "condition", *ERRORS])
+    return table.astype(dict.fromkeys(ERRORS, np.float64))
 
 
 def _counts(logged: Array) -> Array:

@@ -22,9 +22,9 @@ def mapped(
     changes = {key: value for key, value in given.items() if value is not None}
     for entry in mapping:
         key, equals, name = entry.partition("=")
+        if equals and key not in MAPPED:
+            raise ConfigError(f"--map {entry}: no '{key}'{suggest(key, MAPPED)}; {listed(MAPPED)}")
         if not equals or (not name and key not in _MAY_BE_NONE):
             raise ConfigError(f"--map {entry}: expected key=NAME, e.g. perturbation=guide_identity")
-        if key not in MAPPED:
-            raise ConfigError(f"--map {entry}: no '{key}'{suggest(key, MAPPED)}; {listed(MAPPED)}")
         changes[key] = name
     return data.model_copy(update=changes)

@@ -24,8 +24,8 @@ Maps = Annotated[
         "--map",
         metavar="KEY=NAME",
         help="What the file calls a thing, e.g. --map perturbation=guide --map counts_layer=X. "
-        "Keys: perturbation, batch, cell_type, dose, spatial, embeddings, counts_layer. May be "
-        "repeated.",
+        "Keys: perturbation, batch, cell_type, dose, spatial, embeddings, counts_layer; dose= says "
+        "that a column of that name is none. May be repeated.",
     ),
 ]
 Control = Annotated[

@@ -79,7 +79,7 @@ class Project:
         other = [
             f"data.{key}: '{values[key]}' in params.yaml, but files under data/raw use '{name}'"
             for key, name in _CANONICAL.items()
-            if values[key] != name
+            if values[key] not in (name, "")  # for none of its own
         ]
         if other:
             other.append("set these back, and name the file's columns with --map KEY=COLUMN")

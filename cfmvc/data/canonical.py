@@ -196,7 +196,8 @@ def _canonical_obs(adata: AnnData, config: DataConfig) -> pd.DataFrame:
     others = {}
     for name in obs.columns:
         is_another = name in new and getattr(config, name) != name
-        if is_another or (name == "dose" and not has_dose):
+        is_no_dose = name == "dose" and not has_dose and name not in sources
+        if is_another or is_no_dose:
             # the user's column of that name is not the one that was asked for
             others[f"{name}_in_source"] = obs[name]
         elif name not in sources:

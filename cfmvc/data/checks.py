@@ -25,6 +25,7 @@ from cfmvc.errors import listed, suggest
 
 # Doses multiply: with a wider range, or in small units, they are more likely concentrations.
 _WIDE_RANGE = 100
+_NO_PLACE = "if it is of something else, --map spatial="
 
 
 def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
@@ -193,13 +194,21 @@ def _check_spatial(adata: AnnData, key: str) -> Iterator[Fault]:
     try:
         places = np.asarray(raw.toarray() if is_sparse(raw) else raw, dtype=np.float64)
     except (TypeError, ValueError):
-        yield Fault("error", where, "coordinates are not numbers", remedy="store them as floats")
+        yield Fault(
+            "error",
+            where,
+            "coordinates are not numbers",
+            remedy=f"store them as floats; {_NO_PLACE}",
+        )
         return
     places = places.reshape(len(places), -1)
     if places.shape[1] not in (2, 3):
         columns = "1 column" if places.shape[1] == 1 else f"{places.shape[1]} columns"
         yield Fault(
-            "error", where, f"coordinates have {columns}, not 2 or 3", remedy="keep x, y (and z)"
+            "error",
+            where,
+            f"coordinates have {columns}, not 2 or 3",
+            remedy=f"keep x, y (and z); {_NO_PLACE}",
         )
     is_bad = ~np.isfinite(places).all(axis=1)
     if is_bad.any():

@@ -57,10 +57,10 @@ def evaluate(
     exam = Exam.of(cells, config, control, separator)
     every = {MODEL: generated, **(rivals or {})}
     predicted = {name: found for name, found in every.items() if found is not None}
-    return evaluate_in_parts(exam, lambda conditions: predicted, len(exam.asked))
+    return evaluate_in_parts(exam, lambda conditions: predicted, len(exam.asked), with_views=True)
 
 
-def evaluate_in_parts(exam: Exam, ask: Ask, most: int) -> Evaluation:
+def evaluate_in_parts(exam: Exam, ask: Ask, most: int, with_views: bool = False) -> Evaluation:
     """As :func:`evaluate`, with predictions that are made, scored, and gone.
 
     Parameters
@@ -68,24 +68,25 @@ def evaluate_in_parts(exam: Exam, ask: Ask, most: int) -> Evaluation:
     exam
         The real cells.
     ask
-        Asked for so many conditions at a time.
+        Asked for what is predicted, part by part.
     most
-        How many (:meth:`~cfmvc.evaluation.exam.Exam.parts`).
+        Conditions of a part (:meth:`~cfmvc.evaluation.exam.Exam.parts`).
+    with_views
+        Whether what pictures show of each condition is kept.
 
     Raises
     ------
     DataError
         As :func:`evaluate`.
     """
-    run, names = _Run(exam), list[str]()
+    run, names = _Run(exam, with_views), list[str]()
     for part in exam.parts(most):
-        predicted = ask(part)
-        names = list(predicted)
-        answers = {name: exam.answer(name, found, part) for name, found in predicted.items()}
+        answers = {name: exam.answer(name, found, part) for name, found in ask(part).items()}
+        names = list(answers)
         for condition in part:
             if condition in exam.truth:
                 run.score_all({**answers, **exam.baselines}, condition)
-        del predicted, answers  # there may be no room for these and the next ones
+        del answers  # there may be no room for these and the next ones
     run.score_ceiling()
     rivals = [name for name in names if name != MODEL]
     order = [MODEL] * (MODEL in names) + [*exam.baselines, *rivals, CEILING]
@@ -95,8 +96,8 @@ def evaluate_in_parts(exam: Exam, ask: Ask, most: int) -> Evaluation:
 class _Run:
     """Collects the rows of the result."""
 
-    def __init__(self, exam: Exam) -> None:
-        self._exam = exam
+    def __init__(self, exam: Exam, with_views: bool) -> None:
+        self._exam, self._with_views = exam, with_views
         self._scorer = exam.scorer
         self._config = exam.config
         self._rows: list[dict[str, object]] = []
@@ -122,7 +123,7 @@ class _Run:
             self._add_draw(
                 method, target.condition, draw, self._scorer.scores(method, target, other)
             )
-        if method == MODEL:
+        if method == MODEL and self._with_views:
             self._views[str(target.condition)] = View(
                 case.true_delta,
                 case.predicted_delta,

@@ -71,7 +71,7 @@ class Exam:
     scorer
         Scores in their space.
     asked
-        Held-out conditions that a prediction has to answer.
+        Held-out conditions with controls, which a prediction has to answer (:meth:`parts`).
     truth
         Of those that can be scored, the real cells in log space, ``(n_cells, n_genes)``.
     skipped
@@ -109,7 +109,7 @@ class Exam:
             for condition, rows in rows_of_conditions(cells.obs, control, is_test).items()
             if condition.treatment.perturbation != control
         }
-        # every held-out condition that has controls is asked for, also those too small to be scored
+        # also those too small to be scored
         asked = [condition for condition in held_out if condition.stratum in reference.strata]
         scored, skipped = _partition(held_out, reference, config)
         return cls(

@@ -135,10 +135,11 @@ def test_of_many_conditions_some_are_predicted_at_a_time(
     asked = order(task="spatial_region", folds=["1"])  # whose batches are renamed on the way
     together = next(iter(benchmarked(workspace, asked).summaries.values())).scores[0]
     shutil.rmtree(workspace / ".cfmvc" / "benchmark" / "scores")
-    sizes, make = list[int](), score.predict_held_out
+    sizes, seeds, make = list[int](), list[int](), score.predict_held_out
 
     def noted(*args: Any, conditions: pd.DataFrame, **options: Any) -> Prediction:
         sizes.append(len(conditions))
+        seeds.append(args[3].seed)
         return make(*args, conditions=conditions, **options)
 
     monkeypatch.setattr(score, "_AT_A_TIME", 2)
@@ -147,6 +148,7 @@ def test_of_many_conditions_some_are_predicted_at_a_time(
     n_conditions = together.per_condition["condition"].nunique()
     assert n_conditions > 2
     assert max(sizes) == 2
+    assert seeds == [part for part in range(len(sizes) // 2) for _ in range(2)], "other draws"
     assert sum(sizes) == 2 * n_conditions, "by the flow, and by arithmetic"
     keys = ["method", "condition"]
     assert apart.per_condition[keys].equals(together.per_condition[keys])

@@ -15,6 +15,7 @@ APART = (
 )
 SYNONYMS = "the control adds nothing to a combination, and the order of its parts is free"
 DOSE = "a dose is a number, 0 or more; if the column is of something else, --map dose="
+NO_PLACE = "if it is of something else, --map spatial="
 MULTIPLY = (
     "they multiply the perturbation's column, scaled by its largest one in training, so that small "
     "ones hardly count; if responses go by the logarithm of the dose, store that instead, 0 or more"
@@ -285,14 +286,16 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         "coordinates in one column",
         broken.places(np.zeros((60, 1))),
         [
-            "error: obsm['spatial']: coordinates have 1 column, not 2 or 3; keep x, y (and z)",
+            "error: obsm['spatial']: coordinates have 1 column, not 2 or 3; keep x, y (and z); "
+            f"{NO_PLACE}",
         ],
     ),
     (
         "coordinates in four columns",
         broken.places(np.zeros((60, 4))),
         [
-            "error: obsm['spatial']: coordinates have 4 columns, not 2 or 3; keep x, y (and z)",
+            "error: obsm['spatial']: coordinates have 4 columns, not 2 or 3; keep x, y (and z); "
+            f"{NO_PLACE}",
         ],
     ),
     (
@@ -308,7 +311,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         "coordinates are text",
         broken.places(np.full((60, 2), "here")),
         [
-            "error: obsm['spatial']: coordinates are not numbers; store them as floats",
+            "error: obsm['spatial']: coordinates are not numbers; store them as floats; "
+            f"{NO_PLACE}",
         ],
     ),
 ]

@@ -41,7 +41,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
             f"you mean 'ctrl'?); labels are 'A', 'B', 'ctrl'; {NO_CONTROL}",
             "error: obs['dose']: 1 of 60 cells have a negative dose (first: cell "
             f"'cell6': -3.0); {DOSE}",
-            "error: obsm['spatial']: coordinates have 5 columns, not 2 or 3; keep x, y (and z)",
+            "error: obsm['spatial']: coordinates have 5 columns, not 2 or 3; keep x, y (and z); if "
+            "it is of something else, --map spatial=",
         ],
     ),
 ]
