@@ -12,6 +12,8 @@ from cfmvc.evaluation.metrics import METRICS, heading, shown
 from cfmvc.evaluation.result import CEILING, MODEL
 from cfmvc.evaluation.table import number
 
+_MOST_NAMED = 5  # conditions of a fold that were not scored
+
 
 def to_text(summary: Summary, width: int = 156, colour: bool = False) -> str:
     """Return the means for a terminal: a metric a line, the best method of each marked ``*``."""
@@ -51,13 +53,14 @@ def title(summary: Summary) -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """Return which conditions were not scored, and why."""
-    first = [one for one in summary.scores if one.seed == summary.seeds[0]]
-    return [
-        f"not scored: {one.fold}: {row.condition}: {row.reason}"
-        for one in first
-        for row in one.skipped.itertuples()
-    ]
+    """Return which conditions were not scored, and why; of a fold's many some."""
+    found = []
+    for one in (one for one in summary.scores if one.seed == summary.seeds[0]):
+        start, rows = f"not scored: {one.fold}:", list(one.skipped.itertuples())
+        found += [f"{start} {row.condition}: {row.reason}" for row in rows[:_MOST_NAMED]]
+        if len(rows) > _MOST_NAMED:
+            found.append(f"{start} {len(rows) - _MOST_NAMED} more (skipped.csv of the fold)")
+    return found
 
 
 def spread_of(summary: Summary) -> pd.DataFrame:

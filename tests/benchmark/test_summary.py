@@ -1,5 +1,7 @@
 """Means over conditions, then folds, then seeds; and what an interval around them covers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from cfmvc.benchmark.report import to_markdown
 from cfmvc.benchmark.scores import FoldScores
 from cfmvc.benchmark.spread import FoldMeans, interval_over_folds
 from cfmvc.benchmark.summary import Summary
+from cfmvc.benchmark.text import notes
 from cfmvc.errors import DataError
 from tests.evaluation.conftest import CONFIG
 
@@ -55,6 +58,17 @@ def test_an_interval_covers_the_mean_of_folds_as_often_as_it_says() -> None:
         low, high = interval_over_folds(folds, "model", "energy_distance", config)
         n_covered += low < 0.0 < high
     assert 78 <= n_covered <= 97
+
+
+def test_of_many_conditions_that_were_not_scored_some_are_named() -> None:
+    skipped = [
+        {"condition": f"P{n} (b, T)", "n_true": 3, "reason": "3 real cells"} for n in range(300)
+    ]
+    one = scores_of("1", 0, {"model": [0.1], "control": [0.2]})
+    one = replace(one, skipped=pd.DataFrame(skipped))
+    told = notes(Summary([one], CONFIG))
+    assert told[0] == "not scored: 1: P0 (b, T): 3 real cells"
+    assert told[5:] == ["not scored: 1: 295 more (skipped.csv of the fold)"]
 
 
 def test_a_label_with_a_bar_keeps_the_table_whole() -> None:
