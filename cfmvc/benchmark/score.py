@@ -77,7 +77,10 @@ class FoldScorer:
             cells = cells[~design.is_control | fold.region.is_inside]
         # Nobody but the truth asks for expectations, which are dense.
         with_means = truth is not None
-        predictor = _Predictor(trained.bundle, cells, design.control, generate, suffix, with_means)
+        is_whole = len(exam.parts(_AT_A_TIME)) == 1
+        predictor = _Predictor(
+            trained.bundle, cells, design.control, generate, suffix, with_means, is_whole
+        )
 
         def ask(conditions: list[Condition]) -> dict[str, AnnData]:
             made = predictor.predicted(conditions)
@@ -119,6 +122,7 @@ class _Predictor:
     config: GenerateConfig
     suffix: str
     with_means: bool
+    is_whole: bool  # whether one part is all
     n_asked: int = 0
 
     def predicted(self, conditions: list[Condition]) -> dict[str, AnnData]:
@@ -135,6 +139,7 @@ class _Predictor:
                 by,
                 self.with_means,
                 conditions=asked,
+                each_control=self.is_whole,
             ).cells
             for name, by in _CARRIED_BY.items()
         }

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.data.reading import is_on_disk, open_cells
 
+LEAST_CONTROLS = 5  # of a stratum whose mean control says what strata differ in
 _CONDITION = ("perturbation", "dose", "batch", "cell_type")
 
 
@@ -58,7 +59,7 @@ def held_out_conditions(obs: pd.DataFrame, control: str) -> pd.DataFrame:
 
 
 def in_whole_rounds(
-    conditions: pd.DataFrame, obs: pd.DataFrame, control: str, n_cells: int
+    conditions: pd.DataFrame, obs: pd.DataFrame, control: str, n_cells: int, most: int = 0
 ) -> pd.DataFrame:
     """Return the conditions with ``n_cells``, so that each control cell serves equally often.
 
@@ -75,13 +76,18 @@ def in_whole_rounds(
         Label of the unperturbed cells.
     n_cells
         At least so many cells of each condition; exactly so many where the stratum has more
-        controls than that.
+        controls than that, and ``most`` does not allow more cells.
+    most
+        Of all conditions together; if these are no more when each control of a large stratum serves
+        once, it does.
     """
     usable = (obs["perturbation"].astype(str) == control) & (obs["split"].astype(str) != "test")
     strata = obs.loc[usable, ["batch", "cell_type"]].astype(str)
     n_controls = strata.value_counts()
-    wanted = []
-    for stratum in conditions[["batch", "cell_type"]].itertuples(index=False, name=None):
-        n = int(n_controls[stratum])
-        wanted.append(n_cells if n >= n_cells else -(-n_cells // n) * n)
-    return conditions.assign(n_cells=wanted)
+    there = [
+        int(n_controls[stratum])
+        for stratum in conditions[["batch", "cell_type"]].itertuples(index=False, name=None)
+    ]
+    wanted = [n_cells if n >= n_cells else -(-n_cells // n) * n for n in there]
+    whole = [max(pair) for pair in zip(wanted, there, strict=True)]
+    return conditions.assign(n_cells=whole if sum(whole) <= most else wanted)

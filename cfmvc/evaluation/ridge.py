@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.data.vocabulary import split_label
 from cfmvc.evaluation.conditions import Condition, Stratum
 from cfmvc.evaluation.reference import Reference
-from cfmvc.flow.condition_kernels import LEAST_CONTROLS
 
 Array = NDArray[np.float64]
 N_STRATUM_PCS = 5

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfmvc.data.prepared import LEAST_CONTROLS
+
 N_STATE = 5  # principal components of the strata's mean controls
-LEAST_CONTROLS = 5  # of a stratum whose mean says what strata differ in
 _LIKE, _N_CONTEXTS = 3, 5  # place of the effect that embeddings tell; see Conditions
 
 

@@ -11,6 +11,8 @@ from cfmvc.errors import DataError
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.predict import GenerateConfig, Prediction, predict_cells
 
+_MOST = 100_000  # virtual cells for which each control of a large stratum serves
+
 
 def predict_held_out(
     bundle: Bundle,
@@ -21,6 +23,7 @@ def predict_held_out(
     with_means: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     conditions: pd.DataFrame | None = None,
+    each_control: bool = True,
 ) -> Prediction:
     """Generate virtual cells of held-out conditions, out of the controls outside the test.
 
@@ -38,6 +41,9 @@ def predict_held_out(
         As in :func:`~cfmvc.stages.predict.predict_cells`.
     conditions
         Which, of :func:`~cfmvc.data.prepared.held_out_conditions`; all, if not given.
+    each_control
+        Whether each control is to serve where there are more than ``config.n_cells``, unless that
+        makes very many cells: some of them have a mean of their own.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def predict_held_out(
         )
     return predict_cells(
         bundle,
-        in_whole_rounds(conditions, cells.obs, control, config.n_cells),
+        in_whole_rounds(conditions, cells.obs, control, config.n_cells, _MOST * each_control),
         cells[(cells.obs["split"] != "test").to_numpy()],
         seed=config.seed,
         n_steps=config.n_steps,

@@ -250,7 +250,9 @@ class Trainer:
 
         def score(bundle: Bundle) -> dict[str, float]:
             cells = self.data.cells
-            predicted = predict_held_out(bundle, cells, control_of(cells), generate, by)
+            predicted = predict_held_out(
+                bundle, cells, control_of(cells), generate, by, each_control=self.n_cells is None
+            )
             return self._exam(params).score(predicted.cells)
 
         return score

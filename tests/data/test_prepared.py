@@ -27,3 +27,7 @@ def test_each_control_serves_equally_often_unless_there_are_plenty() -> None:
     obs = pd.DataFrame(rows, columns=["perturbation", "batch", "cell_type", "split"])
     asked = in_whole_rounds(held_out_conditions(obs, "control"), obs, "control", 20)
     assert asked["n_cells"].tolist() == [21, 20]
+    for most, expected in ((51, [21, 30]), (50, [21, 20])):
+        conditions = held_out_conditions(obs, "control")
+        asked = in_whole_rounds(conditions, obs, "control", 20, most)
+        assert asked["n_cells"].tolist() == expected

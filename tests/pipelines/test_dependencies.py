@@ -16,6 +16,7 @@ OF_THE_FLOW = {
         "flow/condition_kernels",
         "flow/couplings",
         "flow/divergences",
+        "flow/doses",
         "flow/own_level",
         "flow/paths",
         "flow/shift_process",
