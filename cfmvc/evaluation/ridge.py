@@ -84,8 +84,8 @@ def left_out_errors(rows: Array, shifts: Array, groups: list[str]) -> Array:
     """Return the squared error of each of :data:`PENALTIES` when each group is left out in turn.
 
     What scikit-learn's ``GridSearchCV`` finds with ``LeaveOneGroupOut``, by one decomposition a
-    group instead of a fit for each penalty, which of a screen of many strata would take an hour:
-    Gram matrices are sums over rows, of which a group's are taken away.
+    group instead of a fit for each penalty: Gram matrices are sums over rows, of which a group's
+    are taken away.
 
     Parameters
     ----------
