@@ -9,12 +9,21 @@ found, for in weak genes noise would decide. Ridge regression on one-hot perturb
 state of the controls is the case of two parts and one group.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import eigh
 
 from cfmvc.flow.condition_kernels import Conditions, distinct, told_by_embeddings
+from cfmvc.flow.local_scales import (
+    RATIOS,
+    LocalScales,
+    learnt_shares,
+    likelihoods,
+    sets_of,
+    some_genes,
+)
 from cfmvc.flow.variances import likeliest, likeliest_sizes
 
 _N_GROUPS = 20
@@ -27,6 +36,7 @@ NOISE_WEIGHT = 0.5
 _MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
 _LEAST_KINDS = 20  # perturbations among these, where there are as many
 MOST_CONDITIONS = 2000  # that are remembered
+_AT_ONCE = 256  # conditions that are asked for
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,13 @@ class ShiftProcess:
         Of each group of genes, the variance relative to that group, ``(n_groups,)``.
     group
         Group of each gene, ``(n_genes,)``.
-    weights
-        Solution of the normal equations, ``(n, n_genes)``.
+    shift
+        What was measured, ``(n, n_genes)``.
+    values, axes
+        ``(n,)`` and ``(n, n)``: axes in which the covariance of the signal is diagonal, with these
+        values, and that of the noise the identity. So are all sums of multiples of the two.
+    shares
+        Of the ratios of :mod:`~cfmvc.flow.local_scales` in each one's set of perturbations.
     """
 
     conditions: Conditions
@@ -54,7 +69,10 @@ class ShiftProcess:
     variances: np.ndarray
     sizes: np.ndarray
     group: np.ndarray
-    weights: np.ndarray
+    shift: np.ndarray
+    values: np.ndarray
+    axes: np.ndarray
+    shares: np.ndarray
 
     @classmethod
     def fit(cls, conditions: Conditions, shift: np.ndarray) -> "ShiftProcess":
@@ -71,44 +89,123 @@ class ShiftProcess:
         groups = _groups(conditions, shift)
         some = whole_perturbations(conditions.p, conditions.n_cells, _MOST_TO_LEARN)
         parts, variances, sizes = _learnt(conditions.rows(some), shift[some], groups)
-        signal = conditions.covariance(conditions, parts, variances)
-        noise = NOISE_WEIGHT * _noise(conditions)
-        weights = np.empty(shift.shape, np.float32)  # of which a model keeps a copy on disk
         group = np.empty(shift.shape[1], np.int64)
         for number, genes in enumerate(groups):
-            factor = cho_factor(sizes[number] * signal + noise)
-            weights[:, genes] = cho_solve(factor, shift[:, genes])
             group[genes] = number
-        return cls(conditions, parts, variances, sizes, group, weights)
+        signal = conditions.covariance(conditions, parts, variances)
+        noise = NOISE_WEIGHT * _noise(conditions)
+        values, axes = eigh(signal, noise)
+        genes = some_genes(groups, len(group))
+        shares = _shares(conditions.p, signal, noise, shift[:, genes], sizes[group[genes]])
+        kept = shift.astype(np.float32), values.clip(0.0), axes.astype(np.float32)  # on disk
+        return cls(conditions, parts, variances, sizes, group, *kept, shares)
 
     def expected(self, asked: Conditions) -> np.ndarray:
         """Return the expectation of the shifts of other conditions, ``(n_asked, n_genes)``."""
-        signal = asked.covariance(self.conditions, self.parts, self.variances)
-        # Controls that were measured high make every shift of their stratum come out low.
-        of_controls = NOISE_WEIGHT * asked.noise_of_controls(self.conditions)
-        found = np.empty((len(asked), len(self.group)))
-        for number, size in enumerate(self.sizes.tolist()):
-            genes = self.group == number
-            found[:, genes] = (size * signal + of_controls) @ self.weights[:, genes]
+        found = np.zeros((len(asked), len(self.group)))
+        for told in self._told(asked):
+            found[np.ix_(told.rows, told.genes)] = told.mean
         return np.where(asked.p.any(axis=1, keepdims=True), found, 0.0)
 
     def spread(self, asked: Conditions) -> np.ndarray:
         """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
-        if not len(asked):
-            return np.empty((0, len(self.group)))
-        learnt = (self.parts, self.variances)
-        across = asked.covariance(self.conditions, *learnt)
+        found, unknown = np.zeros((len(asked), len(self.group))), _Unknown.of(self, asked)
+        for told in self._told(asked):
+            sizes = RATIOS * self.sizes[told.group]
+            within = unknown.variance(sizes)[told.rows, :, None]
+            between = (told.means - told.mean[:, None]) ** 2
+            variance = (told.shares * (within + between)).sum(axis=1)
+            found[np.ix_(told.rows, told.genes)] = np.sqrt(variance)
+        return np.where(asked.p.any(axis=1, keepdims=True), found, 0.0)
+
+    def usual_spread(self, asked: Conditions) -> np.ndarray:
+        """Return the same of genes that are moved as is usual of their group (ratio 1)."""
+        return np.sqrt(_Unknown.of(self, asked).variance(self.sizes)[:, self.group])
+
+    def _told(self, asked: Conditions) -> "Iterator[_Told]":
+        """Yield what is expected at each ratio: some of the conditions, a group of genes."""
+        learnt, known = (self.parts, self.variances), self.conditions
+        signal, noise = known.covariance(known, *learnt), NOISE_WEIGHT * _noise(known)
+        size = self.sizes[self.group]
+        scales = LocalScales(known.p, signal, noise, self.shift, size, self.shares)
+        scores = self.axes.T @ self.shift
+        for start in range(0, len(asked), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(asked)))
+            some = asked.rows(rows)
+            across = some.covariance(known, *learnt) @ self.axes
+            # Controls that were measured high make every shift of their stratum come out low.
+            of_controls = NOISE_WEIGHT * some.noise_of_controls(known) @ self.axes
+            sets, member = sets_of(some.p)
+            shares = [scales.of(one).astype(np.float32) for one in sets]
+            for group, of_group in enumerate(self.sizes.tolist()):
+                genes = np.flatnonzero(self.group == group)
+                means = np.empty((len(rows), len(RATIOS), len(genes)))
+                for place, ratio in enumerate(RATIOS.tolist()):
+                    gain = (of_group * ratio * across + of_controls) / (
+                        1.0 + of_group * ratio * self.values
+                    )
+                    means[:, place] = gain @ scores[:, genes]
+                of_sets = np.stack([share[:, genes] for share in shares])
+                yield _Told(rows, genes, group, means, of_sets[member])
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    """What is not known of conditions: their variance before, ``(n_asked,)``, and what takes of it.
+
+    ``across`` are the squared covariances with what was measured, ``(n_asked, n)``, in the axes in
+    which the signal has ``values`` and all of the noise is the identity: what was measured is no
+    surer than that.
+    """
+
+    before: np.ndarray
+    across: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, process: ShiftProcess, asked: Conditions) -> "_Unknown":
+        learnt, known = (process.parts, process.variances), process.conditions
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
-        before = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own])
-        known = self.conditions.covariance(self.conditions, *learnt)
-        noise = _noise(self.conditions)  # all of it: what was measured is no surer than that
-        found = np.empty((len(asked), len(self.group)))
-        for number, size in enumerate(self.sizes.tolist()):
-            factor = np.linalg.cholesky(size * known + noise)
-            told = solve_triangular(factor, size * across.T, lower=True)
-            left = size * before - (told**2).sum(axis=0)
-            found[:, self.group == number] = np.sqrt(left.clip(0.0))[:, None]
-        return found
+        before = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own], float)
+        values, axes = eigh(known.covariance(known, *learnt), _noise(known))
+        return cls(before, (asked.covariance(known, *learnt) @ axes) ** 2, values.clip(0.0))
+
+    def variance(self, sizes: np.ndarray) -> np.ndarray:
+        """Return the variance at each size of the signal, ``(n_asked, n_sizes)``."""
+        gain = sizes**2 / (1.0 + self.values[:, None] * sizes)
+        return np.asarray((sizes * self.before[:, None] - self.across @ gain).clip(0.0))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is expected of some conditions ``rows`` and a group's genes.
+
+    ``means`` at each ratio and the ratios' probabilities ``shares``, ``(n_rows, R, n_genes)``.
+    """
+
+    rows: np.ndarray
+    genes: np.ndarray
+    group: int
+    means: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Over the ratios, ``(n_rows, n_genes)``."""
+        return np.asarray((self.shares * self.means).sum(axis=1))
+
+
+def _shares(
+    p: np.ndarray, signal: np.ndarray, noise: np.ndarray, shift: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Return the shares of the ratios in the set of each condition, ``(n, R)``."""
+    sets, member = sets_of(p)
+    found = np.empty((len(sets), len(RATIOS), len(size)), np.float32)
+    for number in range(len(sets)):
+        rows = np.flatnonzero(member == number)
+        block = np.ix_(rows, rows)
+        found[number] = likelihoods(signal[block], noise[block], shift[rows], size)
+    return learnt_shares(found)[member]
 
 
 def _noise(conditions: Conditions) -> np.ndarray:

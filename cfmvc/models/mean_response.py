@@ -247,6 +247,13 @@ class MeanResponse:
         """Return the standard deviations of the shifts around what is expected, ``(n, G)``."""
         return self.process.spread(self._conditions(asked)) * self.spread
 
+    def doubt(self, asked: AskedShifts) -> np.ndarray:
+        """Return the same of genes that are moved as is usual of them, ``(n, G)``.
+
+        By their own, the strongest responses would be held back, whose expectation is surest.
+        """
+        return self.process.usual_spread(self._conditions(asked)) * self.spread
+
     def _conditions(self, asked: AskedShifts) -> Conditions:
         scaled = asked.p.astype(float) / self.largest
         nothing_measured = np.ones(len(asked.p))

@@ -75,11 +75,11 @@ def expectation_of(
     found = np.isfinite(means).all(axis=1)  # elsewhere nobody knows what a shift is taken from
     shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
-    expected, shift, spread = (np.full(means.shape, np.nan, np.float32) for _ in range(3))
+    expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
     of_all = share if bundle.model.source == "control" else 1.0
     expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
-    spread[found] = response.uncertainty(shifts)
+    spread[found], doubt[found] = response.uncertainty(shifts), response.doubt(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
     is_flow_alone = np.asarray(p[:, _forgotten(bundle, response)].any(axis=1))
@@ -92,7 +92,7 @@ def expectation_of(
             if cells.counts is not None:  # of these very cells: nothing hangs on the choice
                 start = _log_normalised(cells.counts, library).mean(0)
             target = start + torch.from_numpy(expected[row]).to(start)
-            sd = torch.from_numpy(spread[row]).to(start)
+            sd = torch.from_numpy(doubt[row]).to(start)
             way = 0.0 if is_flow_alone[row] else share
             factors[row], mean = log_factors(cells, target, library, way, sd)
             shift[row] = (mean - start).cpu().numpy()

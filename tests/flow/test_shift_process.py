@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.linalg import block_diag
+from scipy.stats import multivariate_normal
 
 from cfmvc.flow import shift_process
 from cfmvc.flow.condition_kernels import Conditions
+from cfmvc.flow.local_scales import RATIOS
 from cfmvc.flow.shift_process import NOISE_WEIGHT, ShiftProcess, foremost
 
 N_TYPES, N_PERTURBATIONS, N_GENES = 6, 8, 200
@@ -38,26 +39,36 @@ def error(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_is_the_posterior_of_the_textbook() -> None:
-    """Rasmussen & Williams 2006, (2.23) and (2.24), with the joint covariance written out."""
+    """Rasmussen & Williams 2006, (2.23) and (2.24), with the joint covariance written out.
+
+    At each ratio of the gene's size; what is measured of the perturbation says how likely each is.
+    """
     conditions, _, shift = screen()
     asked, known = conditions.rows(np.arange(3)), conditions.rows(np.arange(3, 48))
     process = ShiftProcess.fit(known, shift[3:])
     both = conditions.kernels(conditions)[process.parts]
     noise = np.diag(1.0 / known.n_cells) + known.noise_of_controls(known)
     crossing = NOISE_WEIGHT * asked.noise_of_controls(known)
+    block = np.ix_(known.p[:, 0] > 0, known.p[:, 0] > 0)  # all that is asked for
+    shares = process.shares[known.p[:, 0] > 0][0]
     for gene in (0, 31, 199):
-        size = process.sizes[process.group[gene]]
-        prior = size * np.tensordot(process.variances, both, 1)
-        joint = prior + block_diag(np.zeros((3, 3)), NOISE_WEIGHT * noise)
-        joint[:3, 3:] += crossing
-        gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])
-        np.testing.assert_allclose(
-            process.expected(asked)[:, gene], gain @ shift[3:, gene], rtol=1e-4, atol=1e-6
-        )
-        told = prior[:3, 3:] @ np.linalg.inv(prior[3:, 3:] + noise) @ prior[3:, :3]
-        np.testing.assert_allclose(
-            process.spread(asked)[:, gene] ** 2, np.diag(prior[:3, :3] - told), rtol=1e-5, atol=1e-9
-        )
+        measured, means, variances, weights = shift[3:, gene], [], [], []
+        for ratio, share in zip(RATIOS, shares, strict=True):
+            size = ratio * process.sizes[process.group[gene]]
+            prior = size * np.tensordot(process.variances, both, 1)
+            of_known = prior[3:, 3:] + NOISE_WEIGHT * noise
+            means.append((prior[:3, 3:] + crossing) @ np.linalg.inv(of_known) @ measured)
+            told = prior[:3, 3:] @ np.linalg.inv(prior[3:, 3:] + noise) @ prior[3:, :3]
+            variances.append(np.diag(prior[:3, :3] - told))
+            of_set = multivariate_normal(np.zeros(block[0].size), of_known[block])
+            weights.append(share * of_set.pdf(measured[block[0].ravel()]))
+        likely = np.asarray(weights) / np.sum(weights)
+        mean = likely @ np.asarray(means)
+        variance = likely @ (np.asarray(variances) + (np.asarray(means) - mean) ** 2)
+        np.testing.assert_allclose(process.expected(asked)[:, gene], mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(process.spread(asked)[:, gene] ** 2, variance, rtol=1e-4)
+        usual = process.usual_spread(asked)[:, gene] ** 2
+        np.testing.assert_allclose(usual, variances[2], rtol=1e-4)
 
 
 def test_predicts_a_context_that_was_never_measured_better_than_the_mean_of_others() -> None:
@@ -105,6 +116,7 @@ def test_no_perturbation_is_expected_to_do_exactly_nothing() -> None:
     nothing = Conditions(**{**vars(conditions), "p": np.zeros_like(conditions.p)})
     assert (process.expected(nothing) == 0.0).all()
     assert (process.spread(nothing) == 0.0).all()
+    assert (process.usual_spread(nothing) == 0.0).all()
 
 
 def test_of_nothing_asked_nothing_is_said() -> None:

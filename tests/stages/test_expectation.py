@@ -14,6 +14,7 @@ from cfmvc.data.canonical import write_canonical
 from cfmvc.data.normalise import log_normalise
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.errors import CfmvcError
+from cfmvc.flow.shift_process import ShiftProcess
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.mean_response import AskedShifts
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
@@ -180,9 +181,7 @@ def test_what_the_mean_response_does_not_remember_the_flow_tells_alone(
     process = bundle.response.process
     is_kept = process.conditions.p[:, list(bundle.vocabulary.perturbations).index("P1")] == 0
     kept = np.flatnonzero(is_kept)
-    process = replace(
-        process, conditions=process.conditions.rows(kept), weights=process.weights[kept]
-    )
+    process = ShiftProcess.fit(process.conditions.rows(kept), process.shift[kept])
     fewer = replace(bundle, response=replace(bundle.response, process=process))
     made = predict_cells(fewer, CONDITIONS, cells, seed=0, n_steps=4)
     # as good as no share: with none at all other random numbers are drawn
@@ -247,7 +246,7 @@ def test_the_controls_noise_is_taken_out_of_what_starts_from_them_alone(
             shifts.append(np.asarray(made.cells.varm["shift"])[:, 0])
     half, whole = shifts[1] - shifts[0], shifts[3] - shifts[2]
     expected = whole if bundle.model.source == "control" else 0.5 * whole
-    np.testing.assert_allclose(half.mean(), expected.mean(), rtol=0.1)
+    np.testing.assert_allclose(half.mean(), expected.mean(), rtol=0.15)
 
 
 @pytest.mark.parametrize("name", ["weights", "reference", "response"])
