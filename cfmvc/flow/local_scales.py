@@ -116,17 +116,23 @@ class LocalScales:
 
         Of a perturbation that was never measured by itself the ratio is 1.
         """
-        columns = _columns(one)
+        return self._of(_columns(one))
+
+    def without(self, row: int, one: np.ndarray) -> np.ndarray:
+        """Return the same for the vector of a measured condition, as if that one were not known."""
+        return self._of_set(_columns(one), row)
+
+    def _of(self, columns: tuple[int, ...]) -> np.ndarray:
         if columns not in self._known:
             self._known[columns] = self._of_set(columns)
         return self._known[columns]
 
-    def _of_set(self, columns: tuple[int, ...]) -> np.ndarray:
+    def _of_set(self, columns: tuple[int, ...], without: int | None = None) -> np.ndarray:
         parts = [(column,) for column in columns if len(columns) > 1]
-        of_parts = _largest([self._of_single(part) for part in parts])
-        if columns not in self._rows:
+        of_parts = _largest([self._of(part) for part in parts])
+        rows = np.asarray([row for row in self._rows.get(columns, ()) if row != without])
+        if not len(rows):
             return of_parts if parts else self._usual()
-        rows = np.asarray(self._rows[columns])
         prior = np.repeat(self._shares[rows[:1]].T, len(self._size), axis=1)
         if any(part in self._rows for part in parts):
             prior = (prior + of_parts) / 2.0
@@ -135,11 +141,6 @@ class LocalScales:
         with np.errstate(divide="ignore"):
             found += np.log(prior)
         return np.exp(found - logsumexp(found, axis=0))
-
-    def _of_single(self, part: tuple[int, ...]) -> np.ndarray:
-        if part not in self._known:
-            self._known[part] = self._of_set(part)
-        return self._known[part]
 
     def _usual(self) -> np.ndarray:
         return np.repeat(_USUAL[:, None], len(self._size), axis=1)

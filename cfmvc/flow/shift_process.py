@@ -122,12 +122,33 @@ class ShiftProcess:
         """Return the same of genes that are moved as is usual of their group (ratio 1)."""
         return np.sqrt(_Unknown.of(self, asked).variance(self.sizes)[:, self.group])
 
+    def left_out(self, rows: np.ndarray) -> np.ndarray:
+        """Return what is expected of some that were measured, from all others, ``(n_rows, G)``.
+
+        Of a mean that is left out of a process the others tell what it is less its weight over the
+        diagonal of the precision (Rasmussen & Williams 2006, equation 5.12).
+        """
+        found, scales = np.zeros((len(rows), len(self.group))), self._scales()
+        shares = [scales.without(row, self.conditions.p[row]) for row in rows.tolist()]
+        scores, axes = self.axes.T @ self.shift, self.axes[rows]
+        for group, of_group in enumerate(self.sizes.tolist()):
+            genes = np.flatnonzero(self.group == group)
+            likely = np.stack([share[:, genes] for share in shares])
+            for place, ratio in enumerate(RATIOS.tolist()):
+                kept = axes / (1.0 + of_group * ratio * self.values)
+                off = (kept @ scores[:, genes]) / (kept * axes).sum(axis=1, keepdims=True)
+                found[:, genes] += likely[:, place] * (self.shift[np.ix_(rows, genes)] - off)
+        return found
+
+    def _scales(self) -> LocalScales:
+        known = self.conditions
+        signal = known.covariance(known, self.parts, self.variances)
+        noise, size = NOISE_WEIGHT * _noise(known), self.sizes[self.group]
+        return LocalScales(known.p, signal, noise, self.shift, size, self.shares)
+
     def _told(self, asked: Conditions) -> "Iterator[_Told]":
         """Yield what is expected at each ratio: some of the conditions, a group of genes."""
-        learnt, known = (self.parts, self.variances), self.conditions
-        signal, noise = known.covariance(known, *learnt), NOISE_WEIGHT * _noise(known)
-        size = self.sizes[self.group]
-        scales = LocalScales(known.p, signal, noise, self.shift, size, self.shares)
+        learnt, known, scales = (self.parts, self.variances), self.conditions, self._scales()
         scores = self.axes.T @ self.shift
         for start in range(0, len(asked), _AT_ONCE):
             rows = np.arange(start, min(start + _AT_ONCE, len(asked)))

@@ -5,7 +5,7 @@ mean is brought to where related conditions let it be expected (:mod:`cfmvc.mode
 Ridge regression on the perturbation and the state of the stratum's controls is a special case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,8 @@ class MeanResponse:
         Of each perturbation column, ``(K, E)``.
     between
         Variance of the true means of controls between batches of a cell type, ``(G,)``.
+    share
+        How far the mean of virtual cells is brought from the flow's to what is expected, ``(1,)``.
     """
 
     process: ShiftProcess
@@ -130,6 +132,7 @@ class MeanResponse:
     controls: np.ndarray
     embedding: np.ndarray
     between: np.ndarray
+    share: np.ndarray
 
     @classmethod
     def fit(
@@ -204,7 +207,12 @@ class MeanResponse:
             between_batches(
                 strata[controls], cells.n_cells[controls], cells.means[controls], spread
             ),
+            np.ones(1),
         )
+
+    def with_share(self, share: float) -> "MeanResponse":
+        """Return the same with another share."""
+        return replace(self, share=np.asarray([share]))
 
     @property
     def columns(self) -> np.ndarray:
@@ -222,6 +230,22 @@ class MeanResponse:
         own = _together(conditions.p, self.slope)[:, None] * (asked.controls - self.level)
         own += self.by_state.shifts(conditions.p, asked.cell_type, asked.controls)
         return np.asarray(self.process.expected(conditions) * self.spread + own)
+
+    def left_out(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return measured shifts, and what the other ones let expect there, ``(n_rows, G)`` each.
+
+        Parameters
+        ----------
+        rows
+            Of the process's conditions, ``(n_rows,)``.
+        """
+        some = self.process.conditions.rows(rows)
+        strata = zip(some.batch.tolist(), some.cell_type.tolist(), strict=True)
+        controls = np.stack([known[0] for s in strata if (known := self.controls_of(*s))])
+        own = _together(some.p, self.slope)[:, None] * (controls - self.level)
+        own += self.by_state.shifts(some.p, some.cell_type, controls)
+        measured = self.process.shift[rows] * self.spread + own
+        return measured, self.process.left_out(rows) * self.spread + own
 
     def corrections(self, asked: AskedShifts) -> np.ndarray:
         """Return what the noise of the measured controls adds to the shifts, ``(n, G)``.

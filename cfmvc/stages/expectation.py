@@ -56,17 +56,21 @@ class Expectation:
 
 
 def expectation_of(
-    bundle: Bundle, background: Background | None, asked: Asked, carried: Carried
+    bundle: Bundle,
+    background: Background | None,
+    asked: Asked,
+    carried: Carried,
+    share: float | None = None,
 ) -> Expectation | None:
     """Return what is expected of conditions; None for the flow alone.
 
     It hangs on the latents that are drawn for it, and so, by little, on what else is asked for. No
-    perturbation has factors 1 and shift 0.
+    perturbation has factors 1 and shift 0. Another ``share`` than the mean response's may be given.
     """
-    share = float(bundle.settings.get("flow", {}).get("mean_response", 0.0))
     response, library = bundle.response, bundle.median_library
-    if response is None or share == 0.0:
+    if response is None:
         return None
+    share = float(response.share[0]) if share is None else share
     p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
     of_row = list(zip(batch.tolist(), cell_type.tolist(), strict=True))
     strata = {stratum: _Stratum.of(bundle, background, *stratum) for stratum in set(of_row)}
@@ -77,7 +81,7 @@ def expectation_of(
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
-    of_all = share if bundle.model.source == "control" else 1.0
+    of_all = (share or 1.0) if bundle.model.source == "control" else 1.0
     expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
     spread[found], doubt[found] = response.uncertainty(shifts), response.doubt(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)

@@ -21,6 +21,7 @@ from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
 from cfmvc.stages.response import fit_response
+from cfmvc.stages.share import learnt_share
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
 from cfmvc.training.config import FlowConfig, JointConfig
@@ -100,7 +101,12 @@ def fit_flow(
         )
     bundle = replace(bundle, model=model)
     response = _response(bundle, cells, sources[0].pairs) if flow.mean_response > 0 else None
-    return replace(_replaced(bundle, model, settings), response=response), history
+    bundle = replace(_replaced(bundle, model, settings), response=response)
+    if response is not None:
+        share = learnt_share(bundle, cells.train, train_latents, flow.mean_response, flow.seed)
+        bundle = replace(bundle, response=response.with_share(share))
+        history.figures["mean_response_share"] = share
+    return bundle, history
 
 
 def expect_trainable(flow: FlowConfig, joint: JointConfig, cells: TrainingCells) -> None:

@@ -120,6 +120,29 @@ def predict_cells(
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
+def flow_shifts(
+    bundle: Bundle, background: Background, wanted: Wanted, *, seed: int, n_steps: int
+) -> np.ndarray:
+    """Return how the flow alone shifts the mean log expression of controls, ``(n, G)``.
+
+    Parameters
+    ----------
+    bundle
+        A model with a mean response.
+    background
+        Encoded control cells with their counts.
+    wanted
+        Conditions; of how many cells does not matter.
+    seed, n_steps
+        As in :func:`predict_cells`.
+    """
+    with seeded(seed, bundle.device), torch.no_grad():
+        generator = _Generator(bundle, background, n_steps, "euler", None)
+        expectation = generator.expected(wanted, share=0.0)
+    assert expectation is not None
+    return expectation.shift
+
+
 def carry_controls(
     bundle: Bundle,
     conditions: pd.DataFrame,
@@ -213,7 +236,7 @@ class _Generator:
 
         From given control cells, or from noise where they are None, and with given total counts.
         """
-        self.expectation = self._expectation(wanted)
+        self.expectation = self.expected(wanted)
         parts, means = [], None
         if with_means:
             means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
@@ -236,7 +259,7 @@ class _Generator:
             return None
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
-    def _expectation(self, wanted: Wanted) -> Expectation | None:
+    def expected(self, wanted: Wanted, share: float | None = None) -> Expectation | None:
         """Return what is expected of each condition, of whole strata: not of cells in a region."""
         if self.arithmetic is not None or self.is_paired:
             return None
@@ -252,7 +275,7 @@ class _Generator:
             return self._carried(wanted.conditions(rows), library, controls, [])
 
         asked = Asked(wanted.p, wanted.batch, wanted.cell_type)
-        return expectation_of(self.bundle, self.background, asked, carried)
+        return expectation_of(self.bundle, self.background, asked, carried, share)
 
     def _carried(
         self,

@@ -12,9 +12,10 @@ _FIGURES = ("best_epoch", "n_epochs", "nan_steps", "first_nan_step")
 def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") -> None:
     """Log what came out in a few figures, and the curves of the losses as a picture.
 
-    The figures are ``best_epoch``, ``best_val_loss``, ``n_epochs``, ``nan_steps`` and
-    ``first_nan_step``. They have no group (``group/name``): MLflow draws groups before all else,
-    and these would push the losses off the page. At step 0 MLflow draws a bar with its value.
+    The figures are ``best_epoch``, ``best_val_loss``, ``n_epochs``, ``nan_steps``,
+    ``first_nan_step`` and those that the history has beside its rows. They have no group
+    (``group/name``): MLflow draws groups before all else, and these would push the losses off the
+    page. At step 0 MLflow draws a bar with its value.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ def log_course(tracker: Tracker, name: str, history: History, prefix: str = "") 
 
     summary = history.summary()
     figures = {key: summary.get(key) for key in _FIGURES}
-    figures["best_val_loss"] = summary.get("val_loss")
+    figures |= {"best_val_loss": summary.get("val_loss"), **history.figures}
     known = {f"{prefix}{key}": float(v) for key, v in figures.items() if v is not None}
     tracker.log_metrics(known, step=0)
     tracker.log_figure(loss_curves(history.rows, name), f"{prefix}loss_curves.png")

@@ -75,8 +75,9 @@ class FlowConfig(LoopConfig):
     mean_response: float = Field(
         ge=0,
         le=1,
-        description="how far the mean of virtual cells is brought from where the flow carries them "
-        "to where related conditions let it be expected; 0: the flow alone",
+        description="how far, at least, the mean of virtual cells is brought from where the flow "
+        "carries them to where related conditions let it be expected; farther, where the flow "
+        "misses what it was trained on; 0: the flow alone",
     )
     recouple_every: int = Field(ge=1, description="epochs between new couplings")
     hidden_dim: int = Field(ge=1, description="width of the velocity field's trunk")

@@ -31,6 +31,8 @@ class History:
     gradients
         Gradient norms of each epoch by module, where they are kept; see
         :meth:`~cfmvc.training.gradient_norms.GradientNorms.close_epoch`.
+    figures
+        What else came out of it, by name.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -39,6 +41,7 @@ class History:
     best_epoch: int = 0
     best_val_loss: float = math.inf
     gradients: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``train_loss``, ``val_loss`` (lists) and ``nan_step``, as users know them."""
@@ -71,7 +74,8 @@ class History:
         }
         n_vetoed = sum(event.kind == "nan" for event in self.events)
         epochs = {"n_epochs": len(self.rows), "best_epoch": self.best_epoch}
-        return {**losses, **epochs, "nan_steps": n_vetoed, "first_nan_step": self.nan_step}
+        vetoed = {"nan_steps": n_vetoed, "first_nan_step": self.nan_step}
+        return {**losses, **epochs, **vetoed, **self.figures}
 
     def followed_by(self, later: "History") -> "History":
         """Return this history with the rows and events of a later training behind its own."""
@@ -87,6 +91,7 @@ class History:
             int(last["epoch"]) + later.best_epoch,
             later.best_val_loss,
             self.gradients + later.gradients,
+            self.figures | later.figures,
         )
 
 

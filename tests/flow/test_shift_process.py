@@ -71,6 +71,30 @@ def test_is_the_posterior_of_the_textbook() -> None:
         np.testing.assert_allclose(usual, variances[2], rtol=1e-4)
 
 
+def test_a_condition_is_left_out_as_if_it_had_never_been_measured() -> None:
+    """Against the others' covariance, written out; what is measured has the others' noise, too."""
+    conditions, _, shift = screen()
+    process = ShiftProcess.fit(conditions, shift)
+    found = process.left_out(np.asarray([0, 9]))
+    kernels = conditions.kernels(conditions)[process.parts]
+    signal = np.tensordot(process.variances, kernels, 1)
+    noise = np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
+    for place, row in enumerate((0, 9)):
+        others = np.delete(np.arange(len(shift)), row)
+        of_set = others[(conditions.p[others] == conditions.p[row]).all(axis=1)]
+        for gene in (0, 31, 199):
+            means, weights = [], []
+            for ratio, share in zip(RATIOS, process.shares[row], strict=True):
+                size = ratio * process.sizes[process.group[gene]]
+                both = size * signal + NOISE_WEIGHT * noise
+                gain = both[row, others] @ np.linalg.inv(both[np.ix_(others, others)])
+                means.append(gain @ shift[others, gene])
+                density = multivariate_normal(np.zeros(len(of_set)), both[np.ix_(of_set, of_set)])
+                weights.append(share * density.pdf(shift[of_set, gene]))
+            expected = np.average(means, weights=weights)
+            assert found[place, gene] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
 def test_predicts_a_context_that_was_never_measured_better_than_the_mean_of_others() -> None:
     conditions, truth, shift = screen()
     out = conditions.cell_type == 0

@@ -91,8 +91,8 @@ def expected_of(bundle: Bundle, row: int) -> np.ndarray:
 
 
 def weighed(bundle: Bundle, share: float) -> Bundle:
-    settings = {**bundle.settings, "flow": {**bundle.settings["flow"], "mean_response": share}}
-    return replace(bundle, settings=settings)
+    assert bundle.response is not None
+    return replace(bundle, response=bundle.response.with_share(share))
 
 
 @pytest.mark.parametrize("with_controls", [True, False])
