@@ -9,7 +9,7 @@ by a mixture of scales; Stephens 2017, Biostatistics 18:275),
 
 with :math:`K` and :math:`N` the signal's and the noise's covariance of the set's conditions. Shares
 :math:`\pi` of a set are those of greatest likelihood over the genes, held near the shares of all
-sets. A combination moves a gene as much as its strongest part does, or as its own cells say.
+sets.
 """
 
 from collections.abc import Iterable
@@ -109,50 +109,28 @@ class LocalScales:
         self._rows: dict[tuple[int, ...], list[int]] = {}
         for row, one in enumerate(p):
             self._rows.setdefault(_columns(one), []).append(row)
-        self._known: dict[tuple[int, ...], np.ndarray] = {}
 
-    def of(self, one: np.ndarray) -> np.ndarray:
+    def of(self, one: np.ndarray, without: int | None = None) -> np.ndarray:
         """Return the probability of each ratio and gene, ``(R, G)``, for the set of a vector.
 
-        Of a perturbation that was never measured by itself the ratio is 1.
+        Of a set that was never measured the ratio is 1, of a combination of measured ones, too: it
+        is moved by what is known of either, and their ratios would let the noise of both through.
+
+        Parameters
+        ----------
+        one
+            A perturbation vector, ``(K,)``.
+        without
+            A measured condition that is not to be known.
         """
-        return self._of(_columns(one))
-
-    def without(self, row: int, one: np.ndarray) -> np.ndarray:
-        """Return the same for the vector of a measured condition, as if that one were not known."""
-        return self._of_set(_columns(one), row)
-
-    def _of(self, columns: tuple[int, ...]) -> np.ndarray:
-        if columns not in self._known:
-            self._known[columns] = self._of_set(columns)
-        return self._known[columns]
-
-    def _of_set(self, columns: tuple[int, ...], without: int | None = None) -> np.ndarray:
-        parts = [(column,) for column in columns if len(columns) > 1]
-        of_parts = _largest([self._of(part) for part in parts])
-        rows = np.asarray([row for row in self._rows.get(columns, ()) if row != without])
+        rows = np.asarray([row for row in self._rows.get(_columns(one), ()) if row != without])
         if not len(rows):
-            return of_parts if parts else self._usual()
-        prior = np.repeat(self._shares[rows[:1]].T, len(self._size), axis=1)
-        if any(part in self._rows for part in parts):
-            prior = (prior + of_parts) / 2.0
+            return np.repeat(_USUAL[:, None], len(self._size), axis=1)
         block = np.ix_(rows, rows)
         found = likelihoods(self._signal[block], self._noise[block], self._shift[rows], self._size)
-        with np.errstate(divide="ignore"):
-            found += np.log(prior)
+        found += np.log(self._shares[rows[0]])[:, None]
         return np.exp(found - logsumexp(found, axis=0))
-
-    def _usual(self) -> np.ndarray:
-        return np.repeat(_USUAL[:, None], len(self._size), axis=1)
 
 
 def _columns(one: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(one).tolist())
-
-
-def _largest(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the distribution ``(R, G)`` of the largest of independent ratios."""
-    if not parts:
-        return np.zeros(0)
-    below = np.prod([part.cumsum(axis=0) for part in parts], axis=0)
-    return np.diff(below, axis=0, prepend=0.0)

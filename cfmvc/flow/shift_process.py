@@ -129,7 +129,7 @@ class ShiftProcess:
         diagonal of the precision (Rasmussen & Williams 2006, equation 5.12).
         """
         found, scales = np.zeros((len(rows), len(self.group))), self._scales()
-        shares = [scales.without(row, self.conditions.p[row]) for row in rows.tolist()]
+        shares = [scales.of(self.conditions.p[row], row) for row in rows.tolist()]
         scores, axes = self.axes.T @ self.shift, self.axes[rows]
         for group, of_group in enumerate(self.sizes.tolist()):
             genes = np.flatnonzero(self.group == group)
