@@ -15,6 +15,11 @@ class BenchmarkConfig(Section):
     min_cells_to_rank: int = Field(
         ge=2, description="held_out_batch: those with fewer cells in the batch are not considered"
     )
+    max_folds: int = Field(
+        ge=2,
+        description="combinations, doses, unseen perturbations: where they are more they are dealt "
+        "into so many folds",
+    )
     n_regions: int = Field(
         ge=2, description="spatial_region: strips of the tissue along the first coordinate"
     )

@@ -15,6 +15,7 @@ from cfmvc.data.vocabulary import split_label
 from cfmvc.errors import DataError
 
 Mask = NDArray[np.bool_]
+_MOST_IN_WORDS = 5  # of the folds that are put together
 
 
 class NotAllowed(DataError):  # noqa: N818 - of a task, which other data would allow
@@ -59,6 +60,24 @@ class Fold:
     held_out: str
     is_test: Mask
     region: Region | None = None
+
+
+def dealt(folds: list[Fold], most: int) -> list[Fold]:
+    """Put folds together where they are more than ``most``, as cards are dealt.
+
+    A screen of hundreds of combinations would else take hundreds of trainings.
+    """
+    if len(folds) <= most:
+        return folds
+    return [
+        Fold(
+            f"group {number + 1} of {most}",
+            "; ".join(fold.held_out for fold in group[:_MOST_IN_WORDS])
+            + f"; ... ({len(group)} in all)" * (len(group) > _MOST_IN_WORDS),
+            np.any([fold.is_test for fold in group], axis=0),
+        )
+        for number, group in enumerate(folds[first::most] for first in range(most))
+    ]
 
 
 FoldMaker = Callable[["Design", BenchmarkConfig], list[Fold]]

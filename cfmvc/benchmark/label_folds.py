@@ -3,13 +3,13 @@
 import numpy as np
 
 from cfmvc.benchmark.config import BenchmarkConfig
-from cfmvc.benchmark.folds import Design, Fold, NotAllowed
+from cfmvc.benchmark.folds import Design, Fold, NotAllowed, dealt
 from cfmvc.data.embeddings import EMBEDDINGS, find_embeddings
 from cfmvc.errors import listed
 
 
 def combination_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
-    """Hold out each combination in turn whose parts are measured singly."""
+    """Hold out each combination in turn whose parts are measured singly; of many, several."""
     single = set(design.labels["perturbation"][design.is_measured])
     folds = []
     for label, parts in design.parts.items():
@@ -20,7 +20,7 @@ def combination_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
         raise NotAllowed(
             "no combination has parts that are also measured singly (data.separator joins them)"
         )
-    return folds
+    return dealt(folds, config.max_folds)
 
 
 def dose_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
@@ -41,11 +41,11 @@ def dose_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
         raise NotAllowed("no perturbation is measured at two doses")
     is_test = (dose == label.map(largest).to_numpy(np.float64)) & ~design.is_control
     words = f"largest dose of each ({listed(sorted(set(largest.values())))}): extrapolation"
-    return [*folds, Fold("largest", words, is_test)]
+    return [*dealt(folds, config.max_folds), Fold("largest", words, is_test)]
 
 
 def unseen_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
-    """Hold out each perturbation in turn, in combinations too."""
+    """Hold out each perturbation in turn, in combinations too; of many, several."""
     embeddings = find_embeddings(design.cells, EMBEDDINGS, "perturbation")
     if embeddings is None:
         raise NotAllowed(f"the cells have no embeddings of perturbations (uns['{EMBEDDINGS}'])")
@@ -62,4 +62,4 @@ def unseen_folds(design: Design, config: BenchmarkConfig) -> list[Fold]:
             folds.append(Fold(name, f"{listed(holding)}, never seen", is_test))
     if not folds:
         raise NotAllowed("there is only one perturbation, and none left to learn from")
-    return folds
+    return dealt(folds, config.max_folds)

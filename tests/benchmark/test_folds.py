@@ -67,6 +67,34 @@ def test_no_cell_of_a_held_out_condition_is_trained_on(task: str, cells: AnnData
         assert len(strata.merge(controls.drop_duplicates())) == len(strata)
 
 
+@pytest.mark.parametrize(
+    ("task", "held_out"),
+    [
+        ("held_out_combination", {"P1+P2", "P1+P3", "P1+P4", "P2+P3", "P2+P4", "P3+P4"}),
+        ("unseen_perturbation", {"P1", "P2", "P3", "P4"}),
+    ],
+)
+def test_what_is_much_is_dealt_into_a_few_folds(task: str, held_out: set[str]) -> None:
+    """No perturbation and no combination is left out, and each is held out once."""
+    many = simulated(n_perturbations=4, n_combinations=6, n_interactive=0)
+    every, some = folds(many, task), folds(many, task, max_folds=2)
+    assert len(every) == len(held_out)
+    assert [fold.name for fold in some] == ["group 1 of 2", "group 2 of 2"]
+    of_each = [set(many.obs["perturbation"][fold.is_test]) for fold in some]
+    if task == "held_out_combination":
+        assert of_each[0].isdisjoint(of_each[1])
+        assert of_each[0] | of_each[1] == held_out
+    else:
+        for fold, labels in zip(some, of_each, strict=True):
+            seen = set(many.obs["perturbation"][~fold.is_test]) - {"control"}
+            parts = {part for label in seen for part in label.split("+")}
+            assert held_out - parts, "they are in no combination of the training either"
+            assert parts.isdisjoint(held_out - parts)
+            assert labels | seen == set(many.obs["perturbation"]) - {"control"}
+    for fold in some:
+        assert not many.obs["perturbation"][fold.is_test].eq("control").any()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_together_the_folds_hold_out_what_the_task_says(task: str, cells: AnnData) -> None:
     found = folds(cells, task, min_cells_to_rank=20)
