@@ -9,7 +9,7 @@ by a mixture of scales; Stephens 2017, Biostatistics 18:275),
 
 with :math:`K` and :math:`N` the signal's and the noise's covariance of the set's conditions. Shares
 :math:`\pi` of a set are those of greatest likelihood over the genes, held near the shares of all
-sets.
+sets. What is expected of a condition at a ratio takes the signal of all others to be as large.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,8 @@ RATIOS = 16.0 ** np.arange(-2, 3)
 _USUAL = (RATIOS == 1.0).astype(float)
 _ROUNDS = 50  # of expectation and maximisation
 _HELD = 20.0  # genes' worth: how strongly shares are held near those of all sets
-_MOST_GENES = 1000  # of which shares are learnt
+_MOST_GENES = 400  # of which shares are learnt
+_MANY = 50  # conditions of a set
 
 
 def sets_of(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +52,7 @@ def likelihoods(
     for row, ratio in enumerate(RATIOS.tolist()):
         spread = 1.0 + values[:, None] * (ratio * size)
         found[row] = -0.5 * (np.log(spread) + squares / spread).sum(axis=0)
-    return found
+    return found - found.max(axis=0)  # so that single precision is enough
 
 
 def learnt_shares(log_likelihood: np.ndarray) -> np.ndarray:
@@ -106,6 +107,7 @@ class LocalScales:
     ) -> None:
         self._signal, self._noise = signal, noise
         self._shift, self._size, self._shares = shift, size, shares
+        self._of_many: dict[tuple[int, ...], np.ndarray] = {}  # which take long
         self._rows: dict[tuple[int, ...], list[int]] = {}
         for row, one in enumerate(p):
             self._rows.setdefault(_columns(one), []).append(row)
@@ -121,10 +123,18 @@ class LocalScales:
         one
             A perturbation vector, ``(K,)``.
         without
-            A measured condition that is not to be known.
+            A measured condition that is not to be known; among many it is no matter.
         """
-        rows = np.asarray([row for row in self._rows.get(_columns(one), ()) if row != without])
-        if not len(rows):
+        columns = _columns(one)
+        rows = self._rows.get(columns, [])
+        if len(rows) <= _MANY:
+            return self._likely([row for row in rows if row != without])
+        if columns not in self._of_many:
+            self._of_many[columns] = self._likely(rows)
+        return self._of_many[columns]
+
+    def _likely(self, rows: list[int]) -> np.ndarray:
+        if not rows:
             return np.repeat(_USUAL[:, None], len(self._size), axis=1)
         block = np.ix_(rows, rows)
         found = likelihoods(self._signal[block], self._noise[block], self._shift[rows], self._size)

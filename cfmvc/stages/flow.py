@@ -16,7 +16,7 @@ from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.layers import evaluating
 from cfmvc.models.mean_response import MeanResponse
-from cfmvc.models.reference import KEPT_PER_CONDITION
+from cfmvc.models.reference import KEPT_PER_CONDITION, ReferenceCells
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
@@ -102,11 +102,7 @@ def fit_flow(
     bundle = replace(bundle, model=model)
     response = _response(bundle, cells, sources[0].pairs) if flow.mean_response > 0 else None
     bundle = replace(_replaced(bundle, model, settings), response=response)
-    if response is not None:
-        share = learnt_share(bundle, cells.train, train_latents, flow.mean_response, flow.seed)
-        bundle = replace(bundle, response=response.with_share(share))
-        history.figures["mean_response_share"] = share
-    return bundle, history
+    return _with_share(bundle, cells.train, train_latents, flow, history), history
 
 
 def expect_trainable(flow: FlowConfig, joint: JointConfig, cells: TrainingCells) -> None:
@@ -198,7 +194,23 @@ def fit_joint(
         )
         encoded = encode_table(model, cells.train, device)
         model.reference = encoded.bounded(KEPT_PER_CONDITION)
-    return _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()}), history
+    bundle = _replaced(bundle, model, {**bundle.settings, "joint": joint.model_dump()})
+    return _with_share(bundle, cells.train, encoded, flow, history), history
+
+
+def _with_share(
+    bundle: Bundle,
+    table: CellTable,
+    latents: ReferenceCells,
+    flow: FlowConfig,
+    history: History,
+) -> Bundle:
+    """Return the bundle with the share that its flow leaves to the mean response; it is noted."""
+    if bundle.response is None:
+        return bundle
+    share = learnt_share(bundle, table, latents, flow.mean_response, flow.seed)
+    history.figures["mean_response_share"] = share
+    return replace(bundle, response=bundle.response.with_share(share))
 
 
 def _looked_at(

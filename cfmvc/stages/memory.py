@@ -14,7 +14,7 @@ from cfmvc.data.dataset import CellTable
 from cfmvc.data.on_disk import CountsOnDisk
 from cfmvc.data.resident import lives_on
 from cfmvc.data.samplers import ROWS_PER_WINDOW
-from cfmvc.flow.shift_process import MOST_CONDITIONS
+from cfmvc.flow.shift_process import MOST_CONDITIONS, MOST_TO_LEARN
 from cfmvc.shards import current_shard
 from cfmvc.stages.encoding import CELLS_AT_A_TIME
 from cfmvc.stages.model_memory import ModelMemory, Moment
@@ -229,6 +229,7 @@ def _training(
 def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
     """Return the phase in which the mean response is learnt, in double precision."""
     n_kept = min(shape.n_conditions, MOST_CONDITIONS)
+    n_learnt = min(n_kept, MOST_TO_LEARN)
     return Phase(
         "learning the mean response",
         [
@@ -237,8 +238,8 @@ def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
             Arrays("means of all conditions", shape.n_conditions * shape.n_genes * 8, 3),
             # Shifts and levels, and what is left of them.
             Arrays("shifts of the conditions", n_kept * shape.n_genes * 8, 3),
-            # Products of perturbations (4) and of contexts, their sum, noise, a factor.
-            Arrays("covariance of the conditions", n_kept**2 * 8, 8),
+            # All parts, of those that they are learnt of; of all, factors of the parts, sums, axes.
+            Arrays("covariance of the conditions", max(n_kept**2 * 8, n_learnt**2 * 41) * 8),
         ],
     )
 

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from cfmvc.data.dataset import CellTable
+from cfmvc.flow.local_scales import sets_of
 from cfmvc.flow.shift_process import foremost
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.mean_response import MeanResponse
@@ -35,7 +36,7 @@ def learnt_share(
     Parameters
     ----------
     bundle
-        A model with a flow and a mean response.
+        A model with a flow and, maybe, a mean response.
     table, latents
         The training cells, and encoded.
     least
@@ -44,9 +45,11 @@ def learnt_share(
         Of the latents that are drawn.
     """
     response = bundle.response
-    if response is None or least in (0.0, 1.0):
+    if response is None or least in (0.0, 1.0) or bundle.model.source != "control":
+        return least  # what starts from noise has noise of its own in its mean
+    rows = _strongest(response, _trained(latents))
+    if not len(rows):
         return least
-    rows = _strongest(response)
     carried = _carried(bundle, response, rows, table, latents, seed)
     measured, expected = response.left_out(rows)
     some = response.process.conditions.rows(rows)
@@ -57,14 +60,23 @@ def learnt_share(
     return min(max(found, least), 1.0)
 
 
-def _strongest(response: MeanResponse) -> np.ndarray:
+def _trained(latents: ReferenceCells) -> set[tuple[int, ...]]:
+    """Return the strata in which the flow has learnt from controls."""
+    some = (latents.is_control & latents.is_finite).nonzero().reshape(-1)
+    strata = torch.stack([latents.batch[some], latents.cell_type[some]], dim=1)
+    return set(map(tuple, strata.unique(dim=0).tolist()))
+
+
+def _strongest(response: MeanResponse, strata: set[tuple[int, ...]]) -> np.ndarray:
     """Return the conditions whose effects stand out most, of each perturbation one first."""
     process = response.process
     known = process.conditions
+    of_each = zip(known.batch.tolist(), known.cell_type.tolist(), strict=True)
+    rows = np.flatnonzero([stratum in strata for stratum in of_each])
     noise = 1.0 / known.n_cells + 1.0 / known.n_controls
     strength = (process.shift**2).mean(axis=1) / noise
-    kind = np.unique(known.p != 0, axis=0, return_inverse=True)[1].reshape(-1)
-    return foremost(kind, strength, _MOST_CONDITIONS)
+    kind = sets_of(known.p)[1]
+    return rows[foremost(kind[rows], strength[rows], _MOST_CONDITIONS)]
 
 
 def _carried(
@@ -93,7 +105,7 @@ def _carried(
 def _some_controls(latents: ReferenceCells, batch: np.ndarray, cell_type: np.ndarray) -> np.ndarray:
     """Return rows of controls of these strata, of each some, evenly chosen."""
     of_cell = torch.stack([latents.batch, latents.cell_type], dim=1).cpu().numpy()
-    is_control, chosen = latents.is_control.cpu().numpy(), []
+    is_control, chosen = (latents.is_control & latents.is_finite).cpu().numpy(), []
     for stratum in np.unique(np.stack([batch, cell_type], axis=1), axis=0):
         rows = np.flatnonzero(is_control & (of_cell == stratum).all(axis=1))
         at = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_CELLS)).round().astype(np.int64)

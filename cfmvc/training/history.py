@@ -56,7 +56,8 @@ class History:
         """Return all of it as plain values."""
         events = [event.as_json() for event in self.events]
         rows, gradients = [dict(row) for row in self.rows], list(self.gradients)
-        return {**self.__dict__, "rows": rows, "events": events, "gradients": gradients}
+        rest = {"gradients": gradients, "figures": dict(self.figures)}
+        return {**self.__dict__, "rows": rows, "events": events, **rest}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "History":

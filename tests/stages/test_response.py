@@ -75,12 +75,15 @@ def test_paired_cells_are_the_tables_own(at_a_time: int, monkeypatch: pytest.Mon
             np.testing.assert_allclose(found.expression[mine].toarray(), logged[given], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("n_perturbations", "n_genes"), [(1000, 200), (200, 2000), (300, 500)])
+@pytest.mark.parametrize(
+    ("n_perturbations", "n_genes", "n_batches"),
+    [(1000, 200, 4), (200, 2000, 4), (300, 500, 4), (600, 1000, 1)],
+)
 def test_many_conditions_need_the_memory_that_is_expected(
-    n_perturbations: int, n_genes: int
+    n_perturbations: int, n_genes: int, n_batches: int
 ) -> None:
     """Traced, and not of the process: within a quarter, of the arrays alone."""
-    every, n_batches = n_perturbations + 1, 4
+    every = n_perturbations + 1
     condition, batch = np.divmod(np.arange(2 * n_batches * every), 2 * n_batches)
     rng = np.random.default_rng(0)
     counts = csr_matrix(rng.poisson(0.2, (len(batch), n_genes)).astype(np.float32))

@@ -1,17 +1,22 @@
 """The share of the mean response, of flows that know what they were trained on and that do not."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.simulate import SimulateConfig, simulate
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
-from cfmvc.stages import fit_flow, fit_vae
+from cfmvc.stages import fit_flow, fit_joint, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.share import learnt_share
 from cfmvc.stages.vae import TrainingCells
-from cfmvc.training.config import FlowConfig, VaeConfig
+from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
 from cfmvc.training.history import History
 
 SHIPPED = read_yaml(default_params_file())
@@ -81,3 +86,42 @@ def test_without_a_mean_response_there_is_none(trained: Bundle, cells: TrainingC
     made, history = flowing(trained, cells, "n_epochs=1", "mean_response=0")
     assert made.response is None
     assert history.figures == {}
+
+
+@pytest.fixture(scope="module")
+def known(trained: Bundle, cells: TrainingCells) -> Bundle:
+    return flowing(trained, cells, "n_epochs=60", "mean_response=0.01")[0]
+
+
+def test_cells_that_could_not_be_encoded_say_nothing(known: Bundle, cells: TrainingCells) -> None:
+    latents = encode_table(known.model, cells.train, DEVICE)
+    broken = latents.int_mean.clone()
+    of_stratum = latents.is_control & (latents.cell_type == 0)
+    broken[of_stratum.nonzero()[0]] = torch.nan
+    without = replace(latents, int_mean=broken)
+    share = learnt_share(known, cells.train, without, 0.01, 0)
+    assert share == pytest.approx(learnt_share(known, cells.train, latents, 0.01, 0), abs=0.05)
+
+
+def test_a_stratum_whose_controls_only_validate_says_nothing(
+    known: Bundle, cells: TrainingCells
+) -> None:
+    """From controls of another stratum the flow would come out elsewhere: no fault of it."""
+    latents = encode_table(known.model, cells.train, DEVICE)
+    kept = ~(latents.is_control & (latents.cell_type == 0)).cpu().numpy()
+    table, fewer = cells.train.subset(kept), latents.select(torch.from_numpy(np.flatnonzero(kept)))
+    share = learnt_share(known, table, fewer, 0.01, 0)
+    assert share < 0.3
+    nobody = ~latents.is_control.cpu().numpy()
+    table = cells.train.subset(nobody)
+    fewer = latents.select(torch.from_numpy(np.flatnonzero(nobody)))
+    assert learnt_share(known, table, fewer, 0.01, 0) == 0.01
+
+
+def test_a_joint_training_has_a_share_of_its_own(known: Bundle, cells: TrainingCells) -> None:
+    params = override(SHIPPED, ["joint.n_epochs=1", "flow.mean_response=0.01"])
+    flow = parse_section(FlowConfig, params["flow"], "flow")
+    joint = parse_section(JointConfig, params["joint"], "joint")
+    made, history = fit_joint(known, cells, joint, flow, DEVICE)
+    assert made.response is not None
+    assert history.figures == {"mean_response_share": made.response.share[0]}
