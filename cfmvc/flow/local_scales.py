@@ -73,6 +73,27 @@ def learnt_shares(log_likelihood: np.ndarray) -> np.ndarray:
     return shares
 
 
+def shares_of(
+    p: np.ndarray, signal: np.ndarray, noise: np.ndarray, shift: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Return the shares of the ratios in the set of each condition, ``(n, R)``.
+
+    Parameters
+    ----------
+    p
+        Perturbation vectors, ``(n, K)``.
+    signal, noise, shift, size
+        As in :func:`likelihoods`, of all conditions.
+    """
+    sets, member = sets_of(p)
+    found = np.empty((len(sets), len(RATIOS), len(size)), np.float32)
+    for number in range(len(sets)):
+        rows = np.flatnonzero(member == number)
+        block = np.ix_(rows, rows)
+        found[number] = likelihoods(signal[block], noise[block], shift[rows], size)
+    return learnt_shares(found)[member]
+
+
 def some_genes(groups: Iterable[np.ndarray], n_genes: int) -> np.ndarray:
     """Choose genes of which shares are learnt: of every group as many."""
     step = -(-n_genes // _MOST_GENES)

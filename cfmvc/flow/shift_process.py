@@ -16,14 +16,8 @@ import numpy as np
 from scipy.linalg import eigh
 
 from cfmvc.flow.condition_kernels import Conditions, distinct, told_by_embeddings
-from cfmvc.flow.local_scales import (
-    RATIOS,
-    LocalScales,
-    learnt_shares,
-    likelihoods,
-    sets_of,
-    some_genes,
-)
+from cfmvc.flow.kept_conditions import MOST_TO_LEARN, whole_perturbations
+from cfmvc.flow.local_scales import RATIOS, LocalScales, sets_of, shares_of, some_genes
 from cfmvc.flow.variances import likeliest, likeliest_sizes
 
 _N_GROUPS = 20
@@ -36,9 +30,6 @@ NOISE_WEIGHT = 0.5
 # The same where the ratio of a gene is found: with half of the noise what does nothing is believed,
 # with all of it strong responses are shrunk. Chosen on these and on simulated screens.
 NOISE_OF_RATIOS = 0.7
-MOST_TO_LEARN = 400  # conditions of which the variances are found; the cost is cubic in them
-_LEAST_KINDS = 20  # perturbations among these, where there are as many
-MOST_CONDITIONS = 2000  # that are remembered
 _AT_ONCE = 256  # conditions that are asked for
 
 
@@ -86,7 +77,7 @@ class ShiftProcess:
         ----------
         conditions
             Where they were measured; none of them is a control, and they are as many as
-            :data:`MOST_CONDITIONS` at most (:func:`foremost`): the cost is cubic in them.
+            :data:`~cfmvc.flow.kept_conditions.MOST_CONDITIONS` at most: the cost is cubic in them.
         shift
             ``(n, n_genes)``, in units of the spread within a condition.
         """
@@ -101,8 +92,9 @@ class ShiftProcess:
         values, axes = eigh(signal, noise)
         genes = some_genes(groups, len(group))
         noise = NOISE_OF_RATIOS * _noise(conditions)
-        shares = _shares(conditions.p, signal, noise, shift[:, genes], sizes[group[genes]])
+        shares = shares_of(conditions.p, signal, noise, shift[:, genes], sizes[group[genes]])
         kept = shift.astype(np.float32)  # of which a model keeps a copy on disk
+        axes = np.ascontiguousarray(axes)  # as they come back from a file: sums round alike
         return cls(conditions, parts, variances, sizes, group, kept, values.clip(0.0), axes, shares)
 
     def expected(self, asked: Conditions) -> np.ndarray:
@@ -223,19 +215,6 @@ class _Told:
         return np.asarray((self.shares * self.means).sum(axis=1))
 
 
-def _shares(
-    p: np.ndarray, signal: np.ndarray, noise: np.ndarray, shift: np.ndarray, size: np.ndarray
-) -> np.ndarray:
-    """Return the shares of the ratios in the set of each condition, ``(n, R)``."""
-    sets, member = sets_of(p)
-    found = np.empty((len(sets), len(RATIOS), len(size)), np.float32)
-    for number in range(len(sets)):
-        rows = np.flatnonzero(member == number)
-        block = np.ix_(rows, rows)
-        found[number] = likelihoods(signal[block], noise[block], shift[rows], size)
-    return learnt_shares(found)[member]
-
-
 def _noise(conditions: Conditions) -> np.ndarray:
     return np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
 
@@ -261,56 +240,3 @@ def _learnt(
     whole = np.tensordot(strongest, kernels, 1)
     sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
     return parts, strongest, np.asarray([*sizes, 1.0])
-
-
-def whole_perturbations(p: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
-    """Choose conditions that tell what of a perturbation hangs on its context: all of some.
-
-    One condition each of many perturbations would say nothing of that. The perturbations with most
-    cells are taken, of which one with very many conditions gives its largest.
-
-    Parameters
-    ----------
-    p, n_cells, most
-        Perturbation vectors, ``(n, K)``; as in :func:`foremost`.
-    """
-    if len(p) <= most:
-        return np.arange(len(p))
-    kind = np.unique(p, axis=0, return_inverse=True)[1].reshape(-1)
-    total = np.bincount(kind, weights=n_cells)
-    most_of_one = max(2, most // min(len(total), _LEAST_KINDS))
-    chosen: list[int] = []
-    for one in np.argsort(-total, kind="stable"):
-        rows = np.flatnonzero(kind == one)
-        rows = rows[np.argsort(-n_cells[rows], kind="stable")[:most_of_one]]
-        if len(chosen) + len(rows) <= most:
-            chosen += rows.tolist()
-    return np.sort(np.asarray(chosen))
-
-
-def foremost(kind: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
-    """Choose conditions: the largest of each perturbation first, then the next ones.
-
-    Parameters
-    ----------
-    kind
-        A number of each one's perturbation, ``(n,)``: vectors of many conditions take gigabytes.
-    n_cells
-        ``(n,)``.
-    most
-        How many.
-
-    Returns
-    -------
-    numpy.ndarray
-        Their rows, in order.
-    """
-    if len(kind) <= most:
-        return np.arange(len(kind))
-    by_size = np.argsort(-n_cells, kind="stable")
-    seen: dict[int, int] = {}
-    rank = np.empty(len(kind), dtype=np.int64)
-    for row in by_size.tolist():
-        of_kind = int(kind[row])
-        rank[row] = seen[of_kind] = seen.get(of_kind, -1) + 1
-    return np.sort(np.lexsort((-n_cells, rank))[:most])

@@ -13,8 +13,9 @@ import torch
 
 from cfmvc.flow.condition_kernels import Conditions, StateBasis
 from cfmvc.flow.doses import largest_doses
+from cfmvc.flow.kept_conditions import MOST_CONDITIONS, foremost
 from cfmvc.flow.own_level import slopes
-from cfmvc.flow.shift_process import MOST_CONDITIONS, ShiftProcess, foremost
+from cfmvc.flow.shift_process import ShiftProcess
 from cfmvc.flow.state_slopes import PairedCells, StateSlopes, level_of_cell_types
 from cfmvc.models.control_levels import ControlLevels, between_batches
 

@@ -14,7 +14,7 @@ from cfmvc.data.dataset import CellTable
 from cfmvc.data.on_disk import CountsOnDisk
 from cfmvc.data.resident import lives_on
 from cfmvc.data.samplers import ROWS_PER_WINDOW
-from cfmvc.flow.shift_process import MOST_CONDITIONS, MOST_TO_LEARN
+from cfmvc.flow.kept_conditions import MOST_CONDITIONS, MOST_TO_LEARN
 from cfmvc.shards import current_shard
 from cfmvc.stages.encoding import CELLS_AT_A_TIME
 from cfmvc.stages.model_memory import ModelMemory, Moment

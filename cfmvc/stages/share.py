@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 from cfmvc.data.dataset import CellTable
+from cfmvc.flow.kept_conditions import foremost
 from cfmvc.flow.local_scales import sets_of
-from cfmvc.flow.shift_process import foremost
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells

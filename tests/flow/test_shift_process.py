@@ -6,8 +6,9 @@ from scipy.stats import multivariate_normal
 
 from cfmvc.flow import shift_process
 from cfmvc.flow.condition_kernels import Conditions
+from cfmvc.flow.kept_conditions import foremost, whole_perturbations
 from cfmvc.flow.local_scales import RATIOS
-from cfmvc.flow.shift_process import NOISE_OF_RATIOS, NOISE_WEIGHT, ShiftProcess, foremost
+from cfmvc.flow.shift_process import NOISE_OF_RATIOS, NOISE_WEIGHT, ShiftProcess
 
 N_TYPES, N_PERTURBATIONS, N_GENES = 6, 8, 200
 
@@ -190,7 +191,7 @@ def test_many_perturbations_do_not_hide_that_their_effects_hang_on_the_context()
     )
     shift = truth + rng.normal(size=truth.shape) / 10.0
     is_asked = (kind < 20) & (cell_type == 1)
-    some = shift_process.whole_perturbations(conditions.p, conditions.n_cells, 400)
+    some = whole_perturbations(conditions.p, conditions.n_cells, 400)
     assert len(some) == 400
     assert (np.bincount(kind[some], minlength=n_kinds) != 1).all()
     process = ShiftProcess.fit(conditions.rows(np.flatnonzero(~is_asked)), shift[~is_asked])
@@ -203,7 +204,7 @@ def test_many_perturbations_do_not_hide_that_their_effects_hang_on_the_context()
 def test_a_perturbation_with_very_many_conditions_leaves_room_for_others() -> None:
     kind = np.repeat(np.arange(30), [500, *([3] * 29)])
     n_cells = np.arange(len(kind)) + 10
-    some = shift_process.whole_perturbations(np.eye(30)[kind], n_cells, 100)
+    some = whole_perturbations(np.eye(30)[kind], n_cells, 100)
     sizes = np.bincount(kind[some], minlength=30)
     assert len(some) <= 100
     assert sizes[0] == 5

@@ -17,6 +17,7 @@ OF_THE_FLOW = {
         "flow/couplings",
         "flow/divergences",
         "flow/doses",
+        "flow/kept_conditions",
         "flow/local_scales",
         "flow/own_level",
         "flow/paths",
