@@ -18,12 +18,14 @@ from cfmvc.flow.local_scales import sets_of
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells
+from cfmvc.shards import Shard, shared_out
 from cfmvc.stages.background import Background
 from cfmvc.stages.predict import flow_shifts
 from cfmvc.stages.wanted import Wanted
 
 _MOST_CONDITIONS = 32  # that are looked at
 _MOST_CELLS = 64  # of a stratum's controls, which are carried there
+_AT_ONCE = 4  # conditions: less memory than a training has needed
 _N_STEPS = 10
 _SURE = 3.0  # standard errors of the measured shift: genes of a smaller expected one say little
 
@@ -50,7 +52,13 @@ def learnt_share(
     rows = _strongest(response, _trained(latents))
     if not len(rows):
         return least
-    carried = _carried(bundle, response, rows, table, latents, seed)
+    with shared_out(Shard()):  # of several processes each finds it by itself
+        carried = np.concatenate(
+            [
+                _carried(bundle, response, some, table, latents, seed)
+                for some in np.array_split(rows, -(-len(rows) // _AT_ONCE))
+            ]
+        )
     measured, expected = response.left_out(rows)
     some = response.process.conditions.rows(rows)
     noise = response.spread * np.sqrt(1.0 / some.n_cells + 1.0 / some.n_controls)[:, None]
