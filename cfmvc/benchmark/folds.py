@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.data.vocabulary import split_label
-from cfmvc.errors import DataError
+from cfmvc.errors import DataError, listed
 
 Mask = NDArray[np.bool_]
-_MOST_IN_WORDS = 5  # of the folds that are put together
 
 
 class NotAllowed(DataError):  # noqa: N818 - of a task, which other data would allow
@@ -72,8 +71,7 @@ def dealt(folds: list[Fold], most: int) -> list[Fold]:
     return [
         Fold(
             f"group {number + 1} of {most}",
-            "; ".join(fold.held_out for fold in group[:_MOST_IN_WORDS])
-            + f"; ... ({len(group)} in all)" * (len(group) > _MOST_IN_WORDS),
+            listed(fold.name for fold in group),
             np.any([fold.is_test for fold in group], axis=0),
         )
         for number, group in enumerate(folds[first::most] for first in range(most))

@@ -10,6 +10,7 @@ from cfmvc.data.normalise import log_normalise
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.calibration import Virtual, log_factors
 from cfmvc.models.mean_response import AskedShifts, MeanResponse
+from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.background import Background
 
 _MOST_CELLS = 64  # of a stratum's controls, which the factors are found on
@@ -60,17 +61,16 @@ def expectation_of(
     background: Background | None,
     asked: Asked,
     carried: Carried,
-    share: float | None = None,
 ) -> Expectation | None:
     """Return what is expected of conditions; None for the flow alone.
 
     It hangs on the latents that are drawn for it, and so, by little, on what else is asked for. No
-    perturbation has factors 1 and shift 0. Another ``share`` than the mean response's may be given.
+    perturbation has factors 1 and shift 0.
     """
     response, library = bundle.response, bundle.median_library
-    if response is None:
+    share = 0.0 if response is None else float(response.share[0])
+    if response is None or share == 0.0:
         return None
-    share = float(response.share[0]) if share is None else share
     p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
     of_row = list(zip(batch.tolist(), cell_type.tolist(), strict=True))
     strata = {stratum: _Stratum.of(bundle, background, *stratum) for stratum in set(of_row)}
@@ -81,7 +81,7 @@ def expectation_of(
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
-    of_all = (share or 1.0) if bundle.model.source == "control" else 1.0
+    of_all = share if bundle.model.source == "control" else 1.0
     expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
     spread[found], doubt[found] = response.uncertainty(shifts), response.doubt(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
@@ -92,15 +92,38 @@ def expectation_of(
     shift[found & ~is_perturbed] = 0.0
     for rows in _together(np.flatnonzero(found & is_perturbed).tolist(), of_row, strata):
         for row, cells in zip(rows, _carried(rows, of_row, strata, carried), strict=True):
-            start = torch.from_numpy(means[row]).to(cells.after)
-            if cells.counts is not None:  # of these very cells: nothing hangs on the choice
-                start = _log_normalised(cells.counts, library).mean(0)
+            start = _start(cells, means[row], library)
             target = start + torch.from_numpy(expected[row]).to(start)
             sd = torch.from_numpy(doubt[row]).to(start)
             way = 0.0 if is_flow_alone[row] else share
             factors[row], mean = log_factors(cells, target, library, way, sd)
             shift[row] = (mean - start).cpu().numpy()
     return Expectation(factors, shift, spread, state, is_flow_alone)
+
+
+def flow_shift_of(
+    bundle: Bundle, background: Background, asked: Asked, carried: Carried
+) -> np.ndarray:
+    """Return the mean shifts that the flow alone gives to some controls, ``(n, G)``.
+
+    All of the conditions are perturbed, and have controls with counts.
+    """
+    of_row = list(zip(asked.batch.tolist(), asked.cell_type.tolist(), strict=True))
+    strata = {stratum: _Stratum.of(bundle, background, *stratum) for stratum in set(of_row)}
+    shift = np.empty((len(of_row), len(bundle.gene_names)), np.float32)
+    for rows in _together(list(range(len(of_row))), of_row, strata):
+        for row, cells in zip(rows, _carried(rows, of_row, strata, carried), strict=True):
+            start = _start(cells, strata[of_row[row]].mean, bundle.median_library)
+            mean = log_factors(cells, start, bundle.median_library, share=0.0)[1]
+            shift[row] = (mean - start).cpu().numpy()
+    return shift
+
+
+def _start(cells: Virtual, mean: np.ndarray, library: float) -> torch.Tensor:
+    """Return what shifts are taken from: the cells' own mean, or else that of their stratum."""
+    if cells.counts is not None:  # of these very cells: nothing hangs on the choice
+        return _log_normalised(cells.counts, library).mean(0)
+    return torch.from_numpy(mean).to(cells.after)
 
 
 def _forgotten(bundle: Bundle, response: MeanResponse) -> np.ndarray:
@@ -127,7 +150,7 @@ class _Stratum:
         cls, bundle: Bundle, background: Background | None, batch: int, cell_type: int
     ) -> "_Stratum":
         assert bundle.response is not None
-        controls = _controls(background, batch, cell_type)
+        controls = None if background is None else some_controls(background.cells, batch, cell_type)
         if controls is None and bundle.model.context.place is not None:
             # Cells out of nothing have no place, which the flow asks for.
             return cls(None, np.full(len(bundle.gene_names), np.nan), 1)
@@ -172,11 +195,11 @@ def _carried(
     return carried(of_cell, torch.cat(controls) if controls else None).split(n_cells)
 
 
-def _controls(background: Background | None, batch: int, cell_type: int) -> torch.Tensor | None:
-    """Return some controls of a stratum, evenly chosen; None where there are none."""
-    if background is None:
-        return None
-    cells = background.cells
+def some_controls(cells: ReferenceCells, batch: int, cell_type: int) -> torch.Tensor | None:
+    """Return some controls of a stratum, evenly chosen of control cells; None where there are none.
+
+    They are those that factors are found on.
+    """
     rows = ((cells.batch == batch) & (cells.cell_type == cell_type)).nonzero().reshape(-1)
     if len(rows) == 0:
         return None

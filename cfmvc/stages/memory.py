@@ -238,7 +238,8 @@ def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
             Arrays("means of all conditions", shape.n_conditions * shape.n_genes * 8, 3),
             # Shifts and levels, and what is left of them.
             Arrays("shifts of the conditions", n_kept * shape.n_genes * 8, 3),
-            # All parts, of those that they are learnt of; of all, factors of the parts, sums, axes.
+            # Factors of the parts, sums, axes; or the parts themselves and what their likelihood
+            # takes, of those that they are learnt of: as much as 41 such matrices, traced.
             Arrays("covariance of the conditions", max(n_kept**2 * 8, n_learnt**2 * 41) * 8),
         ],
     )

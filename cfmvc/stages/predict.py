@@ -30,7 +30,7 @@ from cfmvc.stages.background import (
 )
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.conditions import check_conditions
-from cfmvc.stages.expectation import Asked, Expectation, expectation_of
+from cfmvc.stages.expectation import Asked, Carried, Expectation, expectation_of, flow_shift_of
 from cfmvc.stages.prediction import Part, Prediction, assembled, sparse_counts, with_expectation
 from cfmvc.stages.wanted import Wanted
 
@@ -130,17 +130,15 @@ def flow_shifts(
     bundle
         A model with a mean response.
     background
-        Encoded control cells with their counts.
+        Encoded control cells of all their strata, with their counts.
     wanted
-        Conditions; of how many cells does not matter.
+        Perturbed conditions; of how many cells does not matter.
     seed, n_steps
         As in :func:`predict_cells`.
     """
     with seeded(seed, bundle.device), torch.no_grad():
         generator = _Generator(bundle, background, n_steps, "euler", None)
-        expectation = generator.expected(wanted, share=0.0)
-    assert expectation is not None
-    return expectation.shift
+        return flow_shift_of(bundle, background, *generator.carrier(wanted))
 
 
 def carry_controls(
@@ -236,7 +234,7 @@ class _Generator:
 
         From given control cells, or from noise where they are None, and with given total counts.
         """
-        self.expectation = self.expected(wanted)
+        self.expectation = self._expectation(wanted)
         parts, means = [], None
         if with_means:
             means = np.empty((len(wanted), len(self.bundle.gene_names)), dtype=np.float32)
@@ -259,10 +257,14 @@ class _Generator:
             return None
         return wanted.drawn_from(self.background.cells, unperturbed=True)
 
-    def expected(self, wanted: Wanted, share: float | None = None) -> Expectation | None:
+    def _expectation(self, wanted: Wanted) -> Expectation | None:
         """Return what is expected of each condition, of whole strata: not of cells in a region."""
         if self.arithmetic is not None or self.is_paired:
             return None
+        return expectation_of(self.bundle, self.background, *self.carrier(wanted))
+
+    def carrier(self, wanted: Wanted) -> tuple[Asked, Carried]:
+        """Return the conditions, and what makes virtual cells of their rows."""
 
         def carried(rows: torch.Tensor, controls: torch.Tensor | None) -> Virtual:
             rows = rows.to(self.bundle.device)
@@ -274,8 +276,7 @@ class _Generator:
             # What is not finite is told of when the cells themselves are carried.
             return self._carried(wanted.conditions(rows), library, controls, [])
 
-        asked = Asked(wanted.p, wanted.batch, wanted.cell_type)
-        return expectation_of(self.bundle, self.background, asked, carried, share)
+        return Asked(wanted.p, wanted.batch, wanted.cell_type), carried
 
     def _carried(
         self,

@@ -20,11 +20,11 @@ from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.shards import Shard, shared_out
 from cfmvc.stages.background import Background
+from cfmvc.stages.expectation import some_controls
 from cfmvc.stages.predict import flow_shifts
 from cfmvc.stages.wanted import Wanted
 
 _MOST_CONDITIONS = 32  # that are looked at
-_MOST_CELLS = 64  # of a stratum's controls, which are carried there
 _AT_ONCE = 4  # conditions: less memory than a training has needed
 _N_STEPS = 10
 _SURE = 3.0  # standard errors of the measured shift: genes of a smaller expected one say little
@@ -49,14 +49,22 @@ def learnt_share(
     response = bundle.response
     if response is None or least in (0.0, 1.0) or bundle.model.source != "control":
         return least  # what starts from noise has noise of its own in its mean
-    rows = _strongest(response, _trained(latents))
+    usable = (latents.is_control & latents.is_finite).nonzero().reshape(-1)
+    controls = latents.select(usable)
+    strata = zip(controls.batch.tolist(), controls.cell_type.tolist(), strict=True)
+    rows = _strongest(response, set(strata))
     if not len(rows):
         return least
+    chosen = _chosen(response, rows, controls)
+    counts = table.rows(usable[chosen].cpu().numpy())
+    names = np.asarray([f"training-{row}" for row in usable[chosen].tolist()], dtype=object)
+    background = Background(controls.select(chosen), counts, names)
+    parts = np.array_split(rows, -(-len(rows) // _AT_ONCE))
     with shared_out(Shard()):  # of several processes each finds it by itself
         carried = np.concatenate(
             [
-                _carried(bundle, response, some, table, latents, seed)
-                for some in np.array_split(rows, -(-len(rows) // _AT_ONCE))
+                flow_shifts(bundle, background, wanted, seed=seed, n_steps=_N_STEPS)
+                for wanted in (_wanted(bundle, response, some) for some in parts)
             ]
         )
     measured, expected = response.left_out(rows)
@@ -68,14 +76,7 @@ def learnt_share(
     return min(max(found, least), 1.0)
 
 
-def _trained(latents: ReferenceCells) -> set[tuple[int, ...]]:
-    """Return the strata in which the flow has learnt from controls."""
-    some = (latents.is_control & latents.is_finite).nonzero().reshape(-1)
-    strata = torch.stack([latents.batch[some], latents.cell_type[some]], dim=1)
-    return set(map(tuple, strata.unique(dim=0).tolist()))
-
-
-def _strongest(response: MeanResponse, strata: set[tuple[int, ...]]) -> np.ndarray:
+def _strongest(response: MeanResponse, strata: set[tuple[int, int]]) -> np.ndarray:
     """Return the conditions whose effects stand out most, of each perturbation one first."""
     process = response.process
     known = process.conditions
@@ -87,35 +88,19 @@ def _strongest(response: MeanResponse, strata: set[tuple[int, ...]]) -> np.ndarr
     return rows[foremost(kind[rows], strength[rows], _MOST_CONDITIONS)]
 
 
-def _carried(
-    bundle: Bundle,
-    response: MeanResponse,
-    rows: np.ndarray,
-    table: CellTable,
-    latents: ReferenceCells,
-    seed: int,
-) -> np.ndarray:
-    """Return the shifts of the flow alone in these conditions, ``(n_rows, G)``."""
+def _chosen(response: MeanResponse, rows: np.ndarray, controls: ReferenceCells) -> torch.Tensor:
+    """Return the controls that are carried, of each stratum some, in order."""
+    some = response.process.conditions.rows(rows)
+    strata = set(zip(some.batch.tolist(), some.cell_type.tolist(), strict=True))
+    found = [some_controls(controls, *stratum) for stratum in sorted(strata)]
+    return torch.cat([one for one in found if one is not None]).sort().values
+
+
+def _wanted(bundle: Bundle, response: MeanResponse, rows: np.ndarray) -> Wanted:
     some, device = response.process.conditions.rows(rows), bundle.device
-    controls = _some_controls(latents, some.batch, some.cell_type)
-    names = np.asarray([f"training-{row}" for row in controls.tolist()], dtype=object)
-    cells = latents.select(torch.from_numpy(controls).to(latents.batch.device))
-    wanted = Wanted(
+    return Wanted(
         torch.from_numpy((some.p * response.largest).astype(np.float32)).to(device),
         torch.from_numpy(some.batch).to(device),
         torch.from_numpy(some.cell_type).to(device),
         pd.Series(np.zeros(len(some), np.int64)),
     )
-    background = Background(cells, table.rows(controls), names)
-    return flow_shifts(bundle, background, wanted, seed=seed, n_steps=_N_STEPS)
-
-
-def _some_controls(latents: ReferenceCells, batch: np.ndarray, cell_type: np.ndarray) -> np.ndarray:
-    """Return rows of controls of these strata, of each some, evenly chosen."""
-    of_cell = torch.stack([latents.batch, latents.cell_type], dim=1).cpu().numpy()
-    is_control, chosen = (latents.is_control & latents.is_finite).cpu().numpy(), []
-    for stratum in np.unique(np.stack([batch, cell_type], axis=1), axis=0):
-        rows = np.flatnonzero(is_control & (of_cell == stratum).all(axis=1))
-        at = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_CELLS)).round().astype(np.int64)
-        chosen.append(rows[at])
-    return np.sort(np.concatenate(chosen))
