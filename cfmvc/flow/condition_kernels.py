@@ -6,11 +6,14 @@ Two shifts have the covariance
 
 For the perturbations: *any* (:math:`a(p) a(p')`, what all of them share; ``a`` is the sum of the
 vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts),
-*together* (pairs that both have, what a combination has beyond its parts) and *like* (the product
-of embeddings, where there are any, which reaches perturbations that were never seen). For the
-contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
-the strata's mean controls in principal components). All parts are positive semidefinite, and each
-is 0 for no perturbation.
+*together* (pairs that both have, what a combination has beyond its parts) and, where there are
+embeddings, which reach perturbations that were never seen, *like* (the product of embeddings as
+they were given) and *unlike the others* (that of their deviations from the middle). The zero of
+embeddings may mean something or not; from their middle a new one is always on the side where the
+others are not, so that of a few known ones too much would follow for it. For the contexts:
+everywhere, same batch, same cell type, same stratum, and like controls (the product of the strata's
+mean controls in principal components). All parts are positive semidefinite, and each is 0 for no
+perturbation.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,9 @@ import numpy as np
 from cfmvc.data.prepared import LEAST_CONTROLS
 
 N_STATE = 5  # principal components of the strata's mean controls
-_LIKE, _N_CONTEXTS = 3, 5  # place of the effect that embeddings tell; see Conditions
+_EFFECTS = np.asarray(["any", "same", "together", "like", "unlike"])  # see Conditions
+_TOLD = ("like", "unlike")  # by embeddings
+_N_CONTEXTS = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Conditions:
         Cells behind the means of the condition and of its stratum's controls, ``(n,)``.
     state
         Scores of the stratum's mean control, ``(n, S)``, from a :class:`StateBasis`.
-    embedding
-        Sums of the perturbations' embeddings, ``(n, E)``; E is 0 where there are none.
+    embedding, deviation
+        Sums of the perturbations' embeddings and of their deviations from the middle, ``(n, E)``;
+        E is 0 where there are none.
     """
 
     p: np.ndarray
@@ -48,6 +54,7 @@ class Conditions:
     n_controls: np.ndarray
     state: np.ndarray
     embedding: np.ndarray
+    deviation: np.ndarray
 
     def __len__(self) -> int:
         return len(self.p)
@@ -93,6 +100,7 @@ class Conditions:
             shared,
             (shared**2 - squares) / 2.0,
             self.embedding @ others.embedding.T,
+            self.deviation @ others.deviation.T,
         )
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
@@ -144,15 +152,21 @@ class StateBasis:
         return np.asarray((controls - self.centre) @ self.axes.T)
 
 
-def told_by_embeddings(parts: np.ndarray) -> np.ndarray:
-    """Return which of the covariance's parts, by their numbers, the embeddings tell."""
-    return np.asarray(parts // _N_CONTEXTS == _LIKE)
+def effects_of(parts: np.ndarray) -> np.ndarray:
+    """Return what of the perturbations the covariance's parts, by their numbers, hang on."""
+    return _EFFECTS[parts // _N_CONTEXTS]
 
 
 def distinct(kernels: np.ndarray) -> np.ndarray:
-    """Return the numbers of the parts that are neither empty nor equal to an earlier one."""
+    """Return the numbers of the parts that are neither empty nor equal to an earlier one.
+
+    What embeddings tell may equal what they do not tell of the perturbations that were measured:
+    of others it does not.
+    """
     kept: list[int] = []
+    is_told = np.isin(effects_of(np.arange(len(kernels))), _TOLD)
     for number, part in enumerate(kernels):
-        if part.any() and not any(np.allclose(part, kernels[other]) for other in kept):
+        alike = [other for other in kept if is_told[other] == is_told[number]]
+        if part.any() and not any(np.allclose(part, kernels[other]) for other in alike):
             kept.append(number)
     return np.asarray(kept, dtype=np.int64)

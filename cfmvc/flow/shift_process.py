@@ -15,15 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 
-from cfmvc.flow.condition_kernels import Conditions, distinct, told_by_embeddings
+from cfmvc.flow.condition_kernels import Conditions, distinct, effects_of
 from cfmvc.flow.kept_conditions import MOST_TO_LEARN, whole_perturbations
 from cfmvc.flow.local_scales import RATIOS, LocalScales, sets_of, shares_of, some_genes
 from cfmvc.flow.variances import likeliest, likeliest_sizes
 
 _N_GROUPS = 20
 # Where the logarithm of a variance is held that the data do not tell. Who gives embeddings believes
-# that they tell something: a few perturbations are explained by them as well as one by one.
-_PRIOR, _PRIOR_OF_EMBEDDINGS, _PRIOR_WEIGHT = -3.0, 0.0, 1.0
+# that they tell something (a few perturbations are explained by them as well as one by one), but
+# not all: what each perturbation has of its own must not be read into what embeddings say.
+_PRIOR, _PRIOR_WEIGHT = -3.0, 1.0
+_PRIOR_WITH_EMBEDDINGS = {"like": 0.0, "same": -1.0}
 # Measured means are believed somewhat more than their noise alone would have it: what is lost by
 # shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
@@ -215,6 +217,12 @@ class _Told:
         return np.asarray((self.shares * self.means).sum(axis=1))
 
 
+def _prior(parts: np.ndarray) -> np.ndarray:
+    effects = effects_of(parts)
+    of_effect = _PRIOR_WITH_EMBEDDINGS if "like" in effects else {}
+    return np.asarray([of_effect.get(effect, _PRIOR) for effect in effects.tolist()])
+
+
 def _noise(conditions: Conditions) -> np.ndarray:
     return np.diag(1.0 / conditions.n_cells) + conditions.noise_of_controls(conditions)
 
@@ -235,8 +243,7 @@ def _learnt(
     parts = distinct(kernels)
     kernels = kernels[parts]
     noise = _noise(conditions)
-    prior = np.where(told_by_embeddings(parts), _PRIOR_OF_EMBEDDINGS, _PRIOR)
-    strongest = likeliest(kernels, noise, shift[:, groups[-1]], prior, _PRIOR_WEIGHT)
+    strongest = likeliest(kernels, noise, shift[:, groups[-1]], _prior(parts), _PRIOR_WEIGHT)
     whole = np.tensordot(strongest, kernels, 1)
     sizes = likeliest_sizes(whole, noise, [shift[:, genes] for genes in groups[:-1]])
     return parts, strongest, np.asarray([*sizes, 1.0])

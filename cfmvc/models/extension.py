@@ -75,5 +75,5 @@ def _wider_response(response: MeanResponse, added: torch.Tensor) -> MeanResponse
         process=replace(response.process, conditions=replace(conditions, p=p)),
         slope=np.pad(response.slope, (0, n_new)),
         largest=np.pad(response.largest, (0, n_new), constant_values=response.largest.max()),
-        embedding=np.concatenate([response.embedding, added.double().cpu().numpy()]),
+        deviation=np.concatenate([response.deviation, added.double().cpu().numpy()]),
     )

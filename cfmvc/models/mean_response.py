@@ -113,8 +113,10 @@ class MeanResponse:
     strata, n_controls, controls
         Batch and cell type ``(S, 2)``, number of controls ``(S,)`` and their mean ``(S, G)`` of the
         strata of the training.
-    embedding
-        Of each perturbation column, ``(K, E)``.
+    deviation
+        Of each perturbation's embedding from the middle of all, ``(K, E)``.
+    origin
+        Deviation of the embedding that is zero, ``(E,)``.
     between
         Variance of the true means of controls between batches of a cell type, ``(G,)``.
     share
@@ -131,7 +133,8 @@ class MeanResponse:
     strata: np.ndarray
     n_controls: np.ndarray
     controls: np.ndarray
-    embedding: np.ndarray
+    deviation: np.ndarray
+    origin: np.ndarray
     between: np.ndarray
     share: np.ndarray
 
@@ -140,9 +143,10 @@ class MeanResponse:
         cls,
         cells: ConditionMeans,
         spread: np.ndarray,
-        embedding: np.ndarray,
+        deviation: np.ndarray,
         pairs: PairedCells | None = None,
         largest: np.ndarray | None = None,
+        origin: np.ndarray | None = None,
     ) -> "MeanResponse | None":
         """Learn from the means of the training conditions; None where no shift was measured.
 
@@ -154,12 +158,15 @@ class MeanResponse:
             Conditions of the training, all of its controls among them.
         spread
             Standard deviation within conditions, ``(G,)``.
-        embedding
-            Of each perturbation column, ``(K, E)``; E is 0 where there are none.
+        deviation
+            Of each perturbation's embedding from the middle of all, ``(K, E)``, at most of length
+            1; E is 0 where there are none.
         pairs
             Cells of the training, paired.
         largest
             Largest dose of each perturbation in the training, ``(K,)``, if not that of ``cells``.
+        origin
+            Deviation of the embedding that is zero, ``(E,)``, if that is not the middle.
         """
         is_control = ~cells.p.any(axis=1)
         strata = np.stack([cells.batch, cells.cell_type], axis=1)
@@ -173,6 +180,7 @@ class MeanResponse:
         beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
         spread = spread.clip(_SMALLEST_SPREAD)
         largest = largest_doses(cells.p) if largest is None else largest
+        origin = np.zeros(deviation.shape[1]) if origin is None else origin
         basis = StateBasis.of(cells.means[controls], cells.n_cells[controls])
         p = cells.p[measured] / largest
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
@@ -185,7 +193,8 @@ class MeanResponse:
             cells.n_cells[measured],
             cells.n_cells[beside],
             basis.scores(level),
-            p @ embedding,
+            _from_origin(p, deviation, origin),
+            p @ deviation,
         )
         kinds = level_of_cell_types(
             cells.cell_type[controls], cells.n_cells[controls], cells.means[controls]
@@ -204,7 +213,8 @@ class MeanResponse:
             strata[controls],
             cells.n_cells[controls],
             cells.means[controls].astype(np.float32),
-            embedding,
+            deviation,
+            origin,
             between_batches(
                 strata[controls], cells.n_cells[controls], cells.means[controls], spread
             ),
@@ -289,7 +299,8 @@ class MeanResponse:
             nothing_measured,
             asked.n_controls,
             self.basis.scores(asked.controls),
-            scaled @ self.embedding,
+            _from_origin(scaled, self.deviation, self.origin),
+            scaled @ self.deviation,
         )
 
     def as_tensors(self) -> dict[str, torch.Tensor]:
@@ -319,6 +330,11 @@ class MeanResponse:
         by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
         basis = StateBasis(**parts["basis"])
         return cls(process=process, by_state=by_state, basis=basis, **mine)
+
+
+def _from_origin(p: np.ndarray, deviation: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Return the sums of embeddings, ``(n, E)``, each of about length 1 wherever the origin is."""
+    return np.asarray(p @ (deviation - origin) / np.sqrt(1.0 + origin @ origin))
 
 
 def _together(p: np.ndarray, slope: np.ndarray) -> np.ndarray:

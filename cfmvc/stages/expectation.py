@@ -80,13 +80,14 @@ def expectation_of(
     shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
+    is_flow_alone = np.asarray(p[:, _forgotten(bundle, response)].any(axis=1))
+    ways = np.where(p[:, _never_seen(bundle)].any(axis=1), 1.0, share)
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
-    of_all = share if bundle.model.source == "control" else 1.0
+    of_all = ways[found, None] if bundle.model.source == "control" else 1.0
     expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
     spread[found], doubt[found] = response.uncertainty(shifts), response.doubt(shifts)
     state = np.full((len(means), len(response.basis.axes)), np.nan)
     state[found] = response.basis.scores(means[found])
-    is_flow_alone = np.asarray(p[:, _forgotten(bundle, response)].any(axis=1))
     factors = torch.zeros(means.shape, device=bundle.device)
     is_perturbed = p.any(axis=1)
     shift[found & ~is_perturbed] = 0.0
@@ -95,7 +96,7 @@ def expectation_of(
             start = _start(cells, means[row], library)
             target = start + torch.from_numpy(expected[row]).to(start)
             sd = torch.from_numpy(doubt[row]).to(start)
-            way = 0.0 if is_flow_alone[row] else share
+            way = 0.0 if is_flow_alone[row] else float(ways[row])
             factors[row], mean = log_factors(cells, target, library, way, sd)
             shift[row] = (mean - start).cpu().numpy()
     return Expectation(factors, shift, spread, state, is_flow_alone)
@@ -132,6 +133,19 @@ def _forgotten(bundle: Bundle, response: MeanResponse) -> np.ndarray:
     if reference is None:
         return np.zeros(len(response.columns), dtype=bool)
     return reference.measured.cpu().numpy() & ~response.columns
+
+
+def _never_seen(bundle: Bundle) -> np.ndarray:
+    """Return the perturbation columns of which the flow has learnt nothing, ``(K,)`` bool.
+
+    Between a few embeddings and others it goes wherever its weights happen to lead, and says
+    nothing of how unsure that is.
+    """
+    model, reference = bundle.model, bundle.model.reference
+    if reference is None:
+        return np.zeros(model.sizes["n_perts"], dtype=bool)
+    learnt = reference.measured if model.source == "control" else (reference.vectors > 0).any(0)
+    return ~learnt.cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -239,9 +239,11 @@ def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
 
 
 def _response(bundle: Bundle, cells: TrainingCells, pairs: CellPairs) -> MeanResponse | None:
-    embedding = bundle.model.context.embedding.double().cpu().numpy()
+    context = bundle.model.context
+    deviation = context.embedding.double().cpu().numpy()
+    zero = context.in_own_units(torch.zeros_like(context.embedding[:1])).double().cpu().numpy()
     tables, some = [cells.train, cells.val], sampled_pairs(pairs)
-    return fit_response(tables, bundle.median_library, embedding, some)
+    return fit_response(tables, bundle.median_library, deviation, some, zero[0])
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

@@ -17,8 +17,9 @@ _CELLS_AT_A_TIME = 4096
 def fit_response(
     tables: list[CellTable],
     library: float,
-    embedding: np.ndarray,
+    deviation: np.ndarray,
     pairs: Sequence[PairGroup] = (),
+    origin: np.ndarray | None = None,
 ) -> MeanResponse | None:
     """Learn the mean response of cells whose counts are read once.
 
@@ -29,10 +30,12 @@ def fit_response(
         that is chosen by validation hangs on it.
     library
         Total counts to which cells are normalised.
-    embedding
-        Of each perturbation column, ``(K, E)``.
+    deviation
+        Of each perturbation's embedding from the middle of all, ``(K, E)``.
     pairs
         Pairs of cells of the first table, none of which has a count that is not finite.
+    origin
+        Deviation of the embedding that is zero, ``(E,)``, if that is not the middle.
 
     Returns
     -------
@@ -57,7 +60,8 @@ def fit_response(
         keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
     kind, batch, cell_type = keys.T
     cells = ConditionMeans(distinct[kind].astype(np.float64), batch, cell_type, n_cells, means)
-    return MeanResponse.fit(cells, spread, embedding, paired.finished(), largest_doses(distinct))
+    largest = largest_doses(distinct)
+    return MeanResponse.fit(cells, spread, deviation, paired.finished(), largest, origin)
 
 
 class _Sums:

@@ -9,10 +9,10 @@ from cfmvc.flow.condition_kernels import (
     Conditions,
     StateBasis,
     distinct,
-    told_by_embeddings,
+    effects_of,
 )
 
-N_PARTS, N_CONTEXTS = 20, 5
+N_PARTS, N_CONTEXTS = 25, 5
 
 
 def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
@@ -27,6 +27,7 @@ def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
         rng.integers(5, 50, n),
         rng.integers(5, 50, n),
         rng.normal(size=(n, 4)),
+        p @ rng.normal(size=(6, n_embedding)),
         p @ rng.normal(size=(6, n_embedding)),
     )
 
@@ -51,7 +52,7 @@ def test_a_combination_is_its_parts_and_what_they_are_together() -> None:
     a, b, ab = [1.0, 0, 0], [0, 1.0, 0], [1.0, 1.0, 0]
     p = np.asarray([a, b, ab, ab])
     ones, none = np.ones(4, np.int64), np.zeros((4, 0))
-    conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none)
+    conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none, none)
     kernels = conditions.kernels(conditions)
     same, together = kernels[N_CONTEXTS], kernels[2 * N_CONTEXTS]
     np.testing.assert_array_equal(same[2], [1, 1, 2, 2])
@@ -62,14 +63,17 @@ def test_an_embedding_reaches_what_was_never_seen() -> None:
     embedding = np.asarray([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
     p = np.eye(3)
     ones = np.ones(3, np.int64)
-    conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), p @ embedding)
-    like = conditions.kernels(conditions)[3 * N_CONTEXTS]
+    deviation = embedding - embedding.mean(axis=0)
+    conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), embedding, deviation)
+    like, unlike = conditions.kernels(conditions)[[3 * N_CONTEXTS, 4 * N_CONTEXTS]]
     assert like[2, 0] > like[2, 1] > 0
+    np.testing.assert_allclose(unlike.sum(axis=1), 0.0, atol=1e-12)  # what all have is in no one
+    assert unlike[2, 0] > 0 > unlike[2, 1]
 
 
 def test_without_embeddings_there_is_nothing_that_they_tell() -> None:
     with_them, without = some(8, 0), some(8, 0, n_embedding=0)
-    told = told_by_embeddings(np.arange(N_PARTS))
+    told = np.isin(effects_of(np.arange(N_PARTS)), ["like", "unlike"])
     is_empty = ~without.kernels(without).any(axis=(1, 2))
     assert with_them.kernels(with_them)[told].any(axis=(1, 2)).all()
     np.testing.assert_array_equal(is_empty, told)

@@ -92,8 +92,7 @@ def test_few_strong_effects_are_shrunk_less_and_all_others_more() -> None:
         np.zeros(n, np.int64),
         np.full(n, n_cells),
         np.full(n, 100_000),
-        np.zeros((n, 0)),
-        np.zeros((n, 0)),
+        *3 * [np.zeros((n, 0))],
     )
     shift = effect[kind] + rng.normal(size=(n, N_GENES)) / np.sqrt(n_cells)
     asked = conditions.rows(np.flatnonzero(batch == 1))

@@ -31,6 +31,7 @@ def screen(seed: int = 0, n_cells: int = 40) -> tuple[Conditions, np.ndarray, np
         np.full(n, 100_000),
         state[cell_type],
         np.zeros((n, 0)),
+        np.zeros((n, 0)),
     )
     return conditions, truth, truth + rng.normal(size=truth.shape) / np.sqrt(n_cells)
 
@@ -115,12 +116,40 @@ def test_few_perturbations_are_enough_where_embeddings_tell_what_they_do() -> No
     rng = np.random.default_rng(0)
     vectors = np.vstack([np.eye(4), [0.5, 0.5, 0.0, 0.0]])
     truth = vectors @ rng.normal(size=(4, N_GENES))
-    embedding, p, ones = vectors - vectors.mean(axis=0), np.eye(5), np.ones(5, np.int64)
-    conditions = Conditions(p, ones, ones, 40 * ones, 10_000 * ones, np.zeros((5, 0)), embedding)
+    conditions = told_by_vectors(vectors)
     measured = truth + rng.normal(size=truth.shape) / np.sqrt(40)
     process = ShiftProcess.fit(conditions.rows(np.arange(4)), measured[:4])
     unseen = process.expected(conditions.rows(np.asarray([4])))
     assert error(unseen, truth[4]) < 0.5 * error(np.zeros(N_GENES), truth[4])
+
+
+def told_by_vectors(vectors: np.ndarray) -> Conditions:
+    """One condition each, many cells, one stratum."""
+    n, deviation = len(vectors), vectors - vectors.mean(axis=0)
+    sizes, none = (np.full(n, 40), np.full(n, 10_000)), np.zeros((n, 0))
+    ones = np.ones(n, np.int64)
+    return Conditions(np.eye(n), ones, ones, *sizes, none, vectors, deviation)
+
+
+@pytest.mark.parametrize("n_idle", [0, 12])
+def test_of_an_unseen_perturbation_no_more_is_read_into_few_than_they_say(n_idle: int) -> None:
+    """It is better to expect what is expected than to expect nothing, by the average of many draws.
+
+    Vectors have a part that tells of the response and one that does not, and half as much as they
+    tell a perturbation has of its own.
+    """
+    squares = np.zeros(2)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        vectors = rng.normal(size=(5, 4))
+        truth = vectors @ rng.normal(size=(4, N_GENES)) + rng.normal(size=(5, N_GENES)) * 2**0.5
+        given = np.hstack([vectors, rng.normal(size=(5, n_idle))]) / np.sqrt(4 + n_idle)
+        conditions = told_by_vectors(given)
+        measured = truth + rng.normal(size=truth.shape) / np.sqrt(40)
+        process = ShiftProcess.fit(conditions.rows(np.arange(4)), measured[:4])
+        unseen = process.expected(conditions.rows(np.asarray([4])))
+        squares += ((unseen - truth[4]) ** 2).mean(), (truth[4] ** 2).mean()
+    assert squares[0] < (0.9 if n_idle == 0 else 1.0) * squares[1]
 
 
 def test_what_it_does_not_know_it_says() -> None:
@@ -186,8 +215,7 @@ def test_many_perturbations_do_not_hide_that_their_effects_hang_on_the_context()
         cell_type,
         np.full(len(kind), 100),
         np.full(len(kind), 10_000),
-        np.zeros((len(kind), 0)),
-        np.zeros((len(kind), 0)),
+        *3 * [np.zeros((len(kind), 0))],
     )
     shift = truth + rng.normal(size=truth.shape) / 10.0
     is_asked = (kind < 20) & (cell_type == 1)

@@ -1,5 +1,7 @@
 """Perturbations that were never seen, by their embeddings; what has none is an error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +91,17 @@ def test_the_response_follows_the_embedding(bundle: Bundle, cells: AnnData) -> N
         ]
         assert r > 0.45  # a part of the response follows no embedding
         assert r > np.mean(others) + 0.3
+
+
+def test_its_mean_is_what_is_expected_for_the_flow_knows_nothing_of_it(
+    bundle: Bundle, cells: AnnData
+) -> None:
+    assert bundle.response is not None
+    flowing = replace(bundle, response=bundle.response.with_share(0.1))
+    unseen, seen = UNSEEN[0], "P1"
+    found = predicted(bundle, cells, unseen)
+    np.testing.assert_array_equal(predicted(flowing, cells, unseen), found)
+    assert np.abs(predicted(flowing, cells, seen) - predicted(bundle, cells, seen)).max() > 0.01
 
 
 def test_a_vector_may_come_later_and_tells_the_same(
