@@ -49,7 +49,7 @@ def drawn(n_perturbations: int, seed: int) -> AnnData:
 
 def vectors(telling: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
     """Return the vectors that are given for the ones that the response follows."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 4))  # apart from the draws of the simulation
     idle = rng.normal(size=(len(telling), N_IDLE if "idle" in kind else 0))
     given = np.hstack([telling.to_numpy(), idle])
     far = FAR * rng.normal(size=given.shape[1]) if "far" in kind else 0.0
@@ -57,7 +57,7 @@ def vectors(telling: pd.DataFrame, kind: str, seed: int) -> pd.DataFrame:
 
 
 def held_out(cells: AnnData) -> Iterator[AnnData]:
-    """Yield the cells with one perturbation after the other in the test."""
+    """Yield the same cells again and again, one perturbation after the other in the test."""
     parts = cells.obs["perturbation"].astype(str).str.split(SEPARATOR, regex=False)
     for label in cells.uns[EMBEDDINGS].index:
         is_out = parts.map(lambda some, label=label: label in some)
@@ -72,8 +72,7 @@ def learnt(cells: TrainingCells, library: float) -> tuple[MeanResponse, MeanResp
     ordered = cells.embeddings.reindex(names[1:]).to_numpy(np.float64)
     context = ContextEncoder(1, 1, len(names), embedding_dim=ordered.shape[1]).double()
     context.embed(torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered])))
-    deviation = context.embedding.numpy()
-    zero = context.in_own_units(torch.zeros(1, ordered.shape[1])).numpy()[0]
+    deviation, zero = context.embedding.numpy(), context.zero.numpy()
     found = [fit_response([cells.train], library, deviation, (), origin) for origin in (zero, None)]
     assert found[0] is not None
     assert found[1] is not None

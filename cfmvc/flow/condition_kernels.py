@@ -8,12 +8,12 @@ For the perturbations: *any* (:math:`a(p) a(p')`, what all of them share; ``a`` 
 vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts),
 *together* (pairs that both have, what a combination has beyond its parts) and, where there are
 embeddings, which reach perturbations that were never seen, *like* (the product of embeddings as
-they were given) and *unlike the others* (that of their deviations from the middle). The zero of
-embeddings may mean something or not; from their middle a new one is always on the side where the
-others are not, so that of a few known ones too much would follow for it. For the contexts:
-everywhere, same batch, same cell type, same stratum, and like controls (the product of the strata's
-mean controls in principal components). All parts are positive semidefinite, and each is 0 for no
-perturbation.
+they were given) and *unlike* (that of their deviations from the middle: what tells one from the
+others). The zero of embeddings may mean something or not; from their middle a new one is always on
+the side where the others are not, so that of a few known ones too much would follow for it. For the
+contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
+the strata's mean controls in principal components). All parts are positive semidefinite, and each
+is 0 for no perturbation.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,8 @@ class Conditions:
     def kernels(self, others: "Conditions") -> np.ndarray:
         """Return all parts of the covariance with others, ``(n_parts, n, n_others)``.
 
-        The others have as many scores of the controls.
+        The others have as many scores of the controls. Without embeddings there are no parts that
+        these tell, which come last.
         """
         contexts = self._contexts(others)
         return np.stack([e * context for e in self._effects(others) for context in contexts])
@@ -95,13 +96,11 @@ class Conditions:
         shared = self.p @ others.p.T
         squares = self.p**2 @ (others.p**2).T
         strength, their_strength = (np.minimum(1.0, c.p.sum(1)) for c in (self, others))
-        return (
-            np.outer(strength, their_strength),
-            shared,
-            (shared**2 - squares) / 2.0,
-            self.embedding @ others.embedding.T,
-            self.deviation @ others.deviation.T,
-        )
+        found = np.outer(strength, their_strength), shared, (shared**2 - squares) / 2.0
+        if not self.embedding.shape[1]:
+            return found
+        told = self.embedding @ others.embedding.T, self.deviation @ others.deviation.T
+        return (*found, *told)
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)
@@ -160,8 +159,8 @@ def effects_of(parts: np.ndarray) -> np.ndarray:
 def distinct(kernels: np.ndarray) -> np.ndarray:
     """Return the numbers of the parts that are neither empty nor equal to an earlier one.
 
-    What embeddings tell may equal what they do not tell of the perturbations that were measured:
-    of others it does not.
+    Parts that embeddings tell are compared among themselves: what equals another part on what was
+    measured differs from it elsewhere.
     """
     kept: list[int] = []
     is_told = np.isin(effects_of(np.arange(len(kernels))), _TOLD)

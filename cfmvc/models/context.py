@@ -131,6 +131,11 @@ class ContextEncoder(nn.Module):
         self.embedding_extent.copy_(extent if extent > 0 else torch.ones(()))
         self.embedding[1:] = self.in_own_units(vectors[1:])
 
+    @property
+    def zero(self) -> torch.Tensor:
+        """The embedding that is zero to the user, in own units, ``(embedding_dim,)``."""
+        return self.in_own_units(torch.zeros_like(self.embedding[0]))
+
     def in_own_units(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return embeddings relative to those of the training, ``(n, embedding_dim)``."""
         return (vectors.to(self.embedding) - self.embedding_centre) / self.embedding_extent

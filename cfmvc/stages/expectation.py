@@ -46,7 +46,8 @@ class Expectation:
         Scores of the controls, ``(n, S)``; the largest of the training is 1.
     is_flow_alone
         Where the flow has learnt of a perturbation and the mean response has not, ``(n,)``: of more
-        conditions than it remembers. The shift is that of the flow.
+        conditions than it remembers. The shift is that of the flow, also where another perturbation
+        beside it was never seen.
     """
 
     log_factors: torch.Tensor
@@ -80,8 +81,10 @@ def expectation_of(
     shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
     # At once: what is costly does not hang on how many conditions are asked for.
     expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
-    is_flow_alone = np.asarray(p[:, _forgotten(bundle, response)].any(axis=1))
-    ways = np.where(p[:, _never_seen(bundle)].any(axis=1), 1.0, share)
+    flow_alone, unknown_to_flow = _columns_of_flow(bundle, response)
+    is_flow_alone = np.asarray(p[:, flow_alone].any(axis=1))
+    # Between some embeddings and others a flow goes wherever its weights happen to lead.
+    ways = np.where(p[:, unknown_to_flow].any(axis=1), 1.0, share)
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
     of_all = ways[found, None] if bundle.model.source == "control" else 1.0
     expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
@@ -127,25 +130,17 @@ def _start(cells: Virtual, mean: np.ndarray, library: float) -> torch.Tensor:
     return torch.from_numpy(mean).to(cells.after)
 
 
-def _forgotten(bundle: Bundle, response: MeanResponse) -> np.ndarray:
-    """Return the perturbation columns that the flow alone has learnt of, ``(K,)`` bool."""
+def _columns_of_flow(bundle: Bundle, response: MeanResponse) -> tuple[np.ndarray, np.ndarray]:
+    """Return which perturbations the flow alone has learnt of, and which it has not, ``(K,)`` bool.
+
+    From noise it learns of cells without controls beside them, too.
+    """
     reference = bundle.model.reference
     if reference is None:
-        return np.zeros(len(response.columns), dtype=bool)
-    return reference.measured.cpu().numpy() & ~response.columns
-
-
-def _never_seen(bundle: Bundle) -> np.ndarray:
-    """Return the perturbation columns of which the flow has learnt nothing, ``(K,)`` bool.
-
-    Between a few embeddings and others it goes wherever its weights happen to lead, and says
-    nothing of how unsure that is.
-    """
-    model, reference = bundle.model, bundle.model.reference
-    if reference is None:
-        return np.zeros(model.sizes["n_perts"], dtype=bool)
-    learnt = reference.measured if model.source == "control" else (reference.vectors > 0).any(0)
-    return ~learnt.cpu().numpy()
+        return np.zeros(len(response.columns), dtype=bool), ~response.columns
+    measured = reference.measured
+    learnt = measured if bundle.model.source == "control" else (reference.vectors > 0).any(0)
+    return measured.cpu().numpy() & ~response.columns, ~learnt.cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -240,10 +240,9 @@ def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
 
 def _response(bundle: Bundle, cells: TrainingCells, pairs: CellPairs) -> MeanResponse | None:
     context = bundle.model.context
-    deviation = context.embedding.double().cpu().numpy()
-    zero = context.in_own_units(torch.zeros_like(context.embedding[:1])).double().cpu().numpy()
+    deviation, zero = (v.double().cpu().numpy() for v in (context.embedding, context.zero))
     tables, some = [cells.train, cells.val], sampled_pairs(pairs)
-    return fit_response(tables, bundle.median_library, deviation, some, zero[0])
+    return fit_response(tables, bundle.median_library, deviation, some, zero)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

@@ -148,8 +148,9 @@ def flow_memory(
         _encoding(shape, model, there),
         Phase("coupling cells", later),
         *_training(shape, flow, engine, model.n_flow, later, held, 2 * sizes["dim_int"]),
-        *([mean_response_phase(shape, later)] if is_on_host and flow.mean_response > 0 else []),
     ]
+    if is_on_host and flow.mean_response > 0:
+        phases.append(mean_response_phase(shape, later, sizes["embedding_dim"] is not None))
     present = shape.present(device) + _sum(model.weights())
     return peak_of("train_flow", phases, device, present, _advice("flow"))
 
@@ -226,10 +227,15 @@ def _training(
     return phases
 
 
-def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
+def mean_response_phase(
+    shape: DataShape, there: Sequence[Arrays], has_embeddings: bool = False
+) -> Phase:
     """Return the phase in which the mean response is learnt, in double precision."""
     n_kept = min(shape.n_conditions, MOST_CONDITIONS)
     n_learnt = min(n_kept, MOST_TO_LEARN)
+    # Such matrices, traced: effects and contexts of all, or the parts themselves, and what their
+    # likelihood takes, of those that they are learnt of.
+    of_all, of_some = (9, 52) if has_embeddings else (8, 32)
     return Phase(
         "learning the mean response",
         [
@@ -238,9 +244,9 @@ def mean_response_phase(shape: DataShape, there: Sequence[Arrays]) -> Phase:
             Arrays("means of all conditions", shape.n_conditions * shape.n_genes * 8, 3),
             # Shifts and levels, and what is left of them.
             Arrays("shifts of the conditions", n_kept * shape.n_genes * 8, 3),
-            # Factors of the parts, sums, axes; or the parts themselves and what their likelihood
-            # takes, of those that they are learnt of: as much as 41 such matrices, traced.
-            Arrays("covariance of the conditions", max(n_kept**2 * 8, n_learnt**2 * 41) * 8),
+            Arrays(
+                "covariance of the conditions", max(n_kept**2 * of_all, n_learnt**2 * of_some) * 8
+            ),
         ],
     )
 

@@ -8,9 +8,9 @@ from cfmvc.data.embeddings import EMBEDDINGS
 
 
 @pytest.mark.parametrize("kind", VECTORS)
-def test_is_better_than_expecting_nothing_and_than_from_the_middle_alone(kind: str) -> None:
+def test_is_better_than_nothing_and_than_from_the_middle_alone(kind: str) -> None:
     cells, sums = drawn(5, seed=0), np.zeros(3)
     cells.uns[EMBEDDINGS] = vectors(cells.uns[EMBEDDINGS], kind, seed=0)
     for fold in held_out(cells):
         sums += squares(fold)
-    assert sums[0] < sums[1] < sums[2]
+    assert sums[0] < sums[1:].min()

@@ -76,11 +76,11 @@ def test_paired_cells_are_the_tables_own(at_a_time: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("n_perturbations", "n_genes", "n_batches"),
-    [(1000, 200, 4), (200, 2000, 4), (300, 500, 4), (600, 1000, 1)],
+    ("n_perturbations", "n_genes", "n_batches", "n_embedding"),
+    [(1000, 200, 4, 0), (200, 2000, 4, 0), (300, 500, 4, 0), (600, 1000, 1, 0), (600, 200, 4, 8)],
 )
 def test_many_conditions_need_the_memory_that_is_expected(
-    n_perturbations: int, n_genes: int, n_batches: int
+    n_perturbations: int, n_genes: int, n_batches: int, n_embedding: int
 ) -> None:
     """Traced, and not of the process: within a quarter, of the arrays alone."""
     every = n_perturbations + 1
@@ -91,9 +91,10 @@ def test_many_conditions_need_the_memory_that_is_expected(
     vectors[0] = 0.0
     cells = CellTable(counts, vectors, condition, batch % n_batches, np.zeros(len(batch), int))
     nothing = cells.subset(np.arange(0))
-    expected = mean_response_phase(DataShape.of(cells, nothing), []).parts()
+    shape, embeddings = DataShape.of(cells, nothing), rng.normal(size=(every, n_embedding))
+    expected = mean_response_phase(shape, [], n_embedding > 0).parts()
     tracemalloc.start()
-    fit_response([cells, nothing], 200.0, np.zeros((every, 0)))
+    fit_response([cells, nothing], 200.0, embeddings)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sum(expected.values()) == pytest.approx(peak, rel=0.25)

@@ -98,10 +98,20 @@ def test_its_mean_is_what_is_expected_for_the_flow_knows_nothing_of_it(
 ) -> None:
     assert bundle.response is not None
     flowing = replace(bundle, response=bundle.response.with_share(0.1))
-    unseen, seen = UNSEEN[0], "P1"
-    found = predicted(bundle, cells, unseen)
-    np.testing.assert_array_equal(predicted(flowing, cells, unseen), found)
+    for label in (UNSEEN[0], f"P1+{UNSEEN[0]}"):
+        found = predicted(bundle, cells, label)
+        np.testing.assert_array_equal(predicted(flowing, cells, label), found)
+    seen = "P1"
     assert np.abs(predicted(flowing, cells, seen) - predicted(bundle, cells, seen)).max() > 0.01
+
+
+def test_embeddings_count_from_the_users_zero(bundle: Bundle, cells: AnnData) -> None:
+    assert bundle.response is not None
+    given = cells.uns[EMBEDDINGS].reindex(bundle.vocabulary.perturbations[1:]).to_numpy()
+    conditions = bundle.response.process.conditions
+    told, theirs = conditions.embedding, conditions.p[:, 1:] @ given
+    unit = np.linalg.norm(told) / np.linalg.norm(theirs)
+    np.testing.assert_allclose(told, unit * theirs, atol=1e-6)
 
 
 def test_a_vector_may_come_later_and_tells_the_same(
