@@ -19,48 +19,34 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
+from benchmarks.held_out_shifts import held_out_shifts
 from benchmarks.reference_folds import kang_folds, papalexi_folds
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
 from cfmvc.flow.state_slopes import PairGroup
-from cfmvc.models.mean_response import AskedShifts
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import fit_response
 from cfmvc.training.pairs import CellPairs, sampled_pairs
 
 CONFIDENCE = 0.9
-N_TOP, FEWEST, N_COMPONENTS = 50, 8, 32
+N_TOP, N_COMPONENTS = 50, 32
 
 
 def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
     """Yield the share of genes within their intervals, of each held-out condition."""
     cells = training_cells(fold)
     library = float(np.median(cells.train.library))
-    columns = cells.vocabulary
-    no_embedding = np.zeros((len(columns.perturbations), 0))
+    no_embedding = np.zeros((len(cells.vocabulary.perturbations), 0))
     pairs = paired(cells.train, library)
     response = fit_response([cells.train], library, no_embedding, pairs)
     assert response is not None
-    test = fold[(fold.obs["split"] == "test").to_numpy()]
-    names = ["perturbation", "batch", "cell_type"]
-    for labels, rows in test.obs.groupby(names, observed=True).indices.items():
-        if len(rows) < FEWEST:
-            continue
-        p = columns.perturbation_matrix([labels[0]])
-        batch, cell_type = columns.batch_codes([labels[1]]), columns.cell_type_codes([labels[2]])
-        known = response.controls_of(int(batch[0]), int(cell_type[0]))
-        assert known is not None
-        mean, n_controls = known
-        asked = AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls]))
-        logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
-        truth = np.asarray(logged.mean(axis=0)).reshape(-1) - mean
-        noise = response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls)
-        size = norm.ppf(0.5 + CONFIDENCE / 2) * np.sqrt(response.uncertainty(asked)[0] ** 2 + noise)
-        expected = response.expected(asked)[0] + response.corrections(asked)[0]
-        is_in = np.abs(truth - expected) < size
-        top = np.argsort(-np.abs(truth))[:N_TOP]
-        yield {"condition": " | ".join(labels), "all": is_in.mean(), "top": is_in[top].mean()}
+    for one in held_out_shifts(fold, cells.vocabulary, library, response):
+        spread = np.sqrt(response.uncertainty(one.asked)[0] ** 2 + one.noise)
+        expected = response.expected(one.asked)[0] + response.corrections(one.asked)[0]
+        is_in = np.abs(one.measured - expected) < norm.ppf(0.5 + CONFIDENCE / 2) * spread
+        top = np.argsort(-np.abs(one.measured))[:N_TOP]
+        yield {"condition": one.label, "all": is_in.mean(), "top": is_in[top].mean()}
 
 
 def paired(table: CellTable, library: float) -> list[PairGroup]:

@@ -15,21 +15,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 
+from benchmarks.held_out_shifts import held_out_shifts
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.embeddings import EMBEDDINGS
-from cfmvc.data.normalise import log_normalise
 from cfmvc.data.simulate import SEPARATOR, SimulateConfig, simulate
 from cfmvc.models.context import ContextEncoder
-from cfmvc.models.mean_response import AskedShifts, MeanResponse
+from cfmvc.models.mean_response import MeanResponse
+from cfmvc.stages.flow import vectors_of
 from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import fit_response
 from cfmvc.stages.vae import TrainingCells
 
 N_TELLING, N_IDLE, FAR = 4, 12, 10.0
-FEWEST = 8  # cells of a condition
 VECTORS = ("telling", "telling, far from 0", "telling and idle", "telling and idle, far from 0")
 
 
@@ -68,10 +67,9 @@ def held_out(cells: AnnData) -> Iterator[AnnData]:
 def learnt(cells: TrainingCells, library: float) -> tuple[MeanResponse, MeanResponse]:
     """Return the mean response, and the one that knows deviations from the middle alone."""
     assert cells.embeddings is not None
-    names = cells.vocabulary.perturbations
-    ordered = cells.embeddings.reindex(names[1:]).to_numpy(np.float64)
-    context = ContextEncoder(1, 1, len(names), embedding_dim=ordered.shape[1]).double()
-    context.embed(torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered])))
+    given = vectors_of(cells.embeddings, cells.vocabulary)
+    context = ContextEncoder(1, 1, len(given), embedding_dim=given.shape[1]).double()
+    context.embed(given)
     deviation, zero = context.embedding.numpy(), context.zero.numpy()
     found = [fit_response([cells.train], library, deviation, (), origin) for origin in (zero, None)]
     assert found[0] is not None
@@ -83,22 +81,10 @@ def squares(fold: AnnData) -> np.ndarray:
     """Return summed squares: the errors of both responses, and those of expecting nothing."""
     known = training_cells(fold)
     library = float(np.median(known.train.library))
-    columns, both = known.vocabulary, learnt(known, library)
-    test, sums = fold[(fold.obs["split"] == "test").to_numpy()], np.zeros(3)
-    names = ["perturbation", "batch", "cell_type"]
-    for labels, rows in test.obs.groupby(names, observed=True).indices.items():
-        batch, cell_type = columns.batch_codes([labels[1]]), columns.cell_type_codes([labels[2]])
-        controls = both[0].controls_of(int(batch[0]), int(cell_type[0]))
-        if len(rows) < FEWEST or controls is None:
-            continue
-        mean, n_controls = controls
-        logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
-        shift = np.asarray(logged.mean(axis=0)).reshape(-1) - mean
-        noise = both[0].spread ** 2 * (1.0 / len(rows) + 1.0 / n_controls)
-        p = columns.perturbation_matrix([labels[0]])
-        asked = AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls]))
-        told = [*(response.expected(asked)[0] for response in both), 0.0]
-        sums += [((one - shift) ** 2 - noise).sum() for one in told]
+    both, sums = learnt(known, library), np.zeros(3)
+    for one in held_out_shifts(fold, known.vocabulary, library, both[0]):
+        told = [*(response.expected(one.asked)[0] for response in both), 0.0]
+        sums += [((shift - one.measured) ** 2 - one.noise).sum() for shift in told]
     return sums
 
 

@@ -71,7 +71,7 @@ def fit_flow(
         model.fit_standardisation(latents[0])
         model.context.calibrate(latents[0].vectors, latents[0].place)
         if cells.embeddings is not None:
-            model.context.embed(_vectors(cells.embeddings, bundle.vocabulary))
+            model.context.embed(vectors_of(cells.embeddings, bundle.vocabulary))
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
         settings = {**bundle.settings, "flow": flow.model_dump()}
         sources = [
@@ -232,8 +232,8 @@ def _with_new_flow(trained: CFMVCModel, flow: FlowConfig) -> CFMVCModel:
     return model
 
 
-def _vectors(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
-    """Return a vector a column; 0 for the control."""
+def vectors_of(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return the embeddings as ``(K, E)``, a vector a perturbation column; 0 for the control."""
     ordered = embeddings.reindex(vocabulary.perturbations[1:]).to_numpy()
     return torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered]))
 

@@ -16,6 +16,7 @@ from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.extension import with_embeddings
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
 from cfmvc.stages.compute import ComputeConfig, use
+from cfmvc.stages.expectation import _columns_of_flow
 from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import FlowConfig, VaeConfig
 
@@ -103,6 +104,21 @@ def test_its_mean_is_what_is_expected_for_the_flow_knows_nothing_of_it(
         np.testing.assert_array_equal(predicted(flowing, cells, label), found)
     seen = "P1"
     assert np.abs(predicted(flowing, cells, seen) - predicted(bundle, cells, seen)).max() > 0.01
+
+
+def test_a_flow_from_noise_learns_of_cells_without_controls_as_well(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, response, names = bundle.model, bundle.response, bundle.vocabulary.perturbations
+    assert response is not None
+    assert model.reference is not None
+    monkeypatch.setattr(model, "reference", model.reference.select(~model.reference.is_control))
+    unknown = {}
+    for source in ("control", "noise"):
+        monkeypatch.setattr(model, "source", source)
+        columns = _columns_of_flow(bundle, response)[1]
+        unknown[source] = [name for name, is_new in zip(names, columns, strict=True) if is_new]
+    assert unknown == {"control": list(names), "noise": [names[0], *UNSEEN]}
 
 
 def test_embeddings_count_from_the_users_zero(bundle: Bundle, cells: AnnData) -> None:

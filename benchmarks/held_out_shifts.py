@@ -1,0 +1,65 @@
+"""Measured mean shifts of held-out conditions, beside what a mean response is asked for them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from anndata import AnnData
+
+from cfmvc.data.normalise import log_normalise
+from cfmvc.data.vocabulary import Vocabulary
+from cfmvc.models.mean_response import AskedShifts, MeanResponse
+
+FEWEST = 8  # cells of a condition
+
+
+@dataclass(frozen=True)
+class HeldOutShift:
+    """One condition.
+
+    Parameters
+    ----------
+    label
+        Its names.
+    asked
+        As the mean response is asked for it.
+    measured
+        Mean log expression less that of its stratum's training controls, ``(G,)``.
+    noise
+        Variance of that, ``(G,)``.
+    """
+
+    label: str
+    asked: AskedShifts
+    measured: np.ndarray
+    noise: np.ndarray
+
+
+def held_out_shifts(
+    fold: AnnData, columns: Vocabulary, library: float, response: MeanResponse
+) -> Iterator[HeldOutShift]:
+    """Yield the held-out conditions that have enough cells, and controls in the training.
+
+    Parameters
+    ----------
+    fold
+        Cells with their part in ``obs["split"]``.
+    columns, library, response
+        Of the training.
+    """
+    test = fold[(fold.obs["split"] == "test").to_numpy()]
+    names = ["perturbation", "batch", "cell_type"]
+    for labels, rows in test.obs.groupby(names, observed=True).indices.items():
+        batch, cell_type = columns.batch_codes([labels[1]]), columns.cell_type_codes([labels[2]])
+        controls = response.controls_of(int(batch[0]), int(cell_type[0]))
+        if len(rows) < FEWEST or controls is None:
+            continue
+        mean, n_controls = controls
+        p = columns.perturbation_matrix([labels[0]])
+        logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
+        yield HeldOutShift(
+            " | ".join(labels),
+            AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls])),
+            np.asarray(logged.mean(axis=0)).reshape(-1) - mean,
+            response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls),
+        )
