@@ -3,8 +3,8 @@
 One of the VAE. Of the flow as many as one pairing of cells serves: the first of them pays for it.
 Minutes lie between two trainings of so many cells, in which a machine may have become faster or
 slower. So the smallest size is trained beside each larger one, again and again until that is done,
-and what counts are the seconds in which both are in an epoch. Either has a core of its own: what
-begins and ends the short trainings would else take from the long one alone.
+and what counts are the seconds in which both are in an epoch. Either has a core of its own: on two
+for both, what begins and ends the short trainings may take from the long one alone.
 """
 
 import os
