@@ -30,7 +30,7 @@ ERROR, ADDITIVE, INTERACTIVE = "expectation_error", "additive", "interactive"
 ERRORS = {
     ERROR: "Error of the expected log shift against the simulation's truth (RMSE over genes).",
     f"{ERROR}_{ADDITIVE}": "The same, of combinations that are the sum of their parts.",
-    f"{ERROR}_{INTERACTIVE}": "The same, of combinations that are more than their parts.",
+    f"{ERROR}_{INTERACTIVE}": "The same, of combinations that are not the sum of their parts.",
 }
 # A gene that no cell shows has no logarithm; a hundredth of a count in a cell of 2,000 is less than
 # the rarest genes of the simulation have.
@@ -100,7 +100,8 @@ class Truth:
     def shift_of_parts(self, condition: Condition) -> Array:
         """Return the sum of the true shifts of a combination's parts, ``(n_genes,)``.
 
-        An interaction is drawn by itself: who has not seen it can expect no more than this.
+        Where an interaction has a direction of its own (``simulate.interaction: own``), who has not
+        seen it can expect no more than this.
         """
         treatment = condition.treatment
         parts = treatment.perturbation.split(SEPARATOR)

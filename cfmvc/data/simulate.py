@@ -14,13 +14,23 @@ dose :math:`d` (:math:`g` a gene):
 The response of a single perturbation is :math:`\delta_{pg} = 2\sigma(r_p \cdot u_c)\, a_{pg} +
 e_{pkg}`: the direction :math:`a_p` is shared, its strength can be read from the state of the cell,
 and :math:`e_{pk}` is the part of a cell type that nothing foretells. A combination adds its parts'
-responses; an interactive one adds a direction of its own as well. A dose multiplies the response.
+responses; of an interactive one that is not all (``interaction``, with :math:`s` its strength):
+
+=========== =======================================================================================
+``own``     a direction of its own is added as well, of which other combinations tell nothing
+``limited`` no gene moves further than :math:`s`: the sum :math:`r` becomes :math:`s \tanh(r / s)`
+``company`` each part adds what it does in all interactive combinations, and not alone
+=========== =======================================================================================
+
+A dose multiplies the response.
 Coordinates :math:`x_c` are uniform on the unit square; the first has a gradient :math:`\xi`.
 With embeddings :math:`v_p`, a part of :math:`a_p` is linear in them, the same for all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -47,7 +57,10 @@ class SimulateConfig(Section):
     n_cell_types: int = Field(ge=1)
     n_perturbations: int = Field(ge=1, description="single perturbations, the control not counted")
     n_combinations: int = Field(ge=0, description="pairs of the single perturbations")
-    n_interactive: int = Field(ge=0, description="combinations that are more than their parts")
+    n_interactive: int = Field(ge=0, description="combinations that are not the sum of their parts")
+    interaction: Literal["own", "limited", "company"] = Field(
+        description="what these are instead: see cfmvc.data.simulate"
+    )
     doses: list[float] = Field(description="doses of the perturbed cells; empty: no dose column")
     spatial: bool = Field(description="give coordinates, and genes that follow the first")
     embedding_dim: int = Field(
@@ -64,7 +77,9 @@ class SimulateConfig(Section):
     perturbed_fraction: float = Field(gt=0, le=1, description="share of genes that respond")
     perturbation_effect: float = Field(ge=0, description="sd of the shared responses")
     specific_effect: float = Field(ge=0, description="sd of a cell type's own responses")
-    interaction_effect: float = Field(ge=0, description="sd of an interaction's responses")
+    interaction_effect: float = Field(
+        ge=0, description="sd of an interaction's responses; limited: the largest response"
+    )
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -76,6 +91,8 @@ class SimulateConfig(Section):
             )
         if self.n_interactive > self.n_combinations:
             raise ValueError("n_interactive: more than n_combinations")
+        if self.n_interactive and self.interaction == "limited" and not self.interaction_effect:
+            raise ValueError("interaction_effect: must be positive where responses are limited")
         if any(not (np.isfinite(dose) and dose > 0) for dose in self.doses):
             raise ValueError("doses: must be positive numbers")
         return self
@@ -96,7 +113,9 @@ class Biology:
     specific: np.ndarray
     receptor: np.ndarray
     pairs: tuple[tuple[int, int], ...]
+    n_interactive: int
     interaction: np.ndarray
+    limit: float
     embedding: np.ndarray
 
     @classmethod
@@ -107,12 +126,12 @@ class Biology:
         n_types, n_programmes = config.n_cell_types, config.n_programmes
 
         def sparse_effect(shape: tuple[int, ...], share: float, scale: float) -> np.ndarray:
-            is_hit = rng.random((*shape, n_genes)) < share
-            return np.where(is_hit, rng.normal(0.0, scale, (*shape, n_genes)), 0.0)
+            return _sparse(rng, (*shape, n_genes), share, scale)
 
         all_pairs = list(combinations(range(n_perts), 2))
         chosen = rng.permutation(len(all_pairs))[: config.n_combinations]
         hit = config.perturbed_fraction
+        pairs = tuple(sorted(all_pairs[i] for i in chosen))
         receptor = rng.normal(size=(n_perts, n_programmes))
         embedding, shared = _embedded(config)
         return cls(
@@ -126,10 +145,10 @@ class Biology:
             shared=sparse_effect((n_perts,), hit, config.perturbation_effect) + shared,
             specific=sparse_effect((n_perts, n_types), hit / 2, config.specific_effect),
             receptor=receptor / np.linalg.norm(receptor, axis=1, keepdims=True),
-            pairs=tuple(sorted(all_pairs[i] for i in chosen)),
-            interaction=sparse_effect(
-                (config.n_interactive,), config.perturbed_fraction, config.interaction_effect
-            ),
+            pairs=pairs,
+            n_interactive=config.n_interactive,
+            interaction=_interaction(config, pairs, rng),
+            limit=config.interaction_effect if config.interaction == "limited" else np.inf,
             embedding=embedding,
         )
 
@@ -144,8 +163,8 @@ class Biology:
         ]
 
     def is_interactive(self, label: int) -> bool:
-        """Whether the perturbation is more than the sum of its parts."""
-        return 0 <= label - 1 - len(self.shared) < len(self.interaction)
+        """Whether the perturbation is not the sum of its parts."""
+        return 0 <= label - 1 - len(self.shared) < self.n_interactive
 
     def proportions(
         self, label: int, batch: int, cell_type: int, dose: float, state: np.ndarray, x: np.ndarray
@@ -174,8 +193,11 @@ class Biology:
         for part in self._parts(label):
             strength = 2.0 * expit(np.einsum("cj,j->c", state, self.receptor[part]))
             response += strength[:, None] * self.shared[part] + self.specific[part, cell_type]
-        if self.is_interactive(label):
-            response += self.interaction[label - 1 - len(self.shared)]
+        if not self.is_interactive(label):
+            return response
+        response += self.interaction[label - 1 - len(self.shared)]
+        if np.isfinite(self.limit):
+            response = self.limit * np.tanh(response / self.limit)
         return response
 
     def _parts(self, label: int) -> tuple[int, ...]:
@@ -185,13 +207,35 @@ class Biology:
         return (single,) if single < len(self.shared) else self.pairs[single - len(self.shared)]
 
 
+def _sparse(
+    rng: np.random.Generator, shape: tuple[int, ...], share: float, scale: float
+) -> np.ndarray:
+    is_hit = rng.random(shape) < share
+    return np.where(is_hit, rng.normal(0.0, scale, shape), 0.0)
+
+
+def _interaction(
+    config: SimulateConfig, pairs: Sequence[tuple[int, int]], rng: np.random.Generator
+) -> np.ndarray:
+    """Return what the interactive combinations add, ``(n_interactive, n_genes)``."""
+    of_what = {"own": config.n_interactive, "company": config.n_perturbations, "limited": 0}
+    shape = of_what[config.interaction], config.n_genes
+    drawn = _sparse(rng, shape, config.perturbed_fraction, config.interaction_effect)
+    if config.interaction == "own":
+        return drawn
+    found = np.zeros((config.n_interactive, config.n_genes))
+    if config.interaction == "company":
+        for row, parts in zip(found, pairs, strict=False):  # the first ones interact
+            row += drawn[list(parts)].sum(axis=0)
+    return found
+
+
 def _embedded(config: SimulateConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return embeddings, and the part of the shared responses that is linear in them."""
     rng = np.random.default_rng((config.seed, 3))
     shape = (config.embedding_dim, config.n_genes)
     embedding = rng.normal(size=(config.n_perturbations, config.embedding_dim))
-    is_hit = rng.random(shape) < config.perturbed_fraction
-    loadings = np.where(is_hit, rng.normal(0.0, config.perturbation_effect, shape), 0.0)
+    loadings = _sparse(rng, shape, config.perturbed_fraction, config.perturbation_effect)
     return embedding, np.einsum("pe,eg->pg", embedding, loadings)
 
 

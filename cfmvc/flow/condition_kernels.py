@@ -5,9 +5,10 @@ Two shifts have the covariance
 .. math:: \sum_e \sum_c \sigma^2_{ec}\, k_e(p, p')\, k_c(s, s').
 
 For the perturbations: *any* (:math:`a(p) a(p')`, what all of them share; ``a`` is the sum of the
-vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts),
-*together* (pairs that both have, what a combination has beyond its parts) and, where there are
-embeddings, which reach perturbations that were never seen, *like* (the product of embeddings as
+vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts, times
+the gain), *together* (pairs that both have, what a combination has beyond its parts), *in company*
+(*same* between combinations alone: what a perturbation does there and not alone) and, where there
+are embeddings, which reach perturbations that were never seen, *like* (the product of embeddings as
 they were given) and *unlike* (that of their deviations from the middle: what tells one from the
 others). The zero of embeddings may mean something or not; from their middle a new one is always on
 the side where the others are not, so that of a few known ones too much would follow for it. For the
@@ -23,9 +24,14 @@ import numpy as np
 from cfmvc.data.prepared import LEAST_CONTROLS
 
 N_STATE = 5  # principal components of the strata's mean controls
-_EFFECTS = np.asarray(["any", "same", "together", "like", "unlike"])  # see Conditions
+_EFFECTS = np.asarray(["any", "same", "together", "in company", "like", "unlike"])  # see Conditions
 _TOLD = ("like", "unlike")  # by embeddings
 _N_CONTEXTS = 5
+
+
+def combinations_among(p: np.ndarray) -> np.ndarray:
+    """Return which perturbation vectors ``(n, K)`` have more than one, ``(n,)`` bool."""
+    return np.asarray(np.count_nonzero(p, axis=1) > 1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Conditions:
     embedding, deviation
         Sums of the perturbations' embeddings and of their deviations from the middle, ``(n, E)``;
         E is 0 where there are none.
+    gain
+        What each perturbation's effect is multiplied by (:mod:`~cfmvc.flow.combination_gain`),
+        ``(n,)``.
     """
 
     p: np.ndarray
@@ -55,9 +64,15 @@ class Conditions:
     state: np.ndarray
     embedding: np.ndarray
     deviation: np.ndarray
+    gain: np.ndarray
 
     def __len__(self) -> int:
         return len(self.p)
+
+    @property
+    def is_combination(self) -> np.ndarray:
+        """Whether a condition has more than one perturbation, ``(n,)`` bool."""
+        return combinations_among(self.p)
 
     def rows(self, chosen: np.ndarray) -> "Conditions":
         """Return some of the conditions."""
@@ -69,8 +84,12 @@ class Conditions:
         The others have as many scores of the controls. Without embeddings there are no parts that
         these tell, which come last.
         """
-        contexts = self._contexts(others)
-        return np.stack([e * context for e in self._effects(others) for context in contexts])
+        effects, contexts = self._effects(others), self._contexts(others)
+        found = np.empty((len(effects), len(contexts), len(self), len(others)))
+        for of_effect, effect in zip(found, effects, strict=True):
+            for part, context in zip(of_effect, contexts, strict=True):
+                np.multiply(effect, context, out=part)
+        return found.reshape(-1, len(self), len(others))
 
     def covariance(
         self, others: "Conditions", parts: np.ndarray, variances: np.ndarray
@@ -93,14 +112,22 @@ class Conditions:
         return np.asarray(same / np.maximum(self.n_controls[:, None], others.n_controls[None]))
 
     def _effects(self, others: "Conditions") -> tuple[np.ndarray, ...]:
-        shared = self.p @ others.p.T
-        squares = self.p**2 @ (others.p**2).T
         strength, their_strength = (np.minimum(1.0, c.p.sum(1)) for c in (self, others))
-        found = np.outer(strength, their_strength), shared, (shared**2 - squares) / 2.0
+        found = np.outer(strength, their_strength), *self._of_columns(others)
         if not self.embedding.shape[1]:
             return found
         told = self.embedding @ others.embedding.T, self.deviation @ others.deviation.T
         return (*found, *told)
+
+    def _of_columns(self, others: "Conditions") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return *same*, *together* and *in company*."""
+        same = self.p @ others.p.T
+        both = np.outer(self.is_combination, others.is_combination)
+        nothing = np.broadcast_to(0.0, same.shape)  # where there are many, there is no room for it
+        pairs = (same**2 - self.p**2 @ (others.p**2).T) / 2.0 if both.any() else nothing
+        same *= self.gain[:, None]
+        same *= others.gain
+        return same, pairs, same * both if both.any() else nothing
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)

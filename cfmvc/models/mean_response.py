@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfmvc.flow.condition_kernels import Conditions, StateBasis
+from cfmvc.flow.combination_gain import combination_gain
+from cfmvc.flow.condition_kernels import Conditions, StateBasis, combinations_among
 from cfmvc.flow.doses import largest_doses
 from cfmvc.flow.kept_conditions import MOST_CONDITIONS, foremost
 from cfmvc.flow.own_level import slopes
@@ -110,6 +111,8 @@ class MeanResponse:
         Change of the shift with the level in the controls, ``(K,)``.
     largest
         Largest dose of each perturbation in the training, ``(K,)``.
+    gain
+        How strongly each part of a combination acts, beside how it acts alone, ``(1,)``.
     strata, n_controls, controls
         Batch and cell type ``(S, 2)``, number of controls ``(S,)`` and their mean ``(S, G)`` of the
         strata of the training.
@@ -130,6 +133,7 @@ class MeanResponse:
     level: np.ndarray
     slope: np.ndarray
     largest: np.ndarray
+    gain: np.ndarray
     strata: np.ndarray
     n_controls: np.ndarray
     controls: np.ndarray
@@ -186,22 +190,25 @@ class MeanResponse:
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
         slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside], beside)
         centre = cells.means[controls].mean(axis=0)
+        sizes = cells.n_cells[measured], cells.n_cells[beside]
+        gain = np.asarray([combination_gain(p, shift / spread, beside, *sizes)])
+        acting, gains = _acting(p, gain)
         conditions = Conditions(
             p,
             cells.batch[measured],
             cells.cell_type[measured],
-            cells.n_cells[measured],
-            cells.n_cells[beside],
+            *sizes,
             basis.scores(level),
-            _from_origin(p, deviation, origin),
-            p @ deviation,
+            _from_origin(acting, deviation, origin),
+            acting @ deviation,
+            gains,
         )
         kinds = level_of_cell_types(
             cells.cell_type[controls], cells.n_cells[controls], cells.means[controls]
         )
         by_state = StateSlopes.fit(*kinds, pairs, largest)
-        rest = shift - _together(p, slope)[:, None] * (level - centre)
-        rest -= by_state.shifts(p, conditions.cell_type, level)
+        rest = shift - _together(acting, slope)[:, None] * (level - centre)
+        rest -= by_state.shifts(acting, conditions.cell_type, level)
         return cls(
             ShiftProcess.fit(conditions, rest / spread),
             by_state,
@@ -210,6 +217,7 @@ class MeanResponse:
             centre,
             slope,
             largest,
+            gain,
             strata[controls],
             cells.n_cells[controls],
             cells.means[controls].astype(np.float32),
@@ -238,8 +246,7 @@ class MeanResponse:
     def expected(self, asked: AskedShifts) -> np.ndarray:
         """Return the expected shifts of conditions, ``(n, G)``; exactly 0 for no perturbation."""
         conditions = self._conditions(asked)
-        own = _together(conditions.p, self.slope)[:, None] * (asked.controls - self.level)
-        own += self.by_state.shifts(conditions.p, asked.cell_type, asked.controls)
+        own = self._own(conditions, asked.controls)
         return np.asarray(self.process.expected(conditions) * self.spread + own)
 
     def left_out(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,8 +260,7 @@ class MeanResponse:
         some = self.process.conditions.rows(rows)
         strata = zip(some.batch.tolist(), some.cell_type.tolist(), strict=True)
         controls = np.stack([known[0] for s in strata if (known := self.controls_of(*s))])
-        own = _together(some.p, self.slope)[:, None] * (controls - self.level)
-        own += self.by_state.shifts(some.p, some.cell_type, controls)
+        own = self._own(some, controls)
         measured = self.process.shift[rows] * self.spread + own
         return measured, self.process.left_out(rows) * self.spread + own
 
@@ -289,8 +295,15 @@ class MeanResponse:
         """
         return self.process.usual_spread(self._conditions(asked)) * self.spread
 
+    def _own(self, conditions: Conditions, controls: np.ndarray) -> np.ndarray:
+        """Return the part of the shifts that is no process, ``(n, G)``."""
+        acting = conditions.p * conditions.gain[:, None]
+        own = _together(acting, self.slope)[:, None] * (controls - self.level)
+        return np.asarray(own + self.by_state.shifts(acting, conditions.cell_type, controls))
+
     def _conditions(self, asked: AskedShifts) -> Conditions:
         scaled = asked.p.astype(float) / self.largest
+        acting, gains = _acting(scaled, self.gain)
         nothing_measured = np.ones(len(asked.p))
         return Conditions(
             scaled,
@@ -299,8 +312,9 @@ class MeanResponse:
             nothing_measured,
             asked.n_controls,
             self.basis.scores(asked.controls),
-            _from_origin(scaled, self.deviation, self.origin),
-            scaled @ self.deviation,
+            _from_origin(acting, self.deviation, self.origin),
+            acting @ self.deviation,
+            gains,
         )
 
     def as_tensors(self) -> dict[str, torch.Tensor]:
@@ -330,6 +344,12 @@ class MeanResponse:
         by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
         basis = StateBasis(**parts["basis"])
         return cls(process=process, by_state=by_state, basis=basis, **mine)
+
+
+def _acting(p: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors as strong as they act, ``(n, K)``, and what they are multiplied by."""
+    gains = np.where(combinations_among(p), gain, 1.0)
+    return p * gains[:, None], gains
 
 
 def _from_origin(p: np.ndarray, deviation: np.ndarray, origin: np.ndarray) -> np.ndarray:

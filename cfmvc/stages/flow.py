@@ -205,9 +205,14 @@ def _with_share(
     flow: FlowConfig,
     history: History,
 ) -> Bundle:
-    """Return the bundle with the share that its flow leaves to the mean response; it is noted."""
+    """Return the bundle with the share that its flow leaves to the mean response; it is noted.
+
+    So is how strongly perturbations act in combinations, if any were seen.
+    """
     if bundle.response is None:
         return bundle
+    if bundle.response.process.conditions.is_combination.any():
+        history.figures["combination_gain"] = float(bundle.response.gain[0])
     share = learnt_share(bundle, table, latents, flow.mean_response, flow.seed)
     history.figures["mean_response_share"] = share
     return replace(bundle, response=bundle.response.with_share(share))

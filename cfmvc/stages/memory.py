@@ -235,7 +235,7 @@ def mean_response_phase(
     n_learnt = min(n_kept, MOST_TO_LEARN)
     # Such matrices, traced: effects and contexts of all, or the parts themselves, and what their
     # likelihood takes, of those that they are learnt of.
-    of_all, of_some = (9, 52) if has_embeddings else (8, 32)
+    of_all, of_some = (9, 44) if has_embeddings else (8, 38)
     return Phase(
         "learning the mean response",
         [

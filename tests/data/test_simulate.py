@@ -21,6 +21,7 @@ SMALL = {
     "n_perturbations": 3,
     "n_combinations": 2,
     "n_interactive": 1,
+    "interaction": "own",
     "doses": [],
     "spatial": False,
     "embedding_dim": 0,
@@ -106,16 +107,21 @@ def test_library_sizes_are_log_normal() -> None:
     assert log_library.std() == pytest.approx(0.3, abs=0.03)
 
 
-def test_additive_combinations_add_and_interactive_ones_do_not() -> None:
+def shift_of(biology: Biology, label: int) -> np.ndarray:
+    """Shift of log rates of a cell in the middle, less the constant of the softmax."""
+    state, x = np.zeros((1, len(biology.programmes))), np.zeros(1)
+    log = np.log(biology.proportions(label, 0, 0, 1.0, state, x)[0])
+    shift = log - np.log(biology.proportions(0, 0, 0, 1.0, state, x)[0])
+    return np.asarray(shift - np.median(shift))
+
+
+@pytest.mark.parametrize("interaction", ["own", "limited", "company"])
+def test_additive_combinations_add_and_interactive_ones_do_not(interaction: str) -> None:
     """On the scale of log rates, where responses add; one gene's share cancels in differences."""
-    config = sized(n_genes=60)
-    biology = Biology.draw(config)
-    state, x = np.zeros((1, config.n_programmes)), np.zeros(1)
+    biology = Biology.draw(sized(n_genes=60, interaction=interaction))
 
     def shift(label: int) -> np.ndarray:
-        log = np.log(biology.proportions(label, 0, 0, 1.0, state, x)[0])
-        shift = log - np.log(biology.proportions(0, 0, 0, 1.0, state, x)[0])
-        return shift - np.median(shift)  # the softmax's constant
+        return shift_of(biology, label)
 
     labels = biology.labels
     for number, label in enumerate(labels):
@@ -127,6 +133,34 @@ def test_additive_combinations_add_and_interactive_ones_do_not() -> None:
             if not biology.is_interactive(number):
                 assert spread < 1e-9
     assert [biology.is_interactive(i) for i in range(len(labels))].count(True) == 1
+
+
+def test_limited_responses_stop_at_the_limit_and_small_ones_add() -> None:
+    changes = {"n_genes": 200, "n_interactive": 2, "interaction": "limited"}
+    biology = Biology.draw(sized(**changes, interaction_effect=0.5, perturbation_effect=2.0))
+    labels = biology.labels
+    for number in (labels.index(label) for label in labels if "+" in label):
+        parts = [labels.index(part) for part in labels[number].split("+")]
+        added, found = sum(shift_of(biology, part) for part in parts), shift_of(biology, number)
+        np.testing.assert_allclose(found, 0.5 * np.tanh(added / 0.5), atol=1e-9)
+        assert np.abs(added).max() > 1.0
+
+
+def test_in_company_a_part_does_the_same_in_all_interactive_combinations() -> None:
+    changes = {"n_genes": 400, "n_combinations": 3, "n_interactive": 3, "n_batches": 1}
+    biology = Biology.draw(sized(**changes, interaction="company"))
+    labels = biology.labels
+    assert biology.pairs == ((0, 1), (0, 2), (1, 2))
+
+    def rest(label: str) -> np.ndarray:
+        parts = [shift_of(biology, labels.index(part)) for part in label.split("+")]
+        return shift_of(biology, labels.index(label)) - sum(parts)
+
+    # Of three sums of two each of the three is told: the genes that P1 moves in company.
+    of_first = 0.5 * (rest("P1+P2") + rest("P1+P3") - rest("P2+P3"))
+    is_moved = np.abs(of_first) > 1e-9
+    assert is_moved.mean() == pytest.approx(0.3, abs=0.08)
+    assert of_first[is_moved].std() == pytest.approx(0.8, abs=0.15)
 
 
 def test_strength_can_be_read_from_the_state_and_the_dose() -> None:
@@ -168,6 +202,8 @@ def test_coordinates_carry_a_gradient() -> None:
         ({"n_combinations": 4}, "n_combinations: 3 perturbations have 3 pairs"),
         ({"n_interactive": 3}, "n_interactive: more than n_combinations"),
         ({"doses": [1.0, -1.0]}, "doses: must be positive numbers"),
+        ({"interaction": "limited", "interaction_effect": 0.0}, "interaction_effect: must be"),
+        ({"interaction": "any"}, "simulate.interaction"),
         ({"n_cells": 0}, "simulate.n_cells"),
         ({"control_fraction": 1.0}, "simulate.control_fraction"),
     ],

@@ -12,7 +12,7 @@ from cfmvc.flow.condition_kernels import (
     effects_of,
 )
 
-N_PARTS, N_CONTEXTS = 25, 5
+N_PARTS, N_CONTEXTS = 30, 5
 
 
 def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
@@ -29,6 +29,7 @@ def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
         rng.normal(size=(n, 4)),
         p @ rng.normal(size=(6, n_embedding)),
         p @ rng.normal(size=(6, n_embedding)),
+        np.where(np.count_nonzero(p, axis=1) > 1, 0.7, 1.0),
     )
 
 
@@ -52,11 +53,21 @@ def test_a_combination_is_its_parts_and_what_they_are_together() -> None:
     a, b, ab = [1.0, 0, 0], [0, 1.0, 0], [1.0, 1.0, 0]
     p = np.asarray([a, b, ab, ab])
     ones, none = np.ones(4, np.int64), np.zeros((4, 0))
-    conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none, none)
+    gain = np.asarray([1.0, 1.0, 0.5, 0.5])
+    conditions = Conditions(p, np.arange(4), np.arange(4), ones, ones, none, none, none, gain)
     kernels = conditions.kernels(conditions)
-    same, together = kernels[N_CONTEXTS], kernels[2 * N_CONTEXTS]
-    np.testing.assert_array_equal(same[2], [1, 1, 2, 2])
+    same, together, in_company = (kernels[number * N_CONTEXTS] for number in (1, 2, 3))
+    np.testing.assert_array_equal(same[2], [0.5, 0.5, 0.5, 0.5])
     np.testing.assert_array_equal(together, [[0] * 4, [0] * 4, [0, 0, 1, 1], [0, 0, 1, 1]])
+    np.testing.assert_array_equal(in_company, 0.5 * together)
+
+
+def test_what_a_perturbation_does_in_company_is_shared_by_its_combinations() -> None:
+    p = np.asarray([[1.0, 1.0, 0, 0], [1.0, 0, 1.0, 0], [0, 0, 1.0, 1.0], [1.0, 0, 0, 0]])
+    ones, none = np.ones(4, np.int64), np.zeros((4, 0))
+    conditions = Conditions(p, ones, ones, ones, ones, none, none, none, np.ones(4))
+    in_company = conditions.kernels(conditions)[3 * N_CONTEXTS]
+    np.testing.assert_array_equal(in_company[0], [2, 1, 0, 0])
 
 
 def test_an_embedding_reaches_what_was_never_seen() -> None:
@@ -64,8 +75,9 @@ def test_an_embedding_reaches_what_was_never_seen() -> None:
     p = np.eye(3)
     ones = np.ones(3, np.int64)
     deviation = embedding - embedding.mean(axis=0)
-    conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), embedding, deviation)
-    like, unlike = conditions.kernels(conditions)[[3 * N_CONTEXTS, 4 * N_CONTEXTS]]
+    told = embedding, deviation, np.ones(3)
+    conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), *told)
+    like, unlike = conditions.kernels(conditions)[[4 * N_CONTEXTS, 5 * N_CONTEXTS]]
     assert like[2, 0] > like[2, 1] > 0
     np.testing.assert_allclose(unlike.sum(axis=1), 0.0, atol=1e-12)  # what all have is in no one
     assert unlike[2, 0] > 0 > unlike[2, 1]

@@ -93,6 +93,7 @@ def test_few_strong_effects_are_shrunk_less_and_all_others_more() -> None:
         np.full(n, n_cells),
         np.full(n, 100_000),
         *3 * [np.zeros((n, 0))],
+        np.ones(n),
     )
     shift = effect[kind] + rng.normal(size=(n, N_GENES)) / np.sqrt(n_cells)
     asked = conditions.rows(np.flatnonzero(batch == 1))

@@ -32,6 +32,7 @@ def screen(seed: int = 0, n_cells: int = 40) -> tuple[Conditions, np.ndarray, np
         state[cell_type],
         np.zeros((n, 0)),
         np.zeros((n, 0)),
+        np.ones(n),
     )
     return conditions, truth, truth + rng.normal(size=truth.shape) / np.sqrt(n_cells)
 
@@ -128,7 +129,7 @@ def told_by_vectors(vectors: np.ndarray) -> Conditions:
     n, deviation = len(vectors), vectors - vectors.mean(axis=0)
     sizes, none = (np.full(n, 40), np.full(n, 10_000)), np.zeros((n, 0))
     ones = np.ones(n, np.int64)
-    return Conditions(np.eye(n), ones, ones, *sizes, none, vectors, deviation)
+    return Conditions(np.eye(n), ones, ones, *sizes, none, vectors, deviation, np.ones(n))
 
 
 @pytest.mark.parametrize("n_idle", [0, 12])
@@ -216,6 +217,7 @@ def test_many_perturbations_do_not_hide_that_their_effects_hang_on_the_context()
         np.full(len(kind), 100),
         np.full(len(kind), 10_000),
         *3 * [np.zeros((len(kind), 0))],
+        np.ones(len(kind)),
     )
     shift = truth + rng.normal(size=truth.shape) / 10.0
     is_asked = (kind < 20) & (cell_type == 1)

@@ -23,7 +23,8 @@ def screen(effect: float) -> tuple[np.ndarray, Conditions]:
     measured = truth + rng.normal(0, 1 / np.sqrt(N_CELLS), truth.shape)
     sizes = (np.full(n, N_CELLS), np.full(n, 10_000))
     state = StateBasis.of(controls).scores(controls[strata])
-    return measured, Conditions(p, strata % 2, strata // 2, *sizes, state, *2 * [np.zeros((n, 0))])
+    where, untold = (strata % 2, strata // 2), 2 * [np.zeros((n, 0))]
+    return measured, Conditions(p, *where, *sizes, state, *untold, np.ones(n))
 
 
 def test_cost_is_the_likelihood_and_its_gradient() -> None:

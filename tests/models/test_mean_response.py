@@ -1,5 +1,7 @@
 """The mean response: learnt from means, stored without loss, and nothing for no perturbation."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from safetensors.torch import load, save
@@ -80,6 +82,35 @@ def test_perturbations_together_make_no_high_level_the_lower_one() -> None:
     controls = np.stack([level - 1.0, level + 1.0])
     shift = response.expected(AskedShifts(p, *where, controls, np.full(2, 50)))
     assert ((controls + shift)[1] - (controls + shift)[0] > -0.3).all()
+
+
+def test_of_measured_combinations_others_that_nobody_saw_are_told() -> None:
+    """They do six tenths of their sum, and what each part does in company alone."""
+    rng = np.random.default_rng(0)
+    pairs = [np.eye(7)[list(pair)].sum(0) for pair in combinations(range(1, 7), 2)]
+    p = np.vstack([np.zeros((1, 7)), np.eye(7)[1:], pairs])
+    alone, in_company = rng.normal(size=(7, N_GENES)), 0.3 * rng.normal(size=(7, N_GENES))
+    is_pair = (p.sum(1) > 1)[:, None]
+    truth = np.where(is_pair, 0.6 * (p @ alone) + p @ in_company, p @ alone)
+    where, n_cells = np.zeros(len(p), np.int64), np.full(len(p), 200)
+    measured = 1.0 + truth + 0.5 * rng.normal(size=truth.shape) / np.sqrt(200)
+    seen = np.ones(len(p), bool)
+    seen[-1] = False
+    cells = ConditionMeans(p[seen], where[seen], where[seen], n_cells[seen], measured[seen])
+    response = MeanResponse.fit(cells, np.full(N_GENES, 0.5), np.zeros((7, 0)))
+    assert response is not None
+    assert response.gain[0] == pytest.approx(0.6, abs=0.1)
+    again = MeanResponse.from_tensors(load(save(response.as_tensors())))
+    for known in (response, again):
+        found = asked(known, p[-1].tolist(), 0, 0)
+        off = np.square(found - truth[-1]).mean()
+        assert off < 0.1 * np.square(p[-1] @ alone - truth[-1]).mean(), "the sum of its parts"
+        np.testing.assert_allclose(asked(known, p[1].tolist(), 0, 0), alone[1], atol=0.2)
+    is_single = cells.p.sum(1) < 2
+    singles = ConditionMeans(**{name: values[is_single] for name, values in vars(cells).items()})
+    none_seen = MeanResponse.fit(singles, np.full(N_GENES, 0.5), np.zeros((7, 0)))
+    assert none_seen is not None
+    np.testing.assert_allclose(asked(none_seen, p[-1].tolist(), 0, 0), p[-1] @ alone, atol=0.4)
 
 
 def test_no_perturbation_is_exactly_nothing() -> None:
