@@ -48,17 +48,17 @@ def held_out_shifts(
         Of the training.
     """
     test = fold[(fold.obs["split"] == "test").to_numpy()]
-    names = ["perturbation", "batch", "cell_type"]
+    names = ["perturbation", "batch", "cell_type", *(["dose"] if "dose" in test.obs else [])]
     for labels, rows in test.obs.groupby(names, observed=True).indices.items():
         batch, cell_type = columns.batch_codes([labels[1]]), columns.cell_type_codes([labels[2]])
         controls = response.controls_of(int(batch[0]), int(cell_type[0]))
         if len(rows) < FEWEST or controls is None:
             continue
         mean, n_controls = controls
-        p = columns.perturbation_matrix([labels[0]])
+        p = columns.perturbation_matrix([labels[0]], list(labels[3:]) or None)
         logged = log_normalise(test[rows].layers["counts"].tocsr(), library)
         yield HeldOutShift(
-            " | ".join(labels),
+            " | ".join(map(str, labels)),
             AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls])),
             np.asarray(logged.mean(axis=0)).reshape(-1) - mean,
             response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls),

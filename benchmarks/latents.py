@@ -22,10 +22,10 @@ from sklearn.decomposition import TruncatedSVD
 from benchmarks.reference_folds import kang_folds, papalexi_folds
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data import CellTable
-from cfmvc.data.config import SplitConfig
+from cfmvc.data.config import SimulateConfig, SplitConfig
 from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.data.prepared import load_prepared
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import validation_cells
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.models import Bundle, load_bundle

@@ -20,8 +20,8 @@ import pandas as pd
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.canonical import write_canonical
 from cfmvc.data.cell_ids import CELL_ID, cell_ids
-from cfmvc.data.config import SplitConfig
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig, SplitConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import assign_split
 from cfmvc.files import md5_of_file, write_json
 from cfmvc.tuning.trainer import Outcome, Trainer

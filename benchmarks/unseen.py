@@ -19,8 +19,9 @@ from anndata import AnnData
 
 from benchmarks.held_out_shifts import held_out_shifts
 from cfmvc.config import default_params_file, parse_section, read_yaml
+from cfmvc.data.config import SimulateConfig
 from cfmvc.data.embeddings import EMBEDDINGS
-from cfmvc.data.simulate import SEPARATOR, SimulateConfig, simulate
+from cfmvc.data.simulate import SEPARATOR, simulate
 from cfmvc.models.context import ContextEncoder
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.flow import vectors_of

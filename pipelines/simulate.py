@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cfmvc.data.canonical import write_canonical
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from pipelines._stage import stage
 
 

@@ -15,7 +15,8 @@ from benchmarks.cell_eval.rows import Row, exact_rows, usual_rows
 from benchmarks.cell_eval.sides import Sides, hold_out, sides_of
 from benchmarks.reference_folds import papalexi_folds
 from cfmvc.config import default_params_file, parse_section, read_yaml
-from cfmvc.data.simulate import CONTROL, SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import CONTROL, simulate
 from cfmvc.evaluation import EvaluateConfig
 from cfmvc.evaluation.conditions import Stratum
 

@@ -10,7 +10,8 @@ from anndata import AnnData
 
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data import CellTable, SingleCellDataset, Vocabulary
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.models import CFMVCModel
 from cfmvc.stages import TrainingCells
 from cfmvc.training.config import FlowConfig, VaeConfig

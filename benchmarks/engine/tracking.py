@@ -16,7 +16,8 @@ from benchmarks.engine.cells import section
 from benchmarks.engine.rounds import rounds, spread
 from benchmarks.engine.row import Bar, Row
 from benchmarks.engine.setting import Setting
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 
 BAR = Bar(2.0, "at_most", "ours", " %")
 _SECONDS = 25.0  # of a training: 2 % of it must be more than what timing it errs by

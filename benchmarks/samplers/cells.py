@@ -9,8 +9,8 @@ from anndata import AnnData
 from cfmvc.config import section_of
 from cfmvc.data.canonical import load_cells, write_canonical
 from cfmvc.data.cell_ids import CELL_ID, cell_ids
-from cfmvc.data.config import DataConfig, SplitConfig
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import DataConfig, SimulateConfig, SplitConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import assign_split
 from cfmvc.files import write_json
 from cfmvc.tuning.tune import PREPARED, SPLIT

@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from benchmarks.engine.cells import section
 from cfmvc.config import default_params_file
 from cfmvc.data.canonical import write_canonical
-from cfmvc.data.config import SplitConfig
+from cfmvc.data.config import SimulateConfig, SplitConfig
 from cfmvc.data.samplers import ShuffledCells
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import assign_split, validation_cells
 from cfmvc.tracking.store import Store
 

@@ -18,8 +18,8 @@ from cfmvc.benchmark.folds import Design, Fold
 from cfmvc.benchmark.tasks import task_of
 from cfmvc.config import parse_section, section_of
 from cfmvc.data.canonical import check_and_load
-from cfmvc.data.config import DataConfig, SplitConfig
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import DataConfig, SimulateConfig, SplitConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import hash_of_split, validation_cells
 from cfmvc.errors import DataError
 from cfmvc.files import json_text, md5_of_file

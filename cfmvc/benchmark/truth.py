@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from cfmvc.benchmark.folds import Fold
 from cfmvc.config import parse_section
-from cfmvc.data.simulate import SEPARATOR, SimulateConfig, truth_of
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import SEPARATOR, truth_of
 from cfmvc.errors import ConfigError
 from cfmvc.evaluation.conditions import Condition, Stratum, rows_of_conditions
 from cfmvc.evaluation.exam import Exam

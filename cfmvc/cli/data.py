@@ -169,7 +169,8 @@ def simulate_command(
     with uncollected():
         from cfmvc.config import override, parse_section, read_yaml
         from cfmvc.data.canonical import write_canonical
-        from cfmvc.data.simulate import SimulateConfig, simulate
+        from cfmvc.data.config import SimulateConfig
+        from cfmvc.data.simulate import simulate
     check_target_file(out, [], force)
     if truth is not None:
         check_target_file(truth, [], force, "--truth")

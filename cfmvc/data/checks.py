@@ -23,8 +23,6 @@ from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fracti
 from cfmvc.data.reading import is_sparse
 from cfmvc.errors import listed, suggest
 
-# Doses multiply: with a wider range, or in small units, they are more likely concentrations.
-_WIDE_RANGE = 100
 _NO_PLACE = "if it is of something else, --map spatial="
 
 
@@ -132,18 +130,12 @@ def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
         )
     is_given = np.isfinite(dose) & (dose > 0) & ~is_control
     if labels is not None:
-        yield from _check_range_of_doses(where, dose[is_given], read_labels(labels).text[is_given])
+        yield from _check_doses_differ(where, dose[is_given])
 
 
-def _check_range_of_doses(where: str, doses: np.ndarray, of_whom: np.ndarray) -> Iterator[Fault]:
-    """Yield doses that are one and the same, and those that are hardly meant as multipliers.
-
-    ``doses`` are positive and finite, ``of_whom`` are the perturbations' labels.
-    """
-    if len(doses) == 0:
-        return
-    different = np.unique(doses).tolist()
-    for dose, next_dose in pairwise(different):
+def _check_doses_differ(where: str, doses: np.ndarray) -> Iterator[Fault]:
+    """Yield positive, finite doses that would be two conditions of one name."""
+    for dose, next_dose in pairwise(np.unique(doses).tolist()):
         if f"{dose:g}" == f"{next_dose:g}":
             yield Fault(
                 "error",
@@ -153,17 +145,6 @@ def _check_range_of_doses(where: str, doses: np.ndarray, of_whom: np.ndarray) ->
                 remedy="give them one value, for example with numpy.round",
             )
             break
-    ranges = pd.Series(doses).groupby(of_whom).agg(["min", "max"])
-    widest = (ranges["max"] / ranges["min"]).idxmax()
-    least, most = ranges.loc[widest]
-    if most > _WIDE_RANGE * least:
-        yield Fault(
-            "warning",
-            where,
-            f"doses of '{widest}' run from {least:g} to {most:g}; they multiply the perturbation's "
-            "column, scaled by its largest one in training, so that small ones hardly count",
-            remedy="if responses go by the logarithm of the dose, store that instead, 0 or more",
-        )
 
 
 def _dose_fault(

@@ -1,8 +1,9 @@
-"""The ``data`` and ``split`` sections of ``params.yaml``."""
+"""The ``data``, ``split`` and ``simulate`` sections of ``params.yaml``."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cfmvc.config import Section
 
@@ -42,3 +43,56 @@ class SplitConfig(Section):
     test_fraction: float = Field(gt=0, lt=1, description="of the conditions (random: of the cells)")
     val_fraction: float = Field(gt=0, lt=1, description="of each training condition's cells")
     seed: int = Field(ge=0)
+
+
+class SimulateConfig(Section):
+    """Size of the simulated data and strength of what is in them (log fold changes: natural)."""
+
+    n_cells: int = Field(ge=1)
+    n_genes: int = Field(ge=2)
+    n_batches: int = Field(ge=1)
+    n_cell_types: int = Field(ge=1)
+    n_perturbations: int = Field(ge=1, description="single perturbations, the control not counted")
+    n_combinations: int = Field(ge=0, description="pairs of the single perturbations")
+    n_interactive: int = Field(ge=0, description="combinations that are not the sum of their parts")
+    interaction: Literal["own", "limited", "company"] = Field(
+        description="what these are instead: see cfmvc.data.simulate"
+    )
+    doses: list[float] = Field(description="doses of the perturbed cells; empty: no dose column")
+    half_dose: float | None = Field(
+        gt=0, description="dose of half of the response; null: it goes with the dose"
+    )
+    spatial: bool = Field(description="give coordinates, and genes that follow the first")
+    embedding_dim: int = Field(
+        ge=0, description="width of embeddings that the perturbations' responses follow; 0: none"
+    )
+    control_fraction: float = Field(gt=0, lt=1, description="share of control cells")
+    median_library: float = Field(gt=0, description="counts of a median cell")
+    library_spread: float = Field(ge=0, description="standard deviation of log library size")
+    inverse_dispersion: float = Field(gt=0, description="median over genes of the NB's theta")
+    n_programmes: int = Field(ge=1, description="continuous factors of a cell's state")
+    programme_effect: float = Field(ge=0, description="sd of a programme's loadings")
+    cell_type_effect: float = Field(ge=0, description="sd of a cell type's own log fold changes")
+    batch_effect: float = Field(ge=0, description="sd of a batch's log fold changes")
+    perturbed_fraction: float = Field(gt=0, le=1, description="share of genes that respond")
+    perturbation_effect: float = Field(ge=0, description="sd of the shared responses")
+    specific_effect: float = Field(ge=0, description="sd of a cell type's own responses")
+    interaction_effect: float = Field(
+        ge=0, description="sd of an interaction's responses; limited: the largest response"
+    )
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> "SimulateConfig":
+        n_pairs = self.n_perturbations * (self.n_perturbations - 1) // 2
+        if self.n_combinations > n_pairs:
+            raise ValueError(
+                f"n_combinations: {self.n_perturbations} perturbations have {n_pairs} pairs"
+            )
+        if self.n_interactive > self.n_combinations:
+            raise ValueError("n_interactive: more than n_combinations")
+        if self.n_interactive and self.interaction == "limited" and not self.interaction_effect:
+            raise ValueError("interaction_effect: must be positive where responses are limited")
+        if any(not (math.isfinite(dose) and dose > 0) for dose in self.doses):
+            raise ValueError("doses: must be positive numbers")
+        return self

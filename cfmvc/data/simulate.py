@@ -18,11 +18,13 @@ responses; of an interactive one that is not all (``interaction``, with :math:`s
 
 =========== =======================================================================================
 ``own``     a direction of its own is added as well, of which other combinations tell nothing
-``limited`` no gene moves further than :math:`s`: the sum :math:`r` becomes :math:`s \tanh(r / s)`
+``limited`` a response :math:`r` becomes :math:`s \tanh(r / s)`, also that of a single one; here the
+            sum does, and where both parts reach a gene it moves less than the sum of the two
 ``company`` each part adds what it does in all interactive combinations, and not alone
 =========== =======================================================================================
 
-A dose multiplies the response.
+A dose multiplies the response, or (``half_dose`` :math:`h`) acts as :math:`d / (d + h_p)`, where
+:math:`h_p` is :math:`h`, for each perturbation half a decade more or less.
 Coordinates :math:`x_c` are uniform on the unit square; the first has a gradient :math:`\xi`.
 With embeddings :math:`v_p`, a part of :math:`a_p` is linear in them, the same for all.
 """
@@ -30,72 +32,20 @@ With embeddings :math:`v_p`, a part of :math:`a_p` is linear in them, the same f
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pydantic import Field, model_validator
 from scipy.sparse import csr_matrix, vstack
 from scipy.special import expit, softmax
 
-from cfmvc.config import Section
+from cfmvc.data.config import SimulateConfig
 from cfmvc.data.embeddings import EMBEDDINGS
 
 CONTROL = "control"
 SEPARATOR = "+"
 _CELLS_PER_BLOCK = 1024
 _STATES_PER_TYPE = 1024
-
-
-class SimulateConfig(Section):
-    """Size of the simulated data and strength of what is in them (log fold changes: natural)."""
-
-    n_cells: int = Field(ge=1)
-    n_genes: int = Field(ge=2)
-    n_batches: int = Field(ge=1)
-    n_cell_types: int = Field(ge=1)
-    n_perturbations: int = Field(ge=1, description="single perturbations, the control not counted")
-    n_combinations: int = Field(ge=0, description="pairs of the single perturbations")
-    n_interactive: int = Field(ge=0, description="combinations that are not the sum of their parts")
-    interaction: Literal["own", "limited", "company"] = Field(
-        description="what these are instead: see cfmvc.data.simulate"
-    )
-    doses: list[float] = Field(description="doses of the perturbed cells; empty: no dose column")
-    spatial: bool = Field(description="give coordinates, and genes that follow the first")
-    embedding_dim: int = Field(
-        ge=0, description="width of embeddings that the perturbations' responses follow; 0: none"
-    )
-    control_fraction: float = Field(gt=0, lt=1, description="share of control cells")
-    median_library: float = Field(gt=0, description="counts of a median cell")
-    library_spread: float = Field(ge=0, description="standard deviation of log library size")
-    inverse_dispersion: float = Field(gt=0, description="median over genes of the NB's theta")
-    n_programmes: int = Field(ge=1, description="continuous factors of a cell's state")
-    programme_effect: float = Field(ge=0, description="sd of a programme's loadings")
-    cell_type_effect: float = Field(ge=0, description="sd of a cell type's own log fold changes")
-    batch_effect: float = Field(ge=0, description="sd of a batch's log fold changes")
-    perturbed_fraction: float = Field(gt=0, le=1, description="share of genes that respond")
-    perturbation_effect: float = Field(ge=0, description="sd of the shared responses")
-    specific_effect: float = Field(ge=0, description="sd of a cell type's own responses")
-    interaction_effect: float = Field(
-        ge=0, description="sd of an interaction's responses; limited: the largest response"
-    )
-    seed: int = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _pairs_exist(self) -> "SimulateConfig":
-        n_pairs = self.n_perturbations * (self.n_perturbations - 1) // 2
-        if self.n_combinations > n_pairs:
-            raise ValueError(
-                f"n_combinations: {self.n_perturbations} perturbations have {n_pairs} pairs"
-            )
-        if self.n_interactive > self.n_combinations:
-            raise ValueError("n_interactive: more than n_combinations")
-        if self.n_interactive and self.interaction == "limited" and not self.interaction_effect:
-            raise ValueError("interaction_effect: must be positive where responses are limited")
-        if any(not (np.isfinite(dose) and dose > 0) for dose in self.doses):
-            raise ValueError("doses: must be positive numbers")
-        return self
 
 
 @dataclass(frozen=True)
@@ -116,6 +66,7 @@ class Biology:
     n_interactive: int
     interaction: np.ndarray
     limit: float
+    half_dose: np.ndarray | None
     embedding: np.ndarray
 
     @classmethod
@@ -149,6 +100,7 @@ class Biology:
             n_interactive=config.n_interactive,
             interaction=_interaction(config, pairs, rng),
             limit=config.interaction_effect if config.interaction == "limited" else np.inf,
+            half_dose=_half_doses(config),
             embedding=embedding,
         )
 
@@ -176,7 +128,7 @@ class Biology:
         label, batch, cell_type
             Numbers of perturbation (0 is the control), batch and cell type.
         dose
-            Multiplier of the response.
+            In the units of the data.
         state
             Programme activities, ``(n_cells, n_programmes)``.
         x
@@ -186,19 +138,29 @@ class Biology:
         # einsum, not BLAS: the sums must not depend on the number of threads
         log_rate = log_rate + np.einsum("cj,jg->cg", state, self.programmes)
         log_rate += x[:, None] * self.gradient
-        return softmax(log_rate + dose * self._response(label, cell_type, state), axis=1)
+        effect = self._strength(label, dose) * self._response(label, cell_type, state)
+        return softmax(log_rate + effect, axis=1)
+
+    def _strength(self, label: int, dose: float) -> float:
+        """Return what a dose multiplies the response by; a combination's is that of its parts."""
+        if self.half_dose is None or label == 0:
+            return dose
+        return float(np.mean([dose / (dose + self.half_dose[part]) for part in self._parts(label)]))
 
     def _response(self, label: int, cell_type: int, state: np.ndarray) -> np.ndarray:
-        response = np.zeros((len(state), len(self.base)))
+        response, interacts = np.zeros((len(state), len(self.base))), self.is_interactive(label)
         for part in self._parts(label):
             strength = 2.0 * expit(np.einsum("cj,j->c", state, self.receptor[part]))
-            response += strength[:, None] * self.shared[part] + self.specific[part, cell_type]
-        if not self.is_interactive(label):
+            of_part = strength[:, None] * self.shared[part] + self.specific[part, cell_type]
+            response += of_part if interacts else self._limited(of_part)
+        if not interacts:
             return response
-        response += self.interaction[label - 1 - len(self.shared)]
-        if np.isfinite(self.limit):
-            response = self.limit * np.tanh(response / self.limit)
-        return response
+        return self._limited(response + self.interaction[label - 1 - len(self.shared)])
+
+    def _limited(self, response: np.ndarray) -> np.ndarray:
+        if np.isinf(self.limit):
+            return response
+        return self.limit * np.tanh(response / self.limit)
 
     def _parts(self, label: int) -> tuple[int, ...]:
         if label == 0:
@@ -228,6 +190,17 @@ def _interaction(
         for row, parts in zip(found, pairs, strict=False):  # the first ones interact
             row += drawn[list(parts)].sum(axis=0)
     return found
+
+
+def _half_doses(config: SimulateConfig) -> np.ndarray | None:
+    """Return the dose at which each perturbation has half of its response, ``(n_perturbations,)``.
+
+    None, where responses go with the dose.
+    """
+    if config.half_dose is None:
+        return None
+    rng = np.random.default_rng((config.seed, 6))
+    return np.asarray(config.half_dose * 10.0 ** rng.normal(0.0, 0.5, config.n_perturbations))
 
 
 def _embedded(config: SimulateConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -29,11 +29,6 @@ _TOLD = ("like", "unlike")  # by embeddings
 _N_CONTEXTS = 5
 
 
-def combinations_among(p: np.ndarray) -> np.ndarray:
-    """Return which perturbation vectors ``(n, K)`` have more than one, ``(n,)`` bool."""
-    return np.asarray(np.count_nonzero(p, axis=1) > 1)
-
-
 @dataclass(frozen=True)
 class Conditions:
     """Conditions, and what their covariance is computed of.
@@ -72,7 +67,7 @@ class Conditions:
     @property
     def is_combination(self) -> np.ndarray:
         """Whether a condition has more than one perturbation, ``(n,)`` bool."""
-        return combinations_among(self.p)
+        return np.asarray(np.count_nonzero(self.p, axis=1) > 1)
 
     def rows(self, chosen: np.ndarray) -> "Conditions":
         """Return some of the conditions."""
@@ -123,11 +118,13 @@ class Conditions:
         """Return *same*, *together* and *in company*."""
         same = self.p @ others.p.T
         both = np.outer(self.is_combination, others.is_combination)
-        nothing = np.broadcast_to(0.0, same.shape)  # where there are many, there is no room for it
-        pairs = (same**2 - self.p**2 @ (others.p**2).T) / 2.0 if both.any() else nothing
+        pairs = in_company = np.broadcast_to(0.0, same.shape)  # of many, there is no room for zeros
+        if both.any():
+            pairs = (same**2 - self.p**2 @ (others.p**2).T) / 2.0
+            in_company = same * both
         same *= self.gain[:, None]
         same *= others.gain
-        return same, pairs, same * both if both.any() else nothing
+        return same, pairs, in_company
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)

@@ -23,6 +23,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cfmvc.flow.condition_kernels import StateBasis
+from cfmvc.flow.doses import DoseCurves
 
 # Both were chosen on Kang and simulated cells, with cell types held out.
 _PRIOR_CELLS = 500.0  # as if so many cells had been seen of which the state says nothing
@@ -153,7 +154,7 @@ class StateSlopes:
         cell_types: np.ndarray,
         levels: np.ndarray,
         pairs: PairedCells | None,
-        largest: np.ndarray,
+        doses: DoseCurves,
     ) -> "StateSlopes":
         """Learn from pairs of cells.
 
@@ -164,15 +165,15 @@ class StateSlopes:
             batches are put together: what batches differ in is not how cells do.
         pairs
             None: of nothing is a slope known.
-        largest
-            Largest dose of each perturbation in the training, ``(K,)``.
+        doses
+            How strongly the doses of each perturbation act.
         """
         basis = StateBasis.of(levels)
         known, variance = {}, 0.0
         if pairs is not None and len(basis.axes):
             state = np.asarray(pairs.expression @ basis.axes.T) - basis.centre @ basis.axes.T
             groups = [group for group in pairs.groups if _tells_one(group)]
-            known = _known(state, pairs.expression, groups, largest)
+            known = _known(state, pairs.expression, groups, doses)
             variance = _variance([state[group.before] for group in groups])
         columns = np.asarray(sorted(known), dtype=np.int64)
         slope = np.zeros((len(columns), *basis.axes.shape), np.float32)
@@ -206,7 +207,7 @@ def _tells_one(group: PairGroup) -> bool:
 
 
 def _known(
-    state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], largest: np.ndarray
+    state: np.ndarray, expression: csr_matrix, groups: list[PairGroup], doses: DoseCurves
 ) -> dict[int, ChangeSums]:
     """Return the sums of each perturbation column, without the regression to the mean."""
 
@@ -219,8 +220,9 @@ def _known(
     regression = reduce(add, of_controls).slope(0.0) if of_controls else no_slope
     found: dict[int, ChangeSums] = {}
     for group in groups:
+        strength = doses.strength(group.p)
         for column in group.p.nonzero()[0].tolist():
-            some = sums(group).without(regression).at_dose(float(group.p[column] / largest[column]))
+            some = sums(group).without(regression).at_dose(float(strength[column]))
             found[column] = found[column] + some if column in found else some
     return found
 

@@ -1,12 +1,13 @@
 """What the velocity field is told besides the state: covariates, place, and perturbation."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from cfmvc.errors import DataError
-from cfmvc.flow.doses import largest_doses
+from cfmvc.flow.doses import DoseCurves, largest_doses
 from cfmvc.models.layers import LabelEmbedding
 
 EMBEDDING = 8
@@ -47,6 +48,8 @@ class ContextEncoder(nn.Module):
     embedding_centre: torch.Tensor
     embedding_extent: torch.Tensor
     largest_dose: torch.Tensor
+    dose_saturation: torch.Tensor
+    dose_steepness: torch.Tensor
     centre: torch.Tensor
     extent: torch.Tensor
 
@@ -75,6 +78,9 @@ class ContextEncoder(nn.Module):
             n_covariates += SPATIAL
         self.n_coordinates = spatial_dim or 0
         self.register_buffer("largest_dose", torch.ones(p_dim))
+        self.register_buffer("dose_saturation", torch.zeros(p_dim))
+        self.register_buffer("dose_steepness", torch.ones(p_dim))
+        self._in_proportion = True  # whether doses act so; to ask a GPU at each step would be slow
         self.register_buffer("centre", torch.zeros(n_place))
         self.register_buffer("extent", torch.ones(n_place))
         self.context = nn.Linear(n_covariates, hidden_dim)
@@ -91,7 +97,12 @@ class ContextEncoder(nn.Module):
         )
 
     @torch.no_grad()
-    def calibrate(self, vectors: torch.Tensor, spatial: torch.Tensor | None) -> None:
+    def calibrate(
+        self,
+        vectors: torch.Tensor,
+        spatial: torch.Tensor | None,
+        doses: DoseCurves | None = None,
+    ) -> None:
         """Take the units of doses and coordinates from the training cells.
 
         Parameters
@@ -102,14 +113,28 @@ class ContextEncoder(nn.Module):
         spatial
             Coordinates and neighbours, ``(n_cells, spatial_dim + neighbour_dim)``: centred, the
             largest deviation of a coordinate becomes 1, the standard deviation of neighbours too.
+        doses
+            How strongly doses act; not given: in proportion.
         """
-        self.largest_dose.copy_(torch.from_numpy(largest_doses(vectors.cpu().numpy())))
+        doses = doses or DoseCurves.straight(largest_doses(vectors.cpu().numpy()))
+        self.largest_dose.copy_(torch.from_numpy(doses.largest))
+        self.dose_saturation.copy_(torch.from_numpy(doses.saturation))
+        self.dose_steepness.copy_(torch.from_numpy(doses.steepness))
+        self._in_proportion = doses.is_straight
         if spatial is not None and len(spatial):
             self.centre.copy_(spatial.mean(0))
             n, rest = self.n_coordinates, spatial - self.centre
             self.extent[:n] = rest[:, :n].abs().max().clamp_min(1e-6)
             if spatial.shape[1] > n:
                 self.extent[n:] = rest[:, n:].square().mean().sqrt().clamp_min(1e-6)
+
+    def _load_from_state_dict(self, *given: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*given, **named)
+        self._in_proportion = self._doses.is_straight
+
+    @property
+    def _doses(self) -> DoseCurves:
+        return DoseCurves(self.largest_dose[1:], self.dose_saturation[1:], self.dose_steepness[1:])
 
     @torch.no_grad()
     def embed(self, vectors: torch.Tensor) -> None:
@@ -180,7 +205,8 @@ class ContextEncoder(nn.Module):
     def alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Return ``pert_alpha`` of perturbations in their contexts."""
         weight = self.perturbation.weight
-        dose = p[:, 1:].to(weight.dtype) / self.largest_dose[1:]
+        dose = p[:, 1:].to(weight.dtype)
+        dose = dose / self.largest_dose[1:] if self._in_proportion else self._doses.curved(dose)
         if self.has_embedding:
             # Their largest norm is 1, and a network wants entries of about that size.
             entries = self.embedding[1:] * math.sqrt(self.embedding.shape[1])

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from cfmvc.errors import DataError
+from cfmvc.flow.doses import DoseCurves
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
@@ -57,6 +58,9 @@ def _wider(model: CFMVCModel, added: torch.Tensor) -> CFMVCModel:
     weights["context.embedding"] = torch.cat([weights["context.embedding"], added])
     doses = weights["context.largest_dose"]  # in units of the others: of its own nothing is known
     weights["context.largest_dose"] = torch.cat([doses, doses.max().expand(len(added))])
+    for name in ("context.dose_saturation", "context.dose_steepness"):
+        usual = weights[name][:1]  # the control's, of which no dose was seen either
+        weights[name] = torch.cat([weights[name], usual.expand(len(added))])
     wider = CFMVCModel(**{**model.sizes, "n_perts": model.sizes["n_perts"] + len(added)})
     wider.load_state_dict(weights)
     if model.reference is not None:
@@ -74,6 +78,13 @@ def _wider_response(response: MeanResponse, added: torch.Tensor) -> MeanResponse
         response,
         process=replace(response.process, conditions=replace(conditions, p=p)),
         slope=np.pad(response.slope, (0, n_new)),
-        largest=np.pad(response.largest, (0, n_new), constant_values=response.largest.max()),
+        doses=_wider_doses(response.doses, n_new),
         deviation=np.concatenate([response.deviation, added.double().cpu().numpy()]),
     )
+
+
+def _wider_doses(doses: DoseCurves, n_new: int) -> DoseCurves:
+    """Return curves of more perturbations: in units of the others, and as is usual of them."""
+    largest = np.pad(doses.largest, (0, n_new), constant_values=doses.largest.max())
+    curves = (doses.saturation, doses.steepness)
+    return DoseCurves(largest, *(np.pad(v, (0, n_new), constant_values=v[0]) for v in curves))

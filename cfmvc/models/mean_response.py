@@ -11,65 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfmvc.flow.combination_gain import combination_gain
-from cfmvc.flow.condition_kernels import Conditions, StateBasis, combinations_among
-from cfmvc.flow.doses import largest_doses
-from cfmvc.flow.kept_conditions import MOST_CONDITIONS, foremost
+from cfmvc.flow.combination_gain import combination_gain, gains_of
+from cfmvc.flow.condition_kernels import Conditions, StateBasis
+from cfmvc.flow.doses import DoseCurves, largest_doses
 from cfmvc.flow.own_level import slopes
 from cfmvc.flow.shift_process import ShiftProcess
 from cfmvc.flow.state_slopes import PairedCells, StateSlopes, level_of_cell_types
+from cfmvc.models.condition_means import SMALLEST_SPREAD, ConditionMeans
 from cfmvc.models.control_levels import ControlLevels, between_batches
-
-_SMALLEST_SPREAD = 1e-2
-
-
-@dataclass(frozen=True)
-class ConditionMeans:
-    """Mean log-normalised expression of conditions.
-
-    Parameters
-    ----------
-    p
-        Perturbation vectors, ``(n, K)``; zero for controls.
-    batch, cell_type
-        Column numbers, ``(n,)``.
-    n_cells
-        ``(n,)``.
-    means
-        ``(n, G)``.
-    """
-
-    p: np.ndarray
-    batch: np.ndarray
-    cell_type: np.ndarray
-    n_cells: np.ndarray
-    means: np.ndarray
-
-
-def remembered(
-    kind: np.ndarray, is_control: np.ndarray, strata: np.ndarray, n_cells: np.ndarray
-) -> np.ndarray:
-    """Return the conditions that are learnt from, in order: controls, and perturbed beside them.
-
-    Of more perturbed ones than a response remembers not even the vectors and the shifts are made:
-    they are conditions times perturbations, and times genes.
-
-    Parameters
-    ----------
-    kind
-        A number of each one's perturbation, ``(n,)``.
-    is_control
-        ``(n,)`` bool.
-    strata
-        Batch and cell type, ``(n, 2)``.
-    n_cells
-        ``(n,)``.
-    """
-    with_controls = set(map(tuple, strata[is_control].tolist()))
-    has_controls = np.asarray([tuple(stratum) in with_controls for stratum in strata.tolist()])
-    perturbed = np.flatnonzero(~is_control & has_controls)
-    kept = foremost(kind[perturbed], n_cells[perturbed], MOST_CONDITIONS)
-    return np.sort(np.concatenate([np.flatnonzero(is_control), perturbed[kept]]))
 
 
 @dataclass(frozen=True)
@@ -109,8 +58,8 @@ class MeanResponse:
         Mean over strata of the controls, ``(G,)``.
     slope
         Change of the shift with the level in the controls, ``(K,)``.
-    largest
-        Largest dose of each perturbation in the training, ``(K,)``.
+    doses
+        How strongly the doses of each perturbation act.
     gain
         How strongly each part of a combination acts, beside how it acts alone, ``(1,)``.
     strata, n_controls, controls
@@ -132,7 +81,7 @@ class MeanResponse:
     spread: np.ndarray
     level: np.ndarray
     slope: np.ndarray
-    largest: np.ndarray
+    doses: DoseCurves
     gain: np.ndarray
     strata: np.ndarray
     n_controls: np.ndarray
@@ -149,7 +98,7 @@ class MeanResponse:
         spread: np.ndarray,
         deviation: np.ndarray,
         pairs: PairedCells | None = None,
-        largest: np.ndarray | None = None,
+        doses: DoseCurves | None = None,
         origin: np.ndarray | None = None,
     ) -> "MeanResponse | None":
         """Learn from the means of the training conditions; None where no shift was measured.
@@ -167,48 +116,44 @@ class MeanResponse:
             1; E is 0 where there are none.
         pairs
             Cells of the training, paired.
-        largest
-            Largest dose of each perturbation in the training, ``(K,)``, if not that of ``cells``.
+        doses
+            How strongly doses act; not given: in proportion, relative to the largest of ``cells``.
         origin
             Deviation of the embedding that is zero, ``(E,)``, if that is not the middle.
         """
-        is_control = ~cells.p.any(axis=1)
-        strata = np.stack([cells.batch, cells.cell_type], axis=1)
-        of_stratum = {tuple(strata[row]): row for row in np.flatnonzero(is_control).tolist()}
-        measured = [
-            row for row in np.flatnonzero(~is_control).tolist() if tuple(strata[row]) in of_stratum
-        ]
-        if not measured:
+        measured, beside = cells.beside_controls()
+        if not len(measured):
             return None
-        controls = np.asarray(list(of_stratum.values()))
-        beside = np.asarray([of_stratum[tuple(strata[row])] for row in measured])
-        spread = spread.clip(_SMALLEST_SPREAD)
-        largest = largest_doses(cells.p) if largest is None else largest
+        controls, strata = np.flatnonzero(~cells.p.any(axis=1)), cells.strata
+        spread = spread.clip(SMALLEST_SPREAD)
+        doses = doses or DoseCurves.straight(largest_doses(cells.p))
         origin = np.zeros(deviation.shape[1]) if origin is None else origin
         basis = StateBasis.of(cells.means[controls], cells.n_cells[controls])
-        p = cells.p[measured] / largest
+        p = doses.strength(cells.p[measured])
         shift, level = cells.means[measured] - cells.means[beside], cells.means[beside]
         slope = slopes(p, shift, level, (spread**2).sum() / cells.n_cells[beside], beside)
         centre = cells.means[controls].mean(axis=0)
         sizes = cells.n_cells[measured], cells.n_cells[beside]
-        gain = np.asarray([combination_gain(p, shift / spread, beside, *sizes)])
-        acting, gains = _acting(p, gain)
+        seen = spread > SMALLEST_SPREAD  # what no cell shows would be less noise than there is
+        in_units = shift[:, seen] / spread[seen]
+        gain = np.asarray([combination_gain(p, in_units, beside, *sizes)])
+        gains = gains_of(p, gain[0])
         conditions = Conditions(
             p,
             cells.batch[measured],
             cells.cell_type[measured],
             *sizes,
             basis.scores(level),
-            _from_origin(acting, deviation, origin),
-            acting @ deviation,
+            gains[:, None] * _from_origin(p, deviation, origin),
+            gains[:, None] * (p @ deviation),
             gains,
         )
         kinds = level_of_cell_types(
             cells.cell_type[controls], cells.n_cells[controls], cells.means[controls]
         )
-        by_state = StateSlopes.fit(*kinds, pairs, largest)
-        rest = shift - _together(acting, slope)[:, None] * (level - centre)
-        rest -= by_state.shifts(acting, conditions.cell_type, level)
+        by_state = StateSlopes.fit(*kinds, pairs, doses)
+        rest = shift - _together(p, gains, slope)[:, None] * (level - centre)
+        rest -= gains[:, None] * by_state.shifts(p, conditions.cell_type, level)
         return cls(
             ShiftProcess.fit(conditions, rest / spread),
             by_state,
@@ -216,7 +161,7 @@ class MeanResponse:
             spread,
             centre,
             slope,
-            largest,
+            doses,
             gain,
             strata[controls],
             cells.n_cells[controls],
@@ -297,13 +242,14 @@ class MeanResponse:
 
     def _own(self, conditions: Conditions, controls: np.ndarray) -> np.ndarray:
         """Return the part of the shifts that is no process, ``(n, G)``."""
-        acting = conditions.p * conditions.gain[:, None]
-        own = _together(acting, self.slope)[:, None] * (controls - self.level)
-        return np.asarray(own + self.by_state.shifts(acting, conditions.cell_type, controls))
+        p, gains = conditions.p, conditions.gain
+        own = _together(p, gains, self.slope)[:, None] * (controls - self.level)
+        own += gains[:, None] * self.by_state.shifts(p, conditions.cell_type, controls)
+        return np.asarray(own)
 
     def _conditions(self, asked: AskedShifts) -> Conditions:
-        scaled = asked.p.astype(float) / self.largest
-        acting, gains = _acting(scaled, self.gain)
+        scaled = self.doses.strength(asked.p.astype(float))
+        gains = gains_of(scaled, self.gain[0])
         nothing_measured = np.ones(len(asked.p))
         return Conditions(
             scaled,
@@ -312,8 +258,8 @@ class MeanResponse:
             nothing_measured,
             asked.n_controls,
             self.basis.scores(asked.controls),
-            _from_origin(acting, self.deviation, self.origin),
-            acting @ self.deviation,
+            gains[:, None] * _from_origin(scaled, self.deviation, self.origin),
+            gains[:, None] * (scaled @ self.deviation),
             gains,
         )
 
@@ -325,6 +271,7 @@ class MeanResponse:
             "basis": mine.pop("basis"),
             "conditions": self.process.conditions,
             "by_state": mine.pop("by_state"),
+            "doses": mine.pop("doses"),
             "state_basis": self.by_state.basis,
         }
         for prefix, part in parts.items():
@@ -342,14 +289,8 @@ class MeanResponse:
         mine: dict[str, Any] = parts[""]
         process = ShiftProcess(conditions=Conditions(**parts["conditions"]), **parts["process"])
         by_state = StateSlopes(basis=StateBasis(**parts["state_basis"]), **parts["by_state"])
-        basis = StateBasis(**parts["basis"])
-        return cls(process=process, by_state=by_state, basis=basis, **mine)
-
-
-def _acting(p: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vectors as strong as they act, ``(n, K)``, and what they are multiplied by."""
-    gains = np.where(combinations_among(p), gain, 1.0)
-    return p * gains[:, None], gains
+        basis, doses = StateBasis(**parts["basis"]), DoseCurves(**parts["doses"])
+        return cls(process=process, by_state=by_state, basis=basis, doses=doses, **mine)
 
 
 def _from_origin(p: np.ndarray, deviation: np.ndarray, origin: np.ndarray) -> np.ndarray:
@@ -357,9 +298,9 @@ def _from_origin(p: np.ndarray, deviation: np.ndarray, origin: np.ndarray) -> np
     return np.asarray(p @ (deviation - origin) / np.sqrt(1.0 + origin @ origin))
 
 
-def _together(p: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def _together(p: np.ndarray, gains: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """Return the slopes on the level of conditions, ``(n,)``: at -1 all levels become the same.
 
     Beyond that what is high would become low, which the sum of several perturbations may not say.
     """
-    return np.maximum(p @ slope, -1.0)
+    return np.maximum(gains * (p @ slope), -1.0)

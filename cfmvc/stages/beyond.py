@@ -51,7 +51,7 @@ def beyond_training(
                 f"of the training, {float(most[column]):g}"
             )
         if len(columns) > 1 and not unseen and tuple(columns) not in patterns:
-            yield f"{label}: never seen together; what they do beyond their sum is not known"
+            yield f"{label}: never seen together; what is particular to these is not known"
 
 
 def without_dose(reference: ReferenceCells) -> Iterator[str]:

@@ -12,6 +12,7 @@ import torch
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.errors import ConfigError, DataError
+from cfmvc.flow.doses import DoseCurves
 from cfmvc.models.bundle import Bundle
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.layers import evaluating
@@ -20,7 +21,7 @@ from cfmvc.models.reference import KEPT_PER_CONDITION, ReferenceCells
 from cfmvc.stages.compute import seeded
 from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.memory import DataShape, flow_memory, joint_memory
-from cfmvc.stages.response import fit_response
+from cfmvc.stages.response import dose_curves, fit_response
 from cfmvc.stages.share import learnt_share
 from cfmvc.stages.vae import Look, TrainingCells, flow_shape
 from cfmvc.training.callbacks import Callback
@@ -69,7 +70,8 @@ def fit_flow(
         train_latents = encode_table(model, cells.train, device)
         latents = [train_latents, encode_table(model, cells.val, device, tissue=train_latents)]
         model.fit_standardisation(latents[0])
-        model.context.calibrate(latents[0].vectors, latents[0].place)
+        doses = dose_curves([cells.train, cells.val], bundle.median_library)
+        model.context.calibrate(latents[0].vectors, latents[0].place, doses)
         if cells.embeddings is not None:
             model.context.embed(vectors_of(cells.embeddings, bundle.vocabulary))
         model.reference = latents[0].bounded(KEPT_PER_CONDITION)
@@ -100,7 +102,7 @@ def fit_flow(
             None if examine is None else partial(_looked_at, examine, bundle, model, settings),
         )
     bundle = replace(bundle, model=model)
-    response = _response(bundle, cells, sources[0].pairs) if flow.mean_response > 0 else None
+    response = _response(bundle, cells, sources[0].pairs, doses) if flow.mean_response > 0 else None
     bundle = replace(_replaced(bundle, model, settings), response=response)
     return _with_share(bundle, cells.train, train_latents, flow, history), history
 
@@ -207,12 +209,12 @@ def _with_share(
 ) -> Bundle:
     """Return the bundle with the share that its flow leaves to the mean response; it is noted.
 
-    So is how strongly perturbations act in combinations, if any were seen.
+    So is how strongly perturbations act in combinations, if measured ones told it.
     """
     if bundle.response is None:
         return bundle
-    if bundle.response.process.conditions.is_combination.any():
-        history.figures["combination_gain"] = float(bundle.response.gain[0])
+    if (gain := float(bundle.response.gain[0])) != 1.0:
+        history.figures["combination_gain"] = gain
     share = learnt_share(bundle, table, latents, flow.mean_response, flow.seed)
     history.figures["mean_response_share"] = share
     return replace(bundle, response=bundle.response.with_share(share))
@@ -243,11 +245,13 @@ def vectors_of(embeddings: pd.DataFrame, vocabulary: Vocabulary) -> torch.Tensor
     return torch.from_numpy(np.vstack([np.zeros((1, ordered.shape[1])), ordered]))
 
 
-def _response(bundle: Bundle, cells: TrainingCells, pairs: CellPairs) -> MeanResponse | None:
+def _response(
+    bundle: Bundle, cells: TrainingCells, pairs: CellPairs, doses: DoseCurves
+) -> MeanResponse | None:
     context = bundle.model.context
     deviation, zero = (v.double().cpu().numpy() for v in (context.embedding, context.zero))
     tables, some = [cells.train, cells.val], sampled_pairs(pairs)
-    return fit_response(tables, bundle.median_library, deviation, some, zero)
+    return fit_response(tables, bundle.median_library, deviation, some, zero, doses)
 
 
 def _sizes(trained: CFMVCModel, flow: FlowConfig) -> dict[str, Any]:

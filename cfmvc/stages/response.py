@@ -7,9 +7,10 @@ from scipy.sparse import csr_matrix, vstack
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
-from cfmvc.flow.doses import largest_doses
+from cfmvc.flow.doses import DoseCurves, largest_doses, several_doses
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
-from cfmvc.models.mean_response import ConditionMeans, MeanResponse, remembered
+from cfmvc.models.condition_means import ConditionMeans, curves_of, remembered
+from cfmvc.models.mean_response import MeanResponse
 
 _CELLS_AT_A_TIME = 4096
 
@@ -20,6 +21,7 @@ def fit_response(
     deviation: np.ndarray,
     pairs: Sequence[PairGroup] = (),
     origin: np.ndarray | None = None,
+    doses: DoseCurves | None = None,
 ) -> MeanResponse | None:
     """Learn the mean response of cells whose counts are read once.
 
@@ -36,14 +38,41 @@ def fit_response(
         Pairs of cells of the first table, none of which has a count that is not finite.
     origin
         Deviation of the embedding that is zero, ``(E,)``, if that is not the middle.
+    doses
+        From :func:`dose_curves`; not given: doses act in proportion.
 
     Returns
     -------
     MeanResponse | None
         None where no perturbed cell has controls in its stratum.
     """
-    vectors = _vectors(tables)
-    sums, paired = _Sums(tables[0].n_genes), _Paired(pairs)
+    paired = _Paired(pairs)
+    cells, spread = _means_of(tables, library, paired)
+    if doses is None:
+        doses = DoseCurves.straight(largest_doses(_distinct(_vectors(tables))))
+    return MeanResponse.fit(cells, spread, deviation, paired.finished(), doses, origin)
+
+
+def dose_curves(tables: list[CellTable], library: float) -> DoseCurves:
+    """Return how strongly doses act; the counts are read where there are several of any.
+
+    Parameters
+    ----------
+    tables, library
+        As in :func:`fit_response`.
+    """
+    vectors = _distinct(_vectors(tables))
+    largest = largest_doses(vectors)
+    if not several_doses(vectors):
+        return DoseCurves.straight(largest)
+    return curves_of(*_means_of(tables, library, _Paired([])), largest)
+
+
+def _means_of(
+    tables: list[CellTable], library: float, paired: "_Paired"
+) -> tuple[ConditionMeans, np.ndarray]:
+    """Return the conditions that are learnt from, and the spread within all of them."""
+    vectors, sums = _vectors(tables), _Sums(tables[0].n_genes)
     for table in tables:
         kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
         keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
@@ -53,15 +82,14 @@ def fit_response(
             if table is tables[0]:
                 paired.add(rows.start, logged)
     keys, n_cells, means, spread = sums.finished()
-    distinct = np.stack([np.frombuffer(vector, np.float32) for vector in vectors])
+    distinct = _distinct(vectors)
     is_control = ~np.asarray(distinct.any(axis=1))[keys[:, 0]]
     kept = remembered(keys[:, 0], is_control, keys[:, 1:], n_cells)
     if len(kept) < len(keys):  # not another copy of all of them
         keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
     kind, batch, cell_type = keys.T
-    cells = ConditionMeans(distinct[kind].astype(np.float64), batch, cell_type, n_cells, means)
-    largest = largest_doses(distinct)
-    return MeanResponse.fit(cells, spread, deviation, paired.finished(), largest, origin)
+    p = distinct[kind].astype(np.float64)
+    return ConditionMeans(p, batch, cell_type, n_cells, means), spread
 
 
 class _Sums:
@@ -125,6 +153,11 @@ def _vectors(tables: list[CellTable]) -> dict[bytes, int]:
     """Return the distinct perturbation vectors of all tables, and their numbers."""
     every = [vector.astype(np.float32).tobytes() for table in tables for vector in table.conditions]
     return {vector: number for number, vector in enumerate(dict.fromkeys(every))}
+
+
+def _distinct(vectors: dict[bytes, int]) -> np.ndarray:
+    """Return these vectors, ``(n, K)``."""
+    return np.stack([np.frombuffer(vector, np.float32) for vector in vectors])
 
 
 def _slices(n_cells: int) -> Iterator[slice]:

@@ -99,7 +99,7 @@ def _chosen(response: MeanResponse, rows: np.ndarray, controls: ReferenceCells) 
 def _wanted(bundle: Bundle, response: MeanResponse, rows: np.ndarray) -> Wanted:
     some, device = response.process.conditions.rows(rows), bundle.device
     return Wanted(
-        torch.from_numpy((some.p * response.largest).astype(np.float32)).to(device),
+        torch.from_numpy(response.doses.doses(some.p).astype(np.float32)).to(device),
         torch.from_numpy(some.batch).to(device),
         torch.from_numpy(some.cell_type).to(device),
         pd.Series(np.zeros(len(some), np.int64)),

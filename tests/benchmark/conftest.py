@@ -14,7 +14,8 @@ from cfmvc.benchmark.folds import Fold
 from cfmvc.benchmark.tasks import folds_of
 from cfmvc.cli.benchmarking import Order
 from cfmvc.config import default_params_file, read_yaml
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.tracking.store import Store
 from tests.tracking.conftest import _own_store, template_store
 from tests.tuning.conftest import write_params

@@ -10,8 +10,7 @@ from scipy.sparse import csr_matrix
 from cfmvc.benchmark.cells import BenchmarkCells
 from cfmvc.benchmark.truth import Truth, expectation_errors
 from cfmvc.config import default_params_file, read_yaml
-from cfmvc.data.config import SplitConfig
-from cfmvc.data.simulate import SimulateConfig
+from cfmvc.data.config import SimulateConfig, SplitConfig
 from cfmvc.evaluation.conditions import Stratum
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam

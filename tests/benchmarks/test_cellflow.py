@@ -17,8 +17,8 @@ from cfmvc.benchmark.folds import Fold
 from cfmvc.benchmark.scores import FoldScores
 from cfmvc.benchmark.summary import Summary
 from cfmvc.config import default_params_file, read_yaml, section_of
-from cfmvc.data.config import SplitConfig
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig, SplitConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.exam import Exam

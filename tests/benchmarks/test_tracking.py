@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.engine.cells import section
 from benchmarks.engine.tracking import measured
-from cfmvc.data.simulate import SimulateConfig
+from cfmvc.data.config import SimulateConfig
 
 
 @pytest.mark.slow

@@ -16,10 +16,6 @@ APART = (
 SYNONYMS = "the control adds nothing to a combination, and the order of its parts is free"
 DOSE = "a dose is a number, 0 or more; if the column is of something else, --map dose="
 NO_PLACE = "if it is of something else, --map spatial="
-MULTIPLY = (
-    "they multiply the perturbation's column, scaled by its largest one in training, so that small "
-    "ones hardly count; if responses go by the logarithm of the dose, store that instead, 0 or more"
-)
 
 # name, how to break a good data set, all its faults (errors first)
 CASES: list[tuple[str, Breaker, list[str]]] = [
@@ -273,13 +269,6 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         [
             "warning: obs['dose']: 1 of 60 cells are perturbed with dose 0, so not at "
             f"all (first: cell 'cell1': 0.0); {DOSE}",
-        ],
-    ),
-    (
-        "doses over a wide range",
-        dose(0.005, 1, 2),
-        [
-            f"warning: obs['dose']: doses of 'A' run from 0.005 to 1; {MULTIPLY}",
         ],
     ),
     (

@@ -8,8 +8,8 @@ import pytest
 from cfmvc.config import parse_section
 from cfmvc.data.canonical import canonicalise, write_canonical
 from cfmvc.data.checks import check_cells
-from cfmvc.data.config import DataConfig
-from cfmvc.data.simulate import Biology, SimulateConfig, simulate
+from cfmvc.data.config import DataConfig, SimulateConfig
+from cfmvc.data.simulate import Biology, simulate
 from cfmvc.errors import ConfigError
 from cfmvc.files import md5_of_file
 
@@ -23,6 +23,7 @@ SMALL = {
     "n_interactive": 1,
     "interaction": "own",
     "doses": [],
+    "half_dose": None,
     "spatial": False,
     "embedding_dim": 0,
     "control_fraction": 0.3,
@@ -136,14 +137,18 @@ def test_additive_combinations_add_and_interactive_ones_do_not(interaction: str)
 
 
 def test_limited_responses_stop_at_the_limit_and_small_ones_add() -> None:
+    """Also those of single perturbations: before the limit all of them add."""
     changes = {"n_genes": 200, "n_interactive": 2, "interaction": "limited"}
-    biology = Biology.draw(sized(**changes, interaction_effect=0.5, perturbation_effect=2.0))
+    biology = Biology.draw(sized(**changes, interaction_effect=0.5, perturbed_fraction=0.1))
     labels = biology.labels
     for number in (labels.index(label) for label in labels if "+" in label):
         parts = [labels.index(part) for part in labels[number].split("+")]
-        added, found = sum(shift_of(biology, part) for part in parts), shift_of(biology, number)
-        np.testing.assert_allclose(found, 0.5 * np.tanh(added / 0.5), atol=1e-9)
-        assert np.abs(added).max() > 1.0
+        limited = [shift_of(biology, part) for part in parts]
+        before = sum(0.5 * np.arctanh(one / 0.5) for one in limited)
+        found = shift_of(biology, number)
+        np.testing.assert_allclose(found, 0.5 * np.tanh(before / 0.5), atol=1e-6)
+        assert np.abs(before).max() > 1.0
+        assert np.abs(found - sum(limited)).max() > 0.05
 
 
 def test_in_company_a_part_does_the_same_in_all_interactive_combinations() -> None:
@@ -183,6 +188,27 @@ def test_strength_can_be_read_from_the_state_and_the_dose() -> None:
     np.testing.assert_allclose(response(2.0), 2 * at_one, rtol=1e-9)
 
 
+def test_a_dose_of_half_of_the_response_differs_between_perturbations() -> None:
+    config = sized(doses=[1.0, 100.0], half_dose=10.0, n_perturbations=200, specific_effect=0.0)
+    biology = Biology.draw(config)
+    assert biology.half_dose is not None
+    assert np.median(np.log10(biology.half_dose)) == pytest.approx(1.0, abs=0.1)
+    assert np.std(np.log10(biology.half_dose)) == pytest.approx(0.5, abs=0.1)
+    state, x = np.zeros((1, config.n_programmes)), np.zeros(1)
+
+    def response(label: int, dose: float) -> np.ndarray:
+        log = np.log(biology.proportions(label, 0, 0, dose, state, x)[0])
+        shift = log - np.log(biology.proportions(0, 0, 0, 0.0, state, x)[0])
+        return np.asarray(shift - np.median(shift))
+
+    whole, half = response(1, 1e12), float(biology.half_dose[0])
+    np.testing.assert_allclose(response(1, half), whole / 2.0, atol=1e-9)
+    np.testing.assert_allclose(response(1, half / 9.0), whole / 10.0, atol=1e-9)
+    pair = 1 + len(biology.shared)
+    parts = [np.mean([9.0 / (9.0 + biology.half_dose[part]) for part in biology.pairs[0]])]
+    np.testing.assert_allclose(response(pair, 9.0), parts[0] * response(pair, 1e12), atol=1e-9)
+
+
 def test_coordinates_carry_a_gradient() -> None:
     cells, _ = simulate(sized(n_cells=4000, spatial=True))
     biology = Biology.draw(sized(n_cells=4000, spatial=True))
@@ -204,6 +230,7 @@ def test_coordinates_carry_a_gradient() -> None:
         ({"doses": [1.0, -1.0]}, "doses: must be positive numbers"),
         ({"interaction": "limited", "interaction_effect": 0.0}, "interaction_effect: must be"),
         ({"interaction": "any"}, "simulate.interaction"),
+        ({"half_dose": 0.0}, "simulate.half_dose"),
         ({"n_cells": 0}, "simulate.n_cells"),
         ({"control_fraction": 1.0}, "simulate.control_fraction"),
     ],

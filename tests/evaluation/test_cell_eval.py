@@ -11,7 +11,8 @@ from benchmarks.cell_eval.rows import exact_rows, usual_rows
 from benchmarks.cell_eval.sides import Sides, hold_out, sides_of
 from benchmarks.cell_eval.theirs import RANKS, theirs
 from cfmvc.config import default_params_file, parse_section, read_yaml
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.evaluation import METRICS
 from cfmvc.evaluation.conditions import Stratum
 from cfmvc.evaluation.evaluate import evaluate

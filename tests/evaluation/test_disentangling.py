@@ -6,7 +6,8 @@ import torch
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data import CellTable
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.evaluation.disentangling import readable_labels
 from cfmvc.stages import fit_vae
 from cfmvc.stages.encoding import encode_table

@@ -59,7 +59,7 @@ def test_a_combination_is_its_parts_and_what_they_are_together() -> None:
     same, together, in_company = (kernels[number * N_CONTEXTS] for number in (1, 2, 3))
     np.testing.assert_array_equal(same[2], [0.5, 0.5, 0.5, 0.5])
     np.testing.assert_array_equal(together, [[0] * 4, [0] * 4, [0, 0, 1, 1], [0, 0, 1, 1]])
-    np.testing.assert_array_equal(in_company, 0.5 * together)
+    np.testing.assert_array_equal(in_company, 2.0 * together)
 
 
 def test_what_a_perturbation_does_in_company_is_shared_by_its_combinations() -> None:

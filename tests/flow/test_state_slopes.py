@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cfmvc.flow.couplings import optimal_transport
+from cfmvc.flow.doses import DoseCurves
 from cfmvc.flow.state_slopes import (
     ChangeSums,
     PairedCells,
@@ -45,7 +46,8 @@ def paired(rng: np.random.Generator, p: np.ndarray = DRUG) -> PairedCells:
 
 
 def fitted(pairs: PairedCells | None, largest: float = 1.0) -> StateSlopes:
-    return StateSlopes.fit(np.arange(3), LEVELS, pairs, np.full(len(DRUG), largest))
+    doses = DoseCurves.straight(np.full(len(DRUG), largest))
+    return StateSlopes.fit(np.arange(3), LEVELS, pairs, doses)
 
 
 def test_what_cells_show_is_expected_of_cell_types() -> None:

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from cfmvc.errors import ConfigError, DataError
+from cfmvc.flow.doses import DoseCurves
 from cfmvc.models import CFMVCModel, ContextEncoder, DecoderVAE, EncoderVAE, FlowField
 from cfmvc.models.encoder import gaussian_kl
 
@@ -120,6 +122,24 @@ def test_units_of_doses_and_coordinates_do_not_matter() -> None:
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert (found[1][2] == 0).all()
+
+
+def test_doses_act_as_their_curve_says_also_of_a_model_from_a_file() -> None:
+    torch.manual_seed(0)
+    ones, p = torch.ones(1, dtype=torch.int64), torch.tensor([[0.0, 10.0, 0.0]])
+    curved, straight = (ContextEncoder(2, 2, 3, hidden_dim=8) for _ in range(2))
+    straight.load_state_dict(curved.state_dict())
+    largest = np.asarray([1.0, 1000.0, 1.0])
+    half = DoseCurves(largest, np.asarray([0.0, 99.0, 0.0]), np.ones(3))  # half of it at 10
+    curved.calibrate(p, None, half)
+    straight.calibrate(p, None, DoseCurves.straight(largest))
+    assert half.strength(p.double().numpy())[0, 1] == pytest.approx(0.5, abs=0.01)
+    as_strong = straight(1000.0 * torch.from_numpy(half.strength(p.numpy())).float(), ones, ones)
+    torch.testing.assert_close(curved(p, ones, ones), as_strong)
+    read = ContextEncoder(2, 2, 3, hidden_dim=8)
+    read.load_state_dict(curved.state_dict())
+    torch.testing.assert_close(read(p, ones, ones), as_strong, rtol=0, atol=1e-6)
+    assert (curved(0.0 * p, ones, ones)[1] == 0).all()
 
 
 def test_encoder_draws_in_training_and_returns_means_in_evaluation() -> None:

@@ -8,8 +8,9 @@ from safetensors.torch import load, save
 from scipy.sparse import csr_matrix
 
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
-from cfmvc.models import mean_response
-from cfmvc.models.mean_response import AskedShifts, ConditionMeans, MeanResponse, remembered
+from cfmvc.models import condition_means
+from cfmvc.models.condition_means import ConditionMeans, remembered
+from cfmvc.models.mean_response import AskedShifts, MeanResponse
 
 N_GENES, N_TYPES = 60, 5
 
@@ -180,7 +181,7 @@ def test_the_largest_conditions_of_each_perturbation_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cells, _ = means()
-    monkeypatch.setattr(mean_response, "MOST_CONDITIONS", 4)
+    monkeypatch.setattr(condition_means, "MOST_CONDITIONS", 4)
     sizes = np.arange(len(cells.n_cells)) + 20
     kind = cells.p @ np.arange(3)
     strata = np.stack([cells.batch, cells.cell_type], axis=1)

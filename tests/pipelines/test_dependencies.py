@@ -13,6 +13,7 @@ NOT_SHAPING = ("errors", "config", "files", "progress", "tracking", "__init__", 
 OF_THE_FLOW = {
     f"cfmvc/{name}.py"
     for name in (
+        "flow/combination_gain",
         "flow/condition_kernels",
         "flow/couplings",
         "flow/divergences",
@@ -25,6 +26,7 @@ OF_THE_FLOW = {
         "flow/solvers",
         "flow/state_slopes",
         "flow/variances",
+        "models/condition_means",
         "models/context",
         "models/cell_groups",
         "models/control_levels",

@@ -3,7 +3,8 @@
 import pytest
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages import fit_flow, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use
@@ -35,7 +36,9 @@ def trained(interaction: str) -> tuple[Bundle, History]:
     return fit_flow(vae, cells, parse_section(FlowConfig, SHIPPED["flow"], "flow"), device)
 
 
-@pytest.mark.parametrize(("interaction", "low", "high"), [("limited", 0.2, 0.7), ("own", 0.9, 1.1)])
+@pytest.mark.parametrize(
+    ("interaction", "low", "high"), [("limited", 0.5, 0.92), ("own", 0.95, 1.05)]
+)
 def test_how_strongly_parts_act_in_company_is_found_and_noted(
     interaction: str, low: float, high: float
 ) -> None:

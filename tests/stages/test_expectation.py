@@ -11,8 +11,9 @@ from anndata import AnnData, read_h5ad
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import write_canonical
+from cfmvc.data.config import SimulateConfig
 from cfmvc.data.normalise import log_normalise
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.simulate import simulate
 from cfmvc.errors import CfmvcError
 from cfmvc.flow.shift_process import ShiftProcess
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle

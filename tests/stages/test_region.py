@@ -13,8 +13,9 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import rename_control
+from cfmvc.data.config import SimulateConfig
 from cfmvc.data.normalise import log_normalise
-from cfmvc.data.simulate import Biology, SimulateConfig, simulate
+from cfmvc.data.simulate import Biology, simulate
 from cfmvc.errors import DataError, UnknownLabelError
 from cfmvc.models import Bundle
 from cfmvc.stages import RegionChange, perturb_region

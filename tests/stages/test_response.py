@@ -8,7 +8,8 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.data.dataset import CellTable
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
-from cfmvc.models.mean_response import ConditionMeans, MeanResponse
+from cfmvc.models.condition_means import ConditionMeans
+from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages import response
 from cfmvc.stages.memory import DataShape, mean_response_phase
 from cfmvc.stages.response import fit_response

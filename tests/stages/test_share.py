@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.stages import fit_flow, fit_joint, fit_vae
 from cfmvc.stages.compute import ComputeConfig, use

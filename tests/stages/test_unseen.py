@@ -8,9 +8,10 @@ import pytest
 from anndata import AnnData
 
 from cfmvc.config import default_params_file, override, parse_section, read_yaml
+from cfmvc.data.config import SimulateConfig
 from cfmvc.data.embeddings import EMBEDDINGS
 from cfmvc.data.normalise import log_normalise
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.simulate import simulate
 from cfmvc.errors import DataError, UnknownLabelError
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.extension import with_embeddings

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.canonical import write_canonical
 from cfmvc.data.cell_ids import CELL_ID, cell_ids
-from cfmvc.data.config import SplitConfig
-from cfmvc.data.simulate import SimulateConfig, simulate
+from cfmvc.data.config import SimulateConfig, SplitConfig
+from cfmvc.data.simulate import simulate
 from cfmvc.data.splits import assign_split
 from cfmvc.files import md5_of_file, write_json
 from cfmvc.tracking.store import Store
