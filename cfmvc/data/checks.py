@@ -23,6 +23,7 @@ from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fracti
 from cfmvc.data.reading import is_sparse
 from cfmvc.errors import listed, suggest
 
+_WIDE_RANGE = 100  # of doses: hardly meant as multipliers
 _NO_PLACE = "if it is of something else, --map spatial="
 
 
@@ -131,6 +132,7 @@ def _check_dose(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
     is_given = np.isfinite(dose) & (dose > 0) & ~is_control
     if labels is not None:
         yield from _check_doses_differ(where, dose[is_given])
+        yield from _check_doses_beside_others(adata, config, where, dose, is_given)
 
 
 def _check_doses_differ(where: str, doses: np.ndarray) -> Iterator[Fault]:
@@ -145,6 +147,31 @@ def _check_doses_differ(where: str, doses: np.ndarray) -> Iterator[Fault]:
                 remedy="give them one value, for example with numpy.round",
             )
             break
+
+
+def _check_doses_beside_others(
+    adata: AnnData, config: DataConfig, where: str, dose: np.ndarray, is_given: np.ndarray
+) -> Iterator[Fault]:
+    """Yield a warning where doses over a wide range are nowhere seen beside each other."""
+    named = (config.perturbation, config.batch, config.cell_type)
+    columns = [column_of(adata, name) for name in named]
+    if not is_given.any() or any(column is None for column in columns):
+        return
+    labels = [read_labels(column).text[is_given] for column in columns if column is not None]
+    doses = pd.Series(dose[is_given])
+    ranges = doses.groupby(labels[0]).agg(["min", "max"])
+    widest = (ranges["max"] / ranges["min"]).idxmax()
+    least, most = ranges.loc[widest]
+    if most > _WIDE_RANGE * least and doses.groupby(labels).nunique().max() == 1:
+        yield Fault(
+            "warning",
+            where,
+            f"doses of '{widest}' run from {least:g} to {most:g}, and no batch and cell type has "
+            "several of one perturbation: how strongly small ones act cannot be learnt, and is "
+            "taken to be in proportion",
+            remedy="if the batches are one, give them one name; or store the dose's logarithm, 0 "
+            "or more",
+        )
 
 
 def _dose_fault(

@@ -1,16 +1,16 @@
 r"""How strongly perturbations act in company, beside how they act alone.
 
 Two perturbations that reach the same genes seldom do twice as much: there is a limit to what a gene
-gains or loses. A combination that was measured beside its parts tells its factor,
+gains or loses. A combination that was measured beside its parts tells its factor :math:`\gamma`,
 
-.. math:: y_{ab} = \gamma_{ab}\,(y_a + y_b) + \kappa\,\bar y + \ldots,
+.. math:: y_{ab} = \kappa\,u + (1 + (\gamma - 1)\,h)\,(a + b) + \ldots,
 
-by regression with errors in both variables (Fuller 1987, section 1.2): the noise of the parts'
-means, and that of the controls that all of them are taken from, is known, and taken out. With
-:math:`\bar y`, the mean of the other perturbations of the stratum, goes what all of them do alike:
-the covariance has it once in a combination, too. Factors differ from one combination to the next,
-so that one that was never seen has their mean, held at 1 (the sum) as long as few are known (random
-effects; DerSimonian & Laird 1986).
+where :math:`u` is what all perturbations do alike (the covariance has it once in a combination,
+too), and :math:`h` how much of the strongest part there is beside it. It is found by regression
+with errors in both variables (Fuller 1987, section 1.2): the noise of all means is known, and what
+different perturbations have in common tells of :math:`u`; both are taken out. Factors differ from
+one combination to the next, so that one that was never seen has their mean, held at 1 (the sum) as
+long as few are known (random effects; DerSimonian & Laird 1986).
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfmvc.flow.stratum_products import ALIKE, StratumProducts, products_of_strata
+
 _SPREAD = 0.3  # of factors around their mean, and of this mean around 1, before any is known
 _LEAST, _MOST = -1.0, 3.0  # a factor beyond is chance
-_ALIKE = 10.0  # genes that err together: so many are one piece of evidence
 
 
 def combination_gain(
@@ -43,18 +44,17 @@ def combination_gain(
     n_cells, n_controls
         Cells behind the means of the condition and of its stratum's controls, ``(n,)``.
     """
-    if not shift.shape[1]:
+    if not shift.shape[1] or not (np.count_nonzero(p, axis=1) > 1).any():
         return 1.0
-    of_set: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for one in _beside_parts(p, stratum):
-        columns = tuple(p[one.row].nonzero()[0].tolist())
-        products = _products(one, shift, n_cells, n_controls)
-        of_set.setdefault(columns, []).append(products)
-    if not of_set:
-        return 1.0
-    n_evidence = shift.shape[1] / _ALIKE
-    told = [_factor(np.sum(some, axis=0), len(some), n_evidence) for some in of_set.values()]
-    return _mean_factor(*np.asarray(told).T)
+    sums: dict[tuple[int, ...], np.ndarray] = {}
+    for known in products_of_strata(p, shift, stratum, n_controls):
+        for one in _beside_parts(p[known.rows], known.column):
+            columns = tuple(p[known.rows[one.row]].nonzero()[0].tolist())
+            told = _regression(known, one, n_cells[known.rows])
+            sums[columns] = sums.get(columns, np.zeros(3)) + told
+    n_evidence = shift.shape[1] / ALIKE
+    factors = [_factor(told, n_evidence) for told in sums.values()]
+    return _mean_factor(*np.asarray(factors).T) if factors else 1.0
 
 
 def gains_of(p: np.ndarray, gain: float) -> np.ndarray:
@@ -69,81 +69,72 @@ def gains_of(p: np.ndarray, gain: float) -> np.ndarray:
     gain
         From :func:`combination_gain`.
     """
+    return np.asarray(1.0 + (gain - 1.0) * _beside_strongest(p))
+
+
+def _beside_strongest(p: np.ndarray) -> np.ndarray:
+    """Return how much there is beside the strongest perturbation, relative to it, at most 1."""
     strongest = p.max(axis=1, initial=0.0)
     beside = p.sum(axis=1) - strongest
     share = np.divide(beside, strongest, out=np.zeros(len(p)), where=strongest > 0)
-    return np.asarray(1.0 + (gain - 1.0) * np.minimum(share, 1.0))
+    return np.asarray(np.minimum(share, 1.0))
 
 
 @dataclass(frozen=True)
 class _Beside:
-    """A combination: its row, rows of its parts and what they are multiplied by, other singles."""
+    """A combination among the rows of a stratum.
+
+    ``parts`` are the rows of its parts, and ``ratios`` what these are multiplied by; ``others`` of
+    all rows are single perturbations that are no part of it. ``share`` is that of the factor.
+    """
 
     row: int
     parts: np.ndarray
     ratios: np.ndarray
     others: np.ndarray
+    share: float
 
 
-def _beside_parts(p: np.ndarray, stratum: np.ndarray) -> Iterator[_Beside]:
-    """Yield the combinations whose parts were all measured beside them, at whatever dose."""
-    n_parts = np.count_nonzero(p, axis=1)
-    singles: dict[int, list[int]] = {}
-    for row in np.flatnonzero(n_parts == 1).tolist():
-        singles.setdefault(int(stratum[row]), []).append(row)
-    for row in np.flatnonzero(n_parts > 1).tolist():
-        there = np.asarray(singles.get(int(stratum[row]), []), dtype=np.int64)
-        columns = p[row].nonzero()[0]
-        doses = p[np.ix_(there, columns)]
-        if len(there) and (doses > 0).any(axis=0).all():
-            apart = np.abs(np.log(np.where(doses > 0, doses, np.nan) / p[row, columns]))
-            nearest = np.nanargmin(apart, axis=0)
-            ratios = p[row, columns] / doses[nearest, np.arange(len(columns))]
-            yield _Beside(row, there[nearest], ratios, there[~(doses > 0).any(axis=1)])
+def _beside_parts(p: np.ndarray, column: np.ndarray) -> Iterator[_Beside]:
+    """Yield the combinations of a stratum whose parts were all measured, at whatever dose."""
+    shares = _beside_strongest(p)
+    for row in np.flatnonzero(np.count_nonzero(p, axis=1) > 1).tolist():
+        columns, parts = p[row].nonzero()[0], []
+        for part in columns.tolist():
+            rows = np.flatnonzero(column == part)
+            if len(rows):
+                apart = np.abs(np.log(p[rows, part] / p[row, part]))
+                parts.append(int(rows[apart.argmin()]))
+        if len(parts) == len(columns):
+            ratios = p[row, columns] / p[parts, columns]
+            others = (column >= 0) & ~np.isin(column, columns)
+            yield _Beside(row, np.asarray(parts), ratios, others, float(shares[row]))
 
 
-def _products(
-    one: _Beside, shift: np.ndarray, n_cells: np.ndarray, n_controls: np.ndarray
-) -> np.ndarray:
-    """Return products of shift, sum of the parts and mean of the others, without their noise.
+def _regression(known: StratumProducts, one: _Beside, n_cells: np.ndarray) -> np.ndarray:
+    """Return product and square of the regression of a combination on its parts, and noise of it.
 
-    ``(3, 3)``, a mean over genes in units of the noise of the sum.
+    ``(3,)``, weighted by how sure the combination and its parts are.
     """
-    n_other, n_genes = len(one.others), shift.shape[1]
-    weights = np.zeros((3, 1 + len(one.parts) + n_other))
-    weights[0, 0] = 1.0
-    weights[1, 1 : 1 + len(one.parts)] = one.ratios
-    weights[2, 1 + len(one.parts) :] = 1.0 / max(n_other, 1)
-    rows = np.concatenate([[one.row], one.parts, one.others])
-    together = weights @ shift[rows]
-    noise = (weights / n_cells[rows]) @ weights.T
-    if n_other > 1:  # what each does by itself is noise here as well
-        noise[2, 2] = shift[one.others].var(axis=0, ddof=1).mean() / n_other
-    noise += np.outer(weights.sum(axis=1), weights.sum(axis=1)) / n_controls[one.row]
-    known = together @ together.T / n_genes - noise
-    # Where it may be nothing but chance, nothing hangs on what all do alike.
-    known[2, 2] = max(known[2, 2], 0.0) + noise[2, 2] * np.sqrt(2.0 * _ALIKE / n_genes)
-    return np.asarray(known / noise[1, 1])
+    products, r = known.products, one.ratios
+    of_parts = products[one.row, one.parts] @ r
+    squares = r @ products[np.ix_(one.parts, one.parts)] @ r
+    alike = products[one.row, one.others].mean() if one.others.any() else known.common
+    noise_of_parts = float((r**2 / n_cells[one.parts]).sum())
+    across = of_parts - r.sum() * alike
+    own = squares - r.sum() ** 2 * known.common - noise_of_parts
+    noise = 1.0 / n_cells[one.row] + noise_of_parts
+    h = one.share
+    told = h * (across - (1.0 - h) * own), h**2 * own, h**2 * noise_of_parts
+    return np.asarray(told) / noise
 
 
-def _factor(products: np.ndarray, n_rows: int, n_evidence: float) -> tuple[float, float]:
-    """Return the factor of one combination, and the variance that noise gives it.
-
-    Parameters
-    ----------
-    products
-        Of shift, parts and others, summed over its ``n_rows`` strata.
-    n_rows, n_evidence
-        Strata, and pieces of evidence that the genes are.
-    """
-    (_, across, shift_of_all), (_, own, parts_of_all), (_, _, of_all) = products.tolist()
-    if of_all > 0.0:
-        across -= shift_of_all * parts_of_all / of_all
-        own -= parts_of_all**2 / of_all
+def _factor(told: np.ndarray, n_evidence: float) -> tuple[float, float]:
+    """Return the factor of one combination, and the variance that noise gives it."""
+    across, own, noise = told.tolist()
     if own <= 0.0:
         return 1.0, np.inf
-    factor = float(np.clip(across / own, _LEAST, _MOST))
-    return factor, (2.0 * own + n_rows) / own**2 / n_evidence
+    return float(np.clip(across / own, _LEAST, _MOST)), (own + noise) / own**2 / n_evidence
 
 
 def _mean_factor(factors: np.ndarray, variances: np.ndarray) -> float:
@@ -151,7 +142,7 @@ def _mean_factor(factors: np.ndarray, variances: np.ndarray) -> float:
     known = _SPREAD**2 / (_SPREAD**2 + variances)
     if known.sum() == 0.0:
         return 1.0
-    off = factors - known @ factors / known.sum()
-    between = (_SPREAD**2 + known @ off**2) / max(known.sum(), 1.0)
+    off = (factors - known @ factors / known.sum()) ** 2 - np.where(known > 0.0, variances, 0.0)
+    between = (_SPREAD**2 + max(known @ off, 0.0)) / max(known.sum(), 1.0)
     weights = 1.0 / (variances + between)
     return float((_SPREAD**-2 + weights @ factors) / (_SPREAD**-2 + weights.sum()))

@@ -9,22 +9,37 @@ one, it acts as strongly as
 the curve of Hill (1910), of which the largest dose is at 1. :math:`k = 0` and :math:`a = 1` is the
 straight line, which it stays where the training does not tell otherwise.
 
-The shifts of one perturbation in one stratum are :math:`y_i = s(x_i)\,\delta - c + \ldots`, with an
-unknown response, and the controls' noise in all of them: the curve of greatest likelihood is found
-on a grid. Genes are not independent, and so their evidence is counted against how much noise alone
-would move it. All perturbations together say which curve is usual; each may then depart from it.
+The shifts of one perturbation in one stratum are :math:`y_i = s(x_i)\,\delta + c + \ldots`, with an
+unknown response, and what all perturbations have in common whatever their dose: noise of the
+controls, at least. The curve of greatest likelihood is found on a grid. Genes are not independent,
+and so their evidence is counted against how much noise alone would move it. All perturbations
+together say which curve is usual; each may then depart from it.
+
+Above the largest dose no curve goes beyond proportion: what is steep below would explode there.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_STEEPNESS = 2.0 ** (np.arange(-2, 4) / 2.0)
-_LINEAR = 2.0  # decades above the largest dose: half of the effect there is hardly a bend below
-_HALF = np.arange(-4.0, _LINEAR + 0.25, 0.25)  # decades: dose of half of the effect
-_OF_STEEPNESS, _OF_HALF = 0.35, 1.0  # how far curves depart from the usual one: logarithm, decades
+from cfmvc.flow.stratum_products import products_of_strata
+
+# A grid of curves: the line, and those with a dose of half of the effect (decades above the
+# largest) and a steepness.
+_STEEPNESS, _HALF = (
+    np.concatenate([[first], values.ravel()])
+    for first, values in zip(
+        (1.0, 2.0),
+        np.meshgrid(2.0 ** (np.arange(-2, 4) / 2.0), np.arange(-4.0, 2.0, 0.25), indexing="ij"),
+        strict=True,
+    )
+)
+_LINE = 0
+_SATURATION = np.where(np.arange(len(_HALF)) == _LINE, 0.0, 10.0 ** (-_HALF * _STEEPNESS))
+_DECADES, _FACTOR = 1.0, 0.35  # by so much do half doses and logarithms of steepness differ
+_OFF = (np.subtract.outer(_HALF, _HALF) / _DECADES) ** 2
+_OFF += (np.subtract.outer(np.log(_STEEPNESS), np.log(_STEEPNESS)) / _FACTOR) ** 2
 _CLEARLY = 2.0  # by so much the usual curve is likelier than the line, or it is the line
 
 
@@ -63,11 +78,14 @@ class DoseCurves:
 
     def curved(self, p: Any) -> Any:
         """Return the same, without a look at whether there is a curve."""
-        powers = (p / self.largest) ** self.steepness
-        return (1.0 + self.saturation) * powers / (1.0 + self.saturation * powers)
+        x = p / self.largest
+        powers = x**self.steepness
+        found = (1.0 + self.saturation) * powers / (1.0 + self.saturation * powers)
+        return found - (found - x) * ((x > 1.0) & (found > x))
 
     def doses(self, strength: np.ndarray) -> np.ndarray:
-        """Return the inverse of :meth:`strength`."""
+        """Return the inverse of :meth:`strength`, which is at most 1."""
+        strength = np.minimum(strength, 1.0)
         powers = strength / (1.0 + self.saturation - self.saturation * strength)
         return np.asarray(powers ** (1.0 / self.steepness) * self.largest)
 
@@ -115,77 +133,54 @@ def learnt_curves(
     n_cells, n_controls
         Cells behind the means of the condition and of its stratum's controls, ``(n,)``.
     """
-    half, steepness = (v.ravel() for v in np.meshgrid(_HALF, _STEEPNESS, indexing="ij"))
-    found: dict[int, tuple[np.ndarray, int]] = {}
-    for column, rows in _at_several_doses(p, stratum):
-        x = p[rows, column] / largest[column]
-        noise = np.diag(1.0 / n_cells[rows]) + 1.0 / n_controls[rows[0]]
-        told = _explained(_curve(x, half, steepness), shift[rows], noise)
-        before = found.get(column, (np.zeros(len(half)), 0))
-        found[column] = before[0] + told, before[1] + len(rows)
-    curves = DoseCurves.straight(largest)
-    if not found:
+    curves, n_genes = DoseCurves.straight(largest), shift.shape[1]
+    told: dict[int, list[np.ndarray]] = {}
+    for known in products_of_strata(p, shift, stratum, n_controls) if n_genes else ():
+        for column in np.unique(known.column[known.column >= 0]).tolist():
+            mine = np.flatnonzero(known.column == column)
+            doses = p[known.rows[mine], column]
+            if len(np.unique(doses)) > 1:
+                noise = np.diag(1.0 / n_cells[known.rows[mine]]) + known.common
+                products = n_genes * known.products[np.ix_(mine, mine)]
+                explained = _explained(_curve(doses / largest[column]), products, noise)
+                told.setdefault(column, []).append(explained)
+    if not told:
         return curves
-    usual = _usual(found, half, steepness, shift.shape[1])
-    off = ((half - half[usual]) / _OF_HALF) ** 2 + _off(steepness, steepness[usual])
+    evidence = {
+        column: np.sum(some, axis=0) / np.sqrt(2.0 * n_genes * len(some))
+        for column, some in told.items()
+    }
+    usual = _usual(list(evidence.values()))
     chosen = np.full(p.shape[1], usual)
-    for column, (told, n_rows) in found.items():
-        chosen[column] = np.argmax(told / _by_chance(n_rows, shift.shape[1]) - off / 2.0)
-    curves.saturation[:] = _saturation(half, steepness)[chosen]
-    curves.steepness[:] = steepness[chosen]
+    for column, one in evidence.items():
+        chosen[column] = np.argmax(one - _OFF[usual] / 2.0)
+    curves.saturation[:], curves.steepness[:] = _SATURATION[chosen], _STEEPNESS[chosen]
     return curves
 
 
-def _usual(
-    found: dict[int, tuple[np.ndarray, int]], half: np.ndarray, steepness: np.ndarray, n_genes: int
-) -> int:
-    """Return the number of the curve that all perturbations together make likeliest."""
-    told = np.sum([one for one, _ in found.values()], axis=0)
-    n_rows = sum(n for _, n in found.values())
-    gain = told / _by_chance(n_rows, n_genes) - _off(steepness, 1.0) / 2.0
-    line = int(np.flatnonzero((half == _LINEAR) & (steepness == 1.0))[0])
+def _usual(evidence: list[np.ndarray]) -> int:
+    """Return the number of the curve from which the likeliest ones of all depart least."""
+    gain = np.zeros(len(_HALF))
+    for one in evidence:
+        gain += (one - _OFF / 2.0).max(axis=1)
+    gain -= (np.log(_STEEPNESS) / _FACTOR) ** 2 / 2.0
     best = int(np.argmax(gain))
-    return best if gain[best] > gain[line] + _CLEARLY else line
+    return best if gain[best] > gain[_LINE] + _CLEARLY else _LINE
 
 
-def _off(steepness: np.ndarray, usual: float) -> np.ndarray:
-    return np.asarray((np.log(steepness / usual) / _OF_STEEPNESS) ** 2)
-
-
-def _by_chance(n_rows: int, n_genes: int) -> float:
-    """Return how far noise alone moves what is explained: a standard deviation of squares."""
-    return float(np.sqrt(2.0 * n_genes * n_rows))
-
-
-def _saturation(half: np.ndarray, steepness: np.ndarray) -> np.ndarray:
-    return np.where(half == _LINEAR, 0.0, 10.0 ** (-half * steepness))
-
-
-def _curve(x: np.ndarray, half: np.ndarray, steepness: np.ndarray) -> np.ndarray:
+def _curve(x: np.ndarray) -> np.ndarray:
     """Return the strengths of some doses ``(n,)`` on each curve, ``(n_curves, n)``."""
-    k = _saturation(half, steepness)[:, None]
-    powers = x ** steepness[:, None]
+    k, powers = _SATURATION[:, None], x ** _STEEPNESS[:, None]
     return np.asarray((1.0 + k) * powers / (1.0 + k * powers))
 
 
-def _explained(curves: np.ndarray, shift: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return the squares that each curve explains of shifts ``(n, G)`` with covariance ``noise``.
+def _explained(curves: np.ndarray, products: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return the squares that each curve explains of shifts with the covariance ``noise``.
 
     With a response of its own for each gene, which is found with the curve: twice the logarithm of
-    the likelihood, up to a constant.
+    the likelihood, up to a constant. ``products`` are those of the shifts, summed over genes.
     """
     precision = np.linalg.inv(noise)
-    weighted = precision @ shift
-    products = weighted @ weighted.T
-    squares = np.einsum("ci,ij,cj->c", curves, products, curves)
+    weighted = precision @ products @ precision
+    squares = np.einsum("ci,ij,cj->c", curves, weighted, curves)
     return np.asarray(squares / np.einsum("ci,ij,cj->c", curves, precision, curves))
-
-
-def _at_several_doses(p: np.ndarray, stratum: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each perturbation with the rows of a stratum in which it has several doses, alone."""
-    together: dict[tuple[int, int], list[int]] = {}
-    for row in np.flatnonzero(np.count_nonzero(p, axis=1) == 1).tolist():
-        together.setdefault((int(p[row].argmax()), int(stratum[row])), []).append(row)
-    for (column, _), rows in together.items():
-        if len(np.unique(p[rows, column])) > 1:
-            yield column, np.asarray(rows)

@@ -51,10 +51,32 @@ def foremost(kind: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
     """
     if len(kind) <= most:
         return np.arange(len(kind))
-    by_size = np.argsort(-n_cells, kind="stable")
+    return np.sort(_by_rank(kind, n_cells)[:most])
+
+
+def whole_groups(kind: np.ndarray, group: np.ndarray, n_cells: np.ndarray, most: int) -> np.ndarray:
+    """Choose conditions, whole groups of them: the largest of each kind first, then the next ones.
+
+    Parameters
+    ----------
+    kind, group
+        Numbers of each one's kind and group, ``(n,)``; all of a group are of one kind.
+    n_cells, most
+        As in :func:`foremost`.
+    """
+    if len(kind) <= most:
+        return np.arange(len(kind))
+    _, first, member = np.unique(group, return_index=True, return_inverse=True)
+    ranked = _by_rank(kind[first], np.bincount(member, weights=n_cells))
+    fitting = ranked[np.cumsum(np.bincount(member)[ranked]) <= most]
+    return np.flatnonzero(np.isin(member, fitting))
+
+
+def _by_rank(kind: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return rows in the order of their rank among those of their kind, the largest first."""
     seen: dict[int, int] = {}
     rank = np.empty(len(kind), dtype=np.int64)
-    for row in by_size.tolist():
+    for row in np.argsort(-size, kind="stable").tolist():
         of_kind = int(kind[row])
         rank[row] = seen[of_kind] = seen.get(of_kind, -1) + 1
-    return np.sort(np.lexsort((-n_cells, rank))[:most])
+    return np.lexsort((-size, rank))

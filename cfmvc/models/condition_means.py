@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfmvc.flow.doses import DoseCurves, learnt_curves
-from cfmvc.flow.kept_conditions import MOST_CONDITIONS, foremost
+from cfmvc.flow.kept_conditions import MOST_CONDITIONS, foremost, whole_groups
 
 SMALLEST_SPREAD = 1e-2
 
@@ -67,11 +67,29 @@ def remembered(
     n_cells
         ``(n,)``.
     """
-    with_controls = set(map(tuple, strata[is_control].tolist()))
-    has_controls = np.asarray([tuple(stratum) in with_controls for stratum in strata.tolist()])
-    perturbed = np.flatnonzero(~is_control & has_controls)
+    perturbed = _beside_controls(is_control, strata)
     kept = foremost(kind[perturbed], n_cells[perturbed], MOST_CONDITIONS)
     return np.sort(np.concatenate([np.flatnonzero(is_control), perturbed[kept]]))
+
+
+def with_all_doses(
+    kind: np.ndarray, is_control: np.ndarray, strata: np.ndarray, n_cells: np.ndarray
+) -> np.ndarray:
+    """Return the conditions that tell of doses: all of a perturbation in a stratum, or none.
+
+    As :func:`remembered`, but ``kind`` is a number of the perturbations whatever their dose.
+    """
+    perturbed = _beside_controls(is_control, strata)
+    keys = np.column_stack([kind, strata])[perturbed]
+    group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    kept = whole_groups(kind[perturbed], group, n_cells[perturbed], MOST_CONDITIONS)
+    return np.sort(np.concatenate([np.flatnonzero(is_control), perturbed[kept]]))
+
+
+def _beside_controls(is_control: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    with_controls = set(map(tuple, strata[is_control].tolist()))
+    has_controls = np.asarray([tuple(stratum) in with_controls for stratum in strata.tolist()])
+    return np.flatnonzero(~is_control & has_controls)
 
 
 def curves_of(cells: ConditionMeans, spread: np.ndarray, largest: np.ndarray) -> DoseCurves:

@@ -114,13 +114,14 @@ class ContextEncoder(nn.Module):
             Coordinates and neighbours, ``(n_cells, spatial_dim + neighbour_dim)``: centred, the
             largest deviation of a coordinate becomes 1, the standard deviation of neighbours too.
         doses
-            How strongly doses act; not given: in proportion.
+            How strongly doses act; not given: as they do already, or else in proportion.
         """
-        doses = doses or DoseCurves.straight(largest_doses(vectors.cpu().numpy()))
-        self.largest_dose.copy_(torch.from_numpy(doses.largest))
-        self.dose_saturation.copy_(torch.from_numpy(doses.saturation))
-        self.dose_steepness.copy_(torch.from_numpy(doses.steepness))
-        self._in_proportion = doses.is_straight
+        if doses is not None or self._in_proportion:
+            doses = doses or DoseCurves.straight(largest_doses(vectors.cpu().numpy()))
+            self.largest_dose.copy_(torch.from_numpy(doses.largest))
+            self.dose_saturation.copy_(torch.from_numpy(doses.saturation))
+            self.dose_steepness.copy_(torch.from_numpy(doses.steepness))
+            self._in_proportion = doses.is_straight
         if spatial is not None and len(spatial):
             self.centre.copy_(spatial.mean(0))
             n, rest = self.n_coordinates, spatial - self.centre

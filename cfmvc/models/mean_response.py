@@ -135,8 +135,7 @@ class MeanResponse:
         centre = cells.means[controls].mean(axis=0)
         sizes = cells.n_cells[measured], cells.n_cells[beside]
         seen = spread > SMALLEST_SPREAD  # what no cell shows would be less noise than there is
-        in_units = shift[:, seen] / spread[seen]
-        gain = np.asarray([combination_gain(p, in_units, beside, *sizes)])
+        gain = np.asarray([combination_gain(p, (shift / spread)[:, seen], beside, *sizes)])
         gains = gains_of(p, gain[0])
         conditions = Conditions(
             p,

@@ -209,12 +209,16 @@ def _with_share(
 ) -> Bundle:
     """Return the bundle with the share that its flow leaves to the mean response; it is noted.
 
-    So is how strongly perturbations act in combinations, if measured ones told it.
+    So is how strongly perturbations act in combinations, if measured ones told it, and a usual one
+    at a tenth of its largest dose, where doses were found not to act in proportion.
     """
     if bundle.response is None:
         return bundle
     if (gain := float(bundle.response.gain[0])) != 1.0:
         history.figures["combination_gain"] = gain
+    doses = bundle.response.doses
+    if doses.saturation[0] > 0.0:  # the control's is the usual one
+        history.figures["effect_of_a_tenth"] = float(doses.strength(0.1 * doses.largest)[0])
     share = learnt_share(bundle, table, latents, flow.mean_response, flow.seed)
     history.figures["mean_response_share"] = share
     return replace(bundle, response=bundle.response.with_share(share))

@@ -8,8 +8,9 @@ from scipy.sparse import csr_matrix, vstack
 from cfmvc.data.dataset import CellTable
 from cfmvc.data.normalise import log_normalise
 from cfmvc.flow.doses import DoseCurves, largest_doses, several_doses
+from cfmvc.flow.local_scales import sets_of
 from cfmvc.flow.state_slopes import PairedCells, PairGroup
-from cfmvc.models.condition_means import ConditionMeans, curves_of, remembered
+from cfmvc.models.condition_means import ConditionMeans, curves_of, remembered, with_all_doses
 from cfmvc.models.mean_response import MeanResponse
 
 _CELLS_AT_A_TIME = 4096
@@ -65,13 +66,16 @@ def dose_curves(tables: list[CellTable], library: float) -> DoseCurves:
     largest = largest_doses(vectors)
     if not several_doses(vectors):
         return DoseCurves.straight(largest)
-    return curves_of(*_means_of(tables, library, _Paired([])), largest)
+    return curves_of(*_means_of(tables, library, _Paired([]), all_doses=True), largest)
 
 
 def _means_of(
-    tables: list[CellTable], library: float, paired: "_Paired"
+    tables: list[CellTable], library: float, paired: "_Paired", all_doses: bool = False
 ) -> tuple[ConditionMeans, np.ndarray]:
-    """Return the conditions that are learnt from, and the spread within all of them."""
+    """Return the conditions that are learnt from, and the spread within all of them.
+
+    With ``all_doses``, those that doses are learnt from.
+    """
     vectors, sums = _vectors(tables), _Sums(tables[0].n_genes)
     for table in tables:
         kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
@@ -84,7 +88,10 @@ def _means_of(
     keys, n_cells, means, spread = sums.finished()
     distinct = _distinct(vectors)
     is_control = ~np.asarray(distinct.any(axis=1))[keys[:, 0]]
-    kept = remembered(keys[:, 0], is_control, keys[:, 1:], n_cells)
+    if all_doses:
+        kept = with_all_doses(sets_of(distinct)[1][keys[:, 0]], is_control, keys[:, 1:], n_cells)
+    else:
+        kept = remembered(keys[:, 0], is_control, keys[:, 1:], n_cells)
     if len(kept) < len(keys):  # not another copy of all of them
         keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
     kind, batch, cell_type = keys.T

@@ -80,11 +80,34 @@ def test_doses_that_differ_by_rounding_are_an_error(cells: AnnData, config: Data
     )
 
 
+def beside_each_other(cells: AnnData) -> np.ndarray:
+    """Return 0 and 1 in turn within each perturbation, batch and cell type."""
+    names = ["perturbation", "batch", "cell_type"]
+    return np.asarray(cells.obs.groupby(names, observed=True).cumcount() % 2)
+
+
 @pytest.mark.parametrize("doses", [[0.01, 1.0], [1.0, 1e5], [0.0, 0.5]])
 def test_doses_may_be_multipliers_or_concentrations(
     cells: AnnData, config: DataConfig, doses: list[float]
 ) -> None:
-    cells.obs["dose"] = doses * 30
+    cells.obs["dose"] = np.asarray(doses)[beside_each_other(cells)]
+    assert "doses" not in "".join(map(str, check_cells(cells, config)))
+
+
+def test_doses_that_are_nowhere_beside_each_other_are_warned_of(
+    cells: AnnData, config: DataConfig
+) -> None:
+    batches = cells.obs["batch"].astype(str)
+    cells.obs["dose"] = np.where(batches == batches.iloc[0], 1.0, 1000.0)
+    (fault,) = [fault for fault in check_cells(cells, config) if "doses" in str(fault)]
+    assert fault.severity == "warning"
+    assert str(fault) == (
+        "obs['dose']: doses of 'A' run from 1 to 1000, and no batch and cell type has several of "
+        "one perturbation: how strongly small ones act cannot be learnt, and is taken to be in "
+        "proportion; if the batches are one, give them one name; or store the dose's logarithm, 0 "
+        "or more"
+    )
+    cells.obs["dose"] = np.asarray([1.0, 1000.0])[beside_each_other(cells)]
     assert "doses" not in "".join(map(str, check_cells(cells, config)))
 
 

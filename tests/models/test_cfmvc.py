@@ -140,6 +140,8 @@ def test_doses_act_as_their_curve_says_also_of_a_model_from_a_file() -> None:
     read.load_state_dict(curved.state_dict())
     torch.testing.assert_close(read(p, ones, ones), as_strong, rtol=0, atol=1e-6)
     assert (curved(0.0 * p, ones, ones)[1] == 0).all()
+    curved.calibrate(10.0 * p, None)  # to learn more is no reason to forget it
+    torch.testing.assert_close(curved(p, ones, ones), as_strong)
 
 
 def test_encoder_draws_in_training_and_returns_means_in_evaluation() -> None:

@@ -25,6 +25,7 @@ OF_THE_FLOW = {
         "flow/shift_process",
         "flow/solvers",
         "flow/state_slopes",
+        "flow/stratum_products",
         "flow/variances",
         "models/condition_means",
         "models/context",

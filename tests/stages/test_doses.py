@@ -36,7 +36,10 @@ def test_what_small_doses_do_is_learnt(half_dose: float | None, tmp_path) -> Non
     cells = training_cells(made)
     device = use("cpu", parse_section(ComputeConfig, SHIPPED["compute"], "compute").n_threads)
     vae, _ = fit_vae(cells, parse_section(VaeConfig, SHIPPED["vae"], "vae"), device)
-    bundle, _ = fit_flow(vae, cells, parse_section(FlowConfig, SHIPPED["flow"], "flow"), device)
+    bundle, history = fit_flow(
+        vae, cells, parse_section(FlowConfig, SHIPPED["flow"], "flow"), device
+    )
+    assert ("effect_of_a_tenth" in history.summary()) == (half_dose is not None)
     save_bundle(bundle, tmp_path / "model")
     for known in (bundle, load_bundle(tmp_path / "model")):
         assert known.response is not None
@@ -46,7 +49,8 @@ def test_what_small_doses_do_is_learnt(half_dose: float | None, tmp_path) -> Non
         expected = p[:, 1:] / doses[-1]
         if halves is not None:
             expected = (p[:, 1:] / (p[:, 1:] + halves)) * (1.0 + halves / doses[-1])
-        np.testing.assert_allclose(found, expected, atol=0.12)
+        # In log expression: what rises strongly rises more than in proportion.
+        np.testing.assert_allclose(found, expected, atol=0.15)
         context = known.model.context
         for name, values in (
             ("largest_dose", known.response.doses.largest),
