@@ -30,7 +30,7 @@ def perturb_region_command(
     ],
     out: Annotated[Path, typer.Option(help="AnnData file to write (.h5ad).")],
     dose: Annotated[
-        float | None, typer.Option(help="Multiplies the perturbation [default: 1].")
+        float | None, typer.Option(help="In the units of the training [default: 1].")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Map of the change to draw (.png, .svg or .pdf).")

@@ -36,7 +36,7 @@ class Conditions:
     Parameters
     ----------
     p
-        Perturbation vectors, ``(n, K)``; doses relative to the largest.
+        Perturbation vectors, ``(n, K)``, as strong as they act.
     batch, cell_type
         Column numbers, ``(n,)``.
     n_cells, n_controls

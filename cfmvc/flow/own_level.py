@@ -6,10 +6,10 @@ the shifts of a gene therefore fall with its level in the controls,
 
 .. math:: y_{cg} = \delta_g + \beta_p (x_{cg} - \bar x_g) + \ldots,
 
-with one slope a perturbation, which all genes tell together. A dose multiplies all of it, so that
-shifts are divided by theirs, and weigh as its square. The same noise of the controls' mean stands
-in :math:`x` and, negative, in the shift; it is taken out of both sums (regression with errors in
-both variables; Fuller 1987, section 1.2).
+with one slope a perturbation, which all genes tell together. How strongly its dose acts multiplies
+all of it, so that shifts are divided by that, and weigh as its square. The same noise of the
+controls' mean stands in :math:`x` and, negative, in the shift; it is taken out of both sums
+(regression with errors in both variables; Fuller 1987, section 1.2).
 """
 
 from collections.abc import Iterator

@@ -23,9 +23,11 @@ from cfmvc.flow.variances import likeliest, likeliest_sizes
 _N_GROUPS = 20
 # Where the logarithm of a variance is held that the data do not tell. Who gives embeddings believes
 # that they tell something (a few perturbations are explained by them as well as one by one), but
-# not all: what each perturbation has of its own must not be read into what embeddings say.
-_PRIOR, _PRIOR_WEIGHT = -3.0, 1.0
+# not all: what each perturbation has of its own must not be read into what embeddings say. And what
+# a few combinations have of their own must not be read into what their parts do in company.
+_PRIOR, _PRIOR_WEIGHT = {"in company": -4.5}, 1.0
 _PRIOR_WITH_EMBEDDINGS = {"like": 0.0, "same": -1.0}
+_PRIOR_OF_OTHERS = -3.0
 # Measured means are believed somewhat more than their noise alone would have it: what is lost by
 # shrinking a strong response weighs more than noise in a weak one. Chosen on Kang and Papalexi.
 NOISE_WEIGHT = 0.5
@@ -219,8 +221,8 @@ class _Told:
 
 def _prior(parts: np.ndarray) -> np.ndarray:
     effects = effects_of(parts)
-    of_effect = _PRIOR_WITH_EMBEDDINGS if "like" in effects else {}
-    return np.asarray([of_effect.get(effect, _PRIOR) for effect in effects.tolist()])
+    of_effect = _PRIOR | (_PRIOR_WITH_EMBEDDINGS if "like" in effects else {})
+    return np.asarray([of_effect.get(effect, _PRIOR_OF_OTHERS) for effect in effects.tolist()])
 
 
 def _noise(conditions: Conditions) -> np.ndarray:

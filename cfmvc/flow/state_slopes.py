@@ -109,9 +109,10 @@ class ChangeSums:
         square = self.square - 2.0 * (slope * self.both).sum(axis=0) + (slope * told).sum(axis=0)
         return ChangeSums(self.n, self.state, self.both - told, square)
 
-    def at_dose(self, dose: float) -> "ChangeSums":
-        """Return the sums of which slopes at a dose of 1 are found."""
-        return ChangeSums(self.n, dose**2 * self.state, dose * self.both, self.square)
+    def at_strength(self, strength: float) -> "ChangeSums":
+        """Return the sums of which slopes at the strength 1 are found."""
+        state, both = strength**2 * self.state, strength * self.both
+        return ChangeSums(self.n, state, both, self.square)
 
     def slope(self, prior: float) -> np.ndarray:
         """Return the slopes, ``(S, G)``; ``prior`` is added to the squares of every state."""
@@ -187,7 +188,7 @@ class StateSlopes:
         Parameters
         ----------
         p
-            Perturbation vectors relative to the largest dose, ``(n, K)``.
+            Perturbation vectors, as strong as they act, ``(n, K)``.
         cell_type
             Numbers of their cell types, ``(n,)``.
         controls
@@ -222,7 +223,7 @@ def _known(
     for group in groups:
         strength = doses.strength(group.p)
         for column in group.p.nonzero()[0].tolist():
-            some = sums(group).without(regression).at_dose(float(strength[column]))
+            some = sums(group).without(regression).at_strength(float(strength[column]))
             found[column] = found[column] + some if column in found else some
     return found
 
