@@ -1,6 +1,6 @@
 """What measured combinations tell of others, and doses of other doses: the mean response alone.
 
-    python -m benchmarks.not_additive [--draws 8]
+    python -m benchmarks.not_additive [--draws 4]
 
 Simulated cells; no network is trained. Combinations are held out in four parts: those that add, and
 of those that do not each kind that the simulation knows. Beside the mean response as it is stands
@@ -109,7 +109,7 @@ def printed(what: str, folds: Iterator[AnnData], learn: Learn) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=8, help="simulated data sets of each kind")
+    parser.add_argument("--draws", type=int, default=4, help="simulated data sets of each kind")
     seeds = range(parser.parse_args().draws)
     print("| combinations | seen | as it is | of single ones alone |\n|---|---|---:|---:|")
     for kind, changed in COMBINATIONS.items():
