@@ -1,6 +1,6 @@
 """Measured mean shifts of held-out conditions, beside what a mean response is asked for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,13 @@ from anndata import AnnData
 from cfmvc.data.normalise import log_normalise
 from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.mean_response import AskedShifts, MeanResponse
+from cfmvc.stages.prepared import training_cells
+from cfmvc.stages.vae import TrainingCells
 
 FEWEST = 8  # cells of a condition
+
+Learn = Callable[[TrainingCells, float], tuple[MeanResponse, MeanResponse]]
+"""Learns two mean responses of cells that are normalised to a library."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,17 @@ def held_out_shifts(
             np.asarray(logged.mean(axis=0)).reshape(-1) - mean,
             response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls),
         )
+
+
+def squares(fold: AnnData, learn: Learn) -> np.ndarray:
+    """Return summed squares: the errors of both responses, and those of expecting nothing.
+
+    Less the noise of the measured means.
+    """
+    known = training_cells(fold)
+    library = float(np.median(known.train.library))
+    both, sums = learn(known, library), np.zeros(3)
+    for one in held_out_shifts(fold, known.vocabulary, library, both[0]):
+        told = [*(response.expected(one.asked)[0] for response in both), 0.0]
+        sums += [((shift - one.measured) ** 2 - one.noise).sum() for shift in told]
+    return sums

@@ -12,18 +12,17 @@ means: 1 is as good as nothing, 0 is the truth.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
-from benchmarks.held_out_shifts import held_out_shifts
+from benchmarks.held_out_shifts import Learn, squares
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.config import SimulateConfig
 from cfmvc.data.simulate import SEPARATOR, simulate
 from cfmvc.models.mean_response import MeanResponse
-from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import dose_curves, fit_response
 from cfmvc.stages.vae import TrainingCells
 
@@ -39,7 +38,6 @@ DOSES = {
     "in proportion": {"doses": [0.25, 0.5, 1.0, 2.0]},
 }
 N_PARTS = 4
-Learn = Callable[[TrainingCells, float], tuple[MeanResponse, MeanResponse]]
 
 
 def drawn(seed: int, **changed: Any) -> AnnData:
@@ -89,17 +87,6 @@ def _both(
     assert one is not None
     assert other is not None
     return one, other
-
-
-def squares(fold: AnnData, learn: Learn) -> np.ndarray:
-    """Return summed squares: the errors of both responses, and those of expecting nothing."""
-    known = training_cells(fold)
-    library = float(np.median(known.train.library))
-    both, sums = learn(known, library), np.zeros(3)
-    for one in held_out_shifts(fold, known.vocabulary, library, both[0]):
-        told = [*(response.expected(one.asked)[0] for response in both), 0.0]
-        sums += [((shift - one.measured) ** 2 - one.noise).sum() for shift in told]
-    return sums
 
 
 def printed(what: str, folds: Iterator[AnnData], learn: Learn) -> None:

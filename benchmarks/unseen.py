@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from benchmarks.held_out_shifts import held_out_shifts
+from benchmarks.held_out_shifts import squares
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.config import SimulateConfig
 from cfmvc.data.embeddings import EMBEDDINGS
@@ -25,7 +25,6 @@ from cfmvc.data.simulate import SEPARATOR, simulate
 from cfmvc.models.context import ContextEncoder
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.stages.flow import vectors_of
-from cfmvc.stages.prepared import training_cells
 from cfmvc.stages.response import fit_response
 from cfmvc.stages.vae import TrainingCells
 
@@ -78,17 +77,6 @@ def learnt(cells: TrainingCells, library: float) -> tuple[MeanResponse, MeanResp
     return found[0], found[1]
 
 
-def squares(fold: AnnData) -> np.ndarray:
-    """Return summed squares: the errors of both responses, and those of expecting nothing."""
-    known = training_cells(fold)
-    library = float(np.median(known.train.library))
-    both, sums = learnt(known, library), np.zeros(3)
-    for one in held_out_shifts(fold, known.vocabulary, library, both[0]):
-        told = [*(response.expected(one.asked)[0] for response in both), 0.0]
-        sums += [((shift - one.measured) ** 2 - one.noise).sum() for shift in told]
-    return sums
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=8, help="simulated data sets of each kind")
@@ -102,7 +90,7 @@ def main() -> None:
             sums = np.zeros(3)
             for seed, (cells, own) in enumerate(zip(screens, telling, strict=True)):
                 cells.uns[EMBEDDINGS] = vectors(own, kind, seed)
-                sums += sum(squares(fold) for fold in held_out(cells))
+                sums += sum(squares(fold, learnt) for fold in held_out(cells))
             ratios = sums[:2] / sums[2]
             print(f"| {n_known} | {kind} | {ratios[0]:.2f} | {ratios[1]:.2f} |", flush=True)
 

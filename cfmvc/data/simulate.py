@@ -24,7 +24,7 @@ responses; of an interactive one that is not all (``interaction``, with :math:`s
 =========== =======================================================================================
 
 A dose multiplies the response, or (``half_dose`` :math:`h`) acts as :math:`d / (d + h_p)`, where
-:math:`h_p` is :math:`h`, for each perturbation half a decade more or less.
+:math:`\log_{10} h_p \sim N(\log_{10} h, 1/2)` (a standard deviation).
 Coordinates :math:`x_c` are uniform on the unit square; the first has a gradient :math:`\xi`.
 With embeddings :math:`v_p`, a part of :math:`a_p` is linear in them, the same for all.
 """

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfmvc.flow.stratum_products import ALIKE, StratumProducts, products_of_strata
+from cfmvc.flow.stratum_products import StratumProducts, products_of_strata
 
 _SPREAD = 0.3  # of factors around their mean, and of this mean around 1, before any is known
 _LEAST, _MOST = -1.0, 3.0  # a factor beyond is chance
+_ALIKE = 10.0  # genes that err together: so many are one piece of evidence
 
 
 def combination_gain(
@@ -52,7 +53,7 @@ def combination_gain(
             columns = tuple(p[known.rows[one.row]].nonzero()[0].tolist())
             told = _regression(known, one, n_cells[known.rows])
             sums[columns] = sums.get(columns, np.zeros(3)) + told
-    n_evidence = shift.shape[1] / ALIKE
+    n_evidence = shift.shape[1] / _ALIKE
     factors = [_factor(told, n_evidence) for told in sums.values()]
     return _mean_factor(*np.asarray(factors).T) if factors else 1.0
 

@@ -27,14 +27,8 @@ from cfmvc.flow.stratum_products import products_of_strata
 
 # A grid of curves: the line, and those with a dose of half of the effect (decades above the
 # largest) and a steepness.
-_STEEPNESS, _HALF = (
-    np.concatenate([[first], values.ravel()])
-    for first, values in zip(
-        (1.0, 2.0),
-        np.meshgrid(2.0 ** (np.arange(-2, 4) / 2.0), np.arange(-4.0, 2.0, 0.25), indexing="ij"),
-        strict=True,
-    )
-)
+_STEEP, _BENT = np.meshgrid(2.0 ** (np.arange(-2, 4) / 2.0), np.arange(-4.0, 2.0, 0.25))
+_STEEPNESS, _HALF = np.append(1.0, _STEEP), np.append(2.0, _BENT)
 _LINE = 0
 _SATURATION = np.where(np.arange(len(_HALF)) == _LINE, 0.0, 10.0 ** (-_HALF * _STEEPNESS))
 _DECADES, _FACTOR = 1.0, 0.35  # by so much do half doses and logarithms of steepness differ
@@ -90,6 +84,9 @@ class DoseCurves:
         return np.asarray(powers ** (1.0 / self.steepness) * self.largest)
 
 
+_GRID = DoseCurves(1.0, _SATURATION[:, None], _STEEPNESS[:, None])
+
+
 def largest_doses(vectors: np.ndarray) -> np.ndarray:
     """Return the largest dose of each perturbation in the training, ``(K,)``.
 
@@ -126,12 +123,8 @@ def learnt_curves(
         Perturbation vectors, ``(n, K)``.
     largest
         Largest dose of each perturbation, ``(K,)``.
-    shift
-        Measured shifts, in units of the spread within a condition, ``(n, G)``.
-    stratum
-        Number of the stratum, ``(n,)``.
-    n_cells, n_controls
-        Cells behind the means of the condition and of its stratum's controls, ``(n,)``.
+    shift, stratum, n_cells, n_controls
+        As in :func:`~cfmvc.flow.combination_gain.combination_gain`.
     """
     curves, n_genes = DoseCurves.straight(largest), shift.shape[1]
     told: dict[int, list[np.ndarray]] = {}
@@ -142,7 +135,8 @@ def learnt_curves(
             if len(np.unique(doses)) > 1:
                 noise = np.diag(1.0 / n_cells[known.rows[mine]]) + known.common
                 products = n_genes * known.products[np.ix_(mine, mine)]
-                explained = _explained(_curve(doses / largest[column]), products, noise)
+                curved = _GRID.curved(doses / largest[column])
+                explained = _explained(curved, products, noise)
                 told.setdefault(column, []).append(explained)
     if not told:
         return curves
@@ -166,12 +160,6 @@ def _usual(evidence: list[np.ndarray]) -> int:
     gain -= (np.log(_STEEPNESS) / _FACTOR) ** 2 / 2.0
     best = int(np.argmax(gain))
     return best if gain[best] > gain[_LINE] + _CLEARLY else _LINE
-
-
-def _curve(x: np.ndarray) -> np.ndarray:
-    """Return the strengths of some doses ``(n,)`` on each curve, ``(n_curves, n)``."""
-    k, powers = _SATURATION[:, None], x ** _STEEPNESS[:, None]
-    return np.asarray((1.0 + k) * powers / (1.0 + k * powers))
 
 
 def _explained(curves: np.ndarray, products: np.ndarray, noise: np.ndarray) -> np.ndarray:

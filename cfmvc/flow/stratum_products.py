@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Genes err together: so many are one piece of evidence where factors of combinations are weighed.
-ALIKE = 10.0
-
 
 @dataclass(frozen=True)
 class StratumProducts:

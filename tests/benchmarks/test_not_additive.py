@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.held_out_shifts import squares
 from benchmarks.not_additive import (
     COMBINATIONS,
     DOSES,
@@ -11,7 +12,6 @@ from benchmarks.not_additive import (
     drawn,
     of_combinations,
     of_doses,
-    squares,
 )
 
 
