@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,20 @@ PUBLISHED = {
     "papalexi_thp1_crispr": (16192, 299),
     "airway_cftr_pig_confounded": (2722, 1339),
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all processes a temporary folder that goes at the end.
+
+    Servers and killed processes leave files in theirs. What a failed test has in ``tmp_path`` stays
+    where pytest keeps it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # it has the folder of the process that started it
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="cfmvc-tests-")
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
