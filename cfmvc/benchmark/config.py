@@ -1,5 +1,7 @@
 """The ``benchmark`` section of ``params.yaml``."""
 
+from typing import Any
+
 from pydantic import Field
 
 from cfmvc.config import Section
@@ -22,6 +24,10 @@ class BenchmarkConfig(Section):
     )
     n_regions: int = Field(
         ge=2, description="spatial_region: strips of the tissue along the first coordinate"
+    )
+    combinations: dict[str, Any] = Field(
+        description="held_out_combination: of the simulation, where `simulate` has less than 3; "
+        "keys are those of `simulate`"
     )
     doses: list[float] = Field(
         min_length=2, description="held_out_dose: of the simulation, where `simulate` names none"

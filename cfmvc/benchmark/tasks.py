@@ -37,7 +37,7 @@ class Task:
     )
 
 
-_TWO_PAIRS = {"n_combinations": 2, "n_interactive": 1}
+_TOO_FEW = 2  # combinations: where one is held out, too few are left that tell of it
 
 TASKS: dict[str, Task] = {
     "held_out_cell_type": Task(
@@ -49,7 +49,7 @@ TASKS: dict[str, Task] = {
     "held_out_combination": Task(
         "each combination in turn, of which only the parts are seen",
         combination_folds,
-        lambda section, config: {} if section["n_combinations"] else _TWO_PAIRS,
+        lambda section, config: {} if section["n_combinations"] > _TOO_FEW else config.combinations,
     ),
     "held_out_dose": Task(
         "each dose between others in turn, and the largest",

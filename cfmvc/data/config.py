@@ -82,6 +82,11 @@ class SimulateConfig(Section):
     )
     seed: int = Field(ge=0)
 
+    @property
+    def n_sociable(self) -> int:
+        """How many perturbations the additive combinations, made of as few as they can, leave."""
+        return self.n_perturbations - parts_of(self.n_combinations - self.n_interactive)
+
     @model_validator(mode="after")
     def _pairs_exist(self) -> "SimulateConfig":
         n_pairs = self.n_perturbations * (self.n_perturbations - 1) // 2
@@ -91,8 +96,19 @@ class SimulateConfig(Section):
             )
         if self.n_interactive > self.n_combinations:
             raise ValueError("n_interactive: more than n_combinations")
+        if self.interaction == "company" and self.n_sociable < parts_of(self.n_interactive):
+            raise ValueError(
+                f"n_perturbations: {self.n_perturbations} are too few for "
+                f"{self.n_interactive} interactive combinations of some and "
+                f"{self.n_combinations - self.n_interactive} additive ones of others"
+            )
         if self.n_interactive and self.interaction == "limited" and not self.interaction_effect:
             raise ValueError("interaction_effect: must be positive where responses are limited")
         if any(not (math.isfinite(dose) and dose > 0) for dose in self.doses):
             raise ValueError("doses: must be positive numbers")
         return self
+
+
+def parts_of(n_pairs: int) -> int:
+    """Return the smallest number of perturbations that has so many pairs."""
+    return math.ceil((1 + math.sqrt(1 + 8 * n_pairs)) / 2) if n_pairs else 0

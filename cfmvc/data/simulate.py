@@ -20,7 +20,8 @@ responses; of an interactive one that is not all (``interaction``, with :math:`s
 ``own``     a direction of its own is added as well, of which other combinations tell nothing
 ``limited`` a response :math:`r` becomes :math:`s \tanh(r / s)`, also that of a single one; here the
             sum does, and where both parts reach a gene it moves less than the sum of the two
-``company`` each part adds what it does in all interactive combinations, and not alone
+``company`` each part adds what it does in all interactive combinations, and not alone; additive
+            ones are made of other perturbations
 =========== =======================================================================================
 
 A dose multiplies the response, or (``half_dose`` :math:`h`) acts as :math:`d / (d + h_p)`, where
@@ -79,10 +80,7 @@ class Biology:
         def sparse_effect(shape: tuple[int, ...], share: float, scale: float) -> np.ndarray:
             return _sparse(rng, (*shape, n_genes), share, scale)
 
-        all_pairs = list(combinations(range(n_perts), 2))
-        chosen = rng.permutation(len(all_pairs))[: config.n_combinations]
-        hit = config.perturbed_fraction
-        pairs = tuple(sorted(all_pairs[i] for i in chosen))
+        pairs, hit = _pairs(config, rng), config.perturbed_fraction
         receptor = rng.normal(size=(n_perts, n_programmes))
         embedding, shared = _embedded(config)
         return cls(
@@ -174,6 +172,18 @@ def _sparse(
 ) -> np.ndarray:
     is_hit = rng.random(shape) < share
     return np.where(is_hit, rng.normal(0.0, scale, shape), 0.0)
+
+
+def _pairs(config: SimulateConfig, rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """Return the parts of each combination, interactive ones first."""
+    pairs = list(combinations(range(config.n_perturbations), 2))
+    drawn = [pairs[i] for i in rng.permutation(len(pairs))]
+    if config.interaction != "company":
+        return tuple(sorted(drawn[: config.n_combinations]))
+    sociable = [pair for pair in drawn if max(pair) < config.n_sociable]
+    others = [pair for pair in drawn if min(pair) >= config.n_sociable]
+    n_additive = config.n_combinations - config.n_interactive
+    return (*sorted(sociable[: config.n_interactive]), *sorted(others[:n_additive]))
 
 
 def _interaction(

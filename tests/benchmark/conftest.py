@@ -36,7 +36,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "flow": {"n_epochs": 2, "validate_every": 1, "hidden_dim": 16, "hidden_ctx": 8},
     "generate": {"n_cells": 20, "n_steps": 2},
     "evaluate": {"n_components": 5, "n_draws": 3, "n_bootstrap": 200, "n_ceiling_splits": 2},
-    "benchmark": {"doses": [0.5, 1.0, 2.0], "n_regions": 2, "min_cells_to_rank": 20},
+    "benchmark": {
+        "combinations": {},
+        "doses": [0.5, 1.0, 2.0],
+        "n_regions": 2,
+        "min_cells_to_rank": 20,
+    },
 }
 
 

@@ -1,7 +1,9 @@
 """What is held out is held out: no cell of it is among those that train or validate."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,6 +108,27 @@ def test_together_the_folds_hold_out_what_the_task_says(task: str, cells: AnnDat
         assert set(held_out["perturbation"]) == {"P1+P2"}
     else:
         assert set(held_out["dose"]) == {1.0, 2.0}, "the smallest is never held out"
+
+
+@pytest.mark.parametrize(("asked", "labels"), [(1, {"P1+P2", "P3+P4"}), (3, None)])
+def test_combinations_are_simulated_where_too_few_would_be(
+    params: dict[str, Any], asked: int, labels: set[str] | None
+) -> None:
+    """Of one or two nothing is left that tells of the one that is held out."""
+    params["simulate"] |= {"n_perturbations": 3, "n_combinations": asked}
+    params["benchmark"]["combinations"] = {
+        "n_perturbations": 4,
+        "n_combinations": 2,
+        "interaction": "company",
+    }
+    data = cells_of(None, "held_out_combination", params)
+    expected = labels or {"P1+P2", "P1+P3", "P2+P3"}
+    assert {label for label in set(data.cells.obs["perturbation"]) if "+" in label} == expected
+    assert json.loads(data.identity)["interaction"] == ("company" if labels else "own")
+    params["benchmark"]["combinations"]["n_cell"] = 9
+    if labels:
+        with pytest.raises(ConfigError, match=r"simulate\.n_cell: unknown key"):
+            cells_of(None, "held_out_combination", params)
 
 
 def test_an_unseen_perturbation_is_seen_in_no_combination(cells: AnnData) -> None:

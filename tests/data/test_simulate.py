@@ -119,7 +119,8 @@ def shift_of(biology: Biology, label: int) -> np.ndarray:
 @pytest.mark.parametrize("interaction", ["own", "limited", "company"])
 def test_additive_combinations_add_and_interactive_ones_do_not(interaction: str) -> None:
     """On the scale of log rates, where responses add; one gene's share cancels in differences."""
-    biology = Biology.draw(sized(n_genes=60, interaction=interaction))
+    changes = {"n_genes": 60, "n_perturbations": 4, "interaction": interaction}
+    biology = Biology.draw(sized(**changes))
 
     def shift(label: int) -> np.ndarray:
         return shift_of(biology, label)
@@ -166,6 +167,28 @@ def test_in_company_a_part_does_the_same_in_all_interactive_combinations() -> No
     is_moved = np.abs(of_first) > 1e-9
     assert is_moved.mean() == pytest.approx(0.3, abs=0.08)
     assert of_first[is_moved].std() == pytest.approx(0.8, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("n_combinations", "n_interactive", "pairs"),
+    [
+        (4, 3, ((0, 1), (0, 2), (1, 2), (3, 4))),
+        (4, 1, ((0, 1), (2, 3), (2, 4), (3, 4))),
+        (6, 6, None),
+    ],
+)
+def test_in_company_the_parts_tell_which_combination_interacts(
+    n_combinations: int, n_interactive: int, pairs: tuple[tuple[int, int], ...] | None
+) -> None:
+    changes = {"n_combinations": n_combinations, "n_interactive": n_interactive}
+    biology = Biology.draw(sized(**changes, n_perturbations=5, interaction="company"))
+    if pairs is not None:
+        assert biology.pairs == pairs
+    assert len(set(biology.pairs)) == n_combinations
+    kinds = {True: set(), False: set()}
+    for number, pair in enumerate(biology.pairs):
+        kinds[biology.is_interactive(1 + 5 + number)].update(pair)
+    assert not kinds[True] & kinds[False]
 
 
 def test_strength_can_be_read_from_the_state_and_the_dose() -> None:
@@ -229,6 +252,10 @@ def test_coordinates_carry_a_gradient() -> None:
         ({"n_interactive": 3}, "n_interactive: more than n_combinations"),
         ({"doses": [1.0, -1.0]}, "doses: must be positive numbers"),
         ({"interaction": "limited", "interaction_effect": 0.0}, "interaction_effect: must be"),
+        (
+            {"interaction": "company"},
+            "3 are too few for 1 interactive combinations of some and 1 additive ones of others",
+        ),
         ({"interaction": "any"}, "simulate.interaction"),
         ({"half_dose": 0.0}, "simulate.half_dose"),
         ({"n_cells": 0}, "simulate.n_cells"),
