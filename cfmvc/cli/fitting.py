@@ -117,9 +117,12 @@ def fit_file(
     ):
         tracker.log_params({**chosen.as_params(), "data.path": train})
         tracker.set_tags({"cfmvc.data_md5": md5_of_file(train)})
-        bundle = _fitted(training_cells(adata), chosen, device, tracker, track, left)
+        cells = training_cells(adata)
+        bundle, courses = _fitted(cells, chosen, device, tracker, left)
         save_bundle(bundle, out)
         left.remove()
+        if track:
+            _draw(tracker, courses, bundle, cells)
     return {
         "model": str(out),
         "n_cells": adata.n_obs,
@@ -136,10 +139,9 @@ def _fitted(
     chosen: _Settings,
     device: torch.device,
     tracker: Tracker,
-    track: bool,
     left: Unfinished,
-) -> Bundle:
-    """Train the stages one after the other; their courses are drawn for who keeps track."""
+) -> tuple[Bundle, dict[str, History]]:
+    """Train the stages one after the other."""
     expect_trainable(chosen.flow, chosen.joint, cells)
     courses, engine = dict[str, History](), left.engine(chosen.compute, chosen.checkpoint)
     with watchers(tracker, "vae_") as watching:
@@ -156,14 +158,18 @@ def _fitted(
             bundle, courses["joint"] = fit_joint(
                 bundle, cells, chosen.joint, chosen.flow, device, watching, engine
             )
-    if track:
-        from cfmvc.evaluation.training_figures import latent_picture
-        from cfmvc.tracking.course import log_course
+    return bundle, courses
 
-        for name, course in courses.items():
-            log_course(tracker, name, course, f"{name}_")
-        tracker.log_figure(latent_picture(bundle, cells), "latents.png")
-    return bundle
+
+def _draw(
+    tracker: Tracker, courses: dict[str, History], bundle: Bundle, cells: TrainingCells
+) -> None:
+    from cfmvc.evaluation.training_figures import latent_picture
+    from cfmvc.tracking.course import log_course
+
+    for name, course in courses.items():
+        log_course(tracker, name, course, f"{name}_")
+    tracker.log_figure(latent_picture(bundle, cells), "latents.png")
 
 
 def _with_sections(file: Path, track: bool) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
     latents = encode_table(bundle.model, table, bundle.device)
     is_finite = latents.is_finite  # a cell of NaN, which the guard has vetoed, has no place
     latents, table = latents.select(is_finite), table.subset(is_finite.cpu().numpy())
-    points = PCA(2, random_state=0).fit_transform(latents.int_mean.cpu().numpy())
+    points = _in_a_plane(latents.int_mean.cpu().numpy())
     labels = {
         "perturbation": _perturbation_names(latents.p, bundle.vocabulary.perturbations),
         "cell type": np.asarray(bundle.vocabulary.cell_types)[table.cell_type],
@@ -57,6 +57,13 @@ def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
         axes.set(title=f"z_int by {title}", xlabel="PC 1", ylabel="PC 2", xticks=[], yticks=[])
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _in_a_plane(latents: np.ndarray) -> np.ndarray:
+    """Return the scores of two principal components, ``(n, 2)``; 0 of one that is not there."""
+    n = min(2, *latents.shape)
+    scores = PCA(n, random_state=0).fit_transform(latents)
+    return np.pad(scores, ((0, 0), (0, 2 - n)))
 
 
 def _scatter(axes: Any, points: np.ndarray, names: np.ndarray) -> None:

@@ -110,14 +110,15 @@ class ReferenceCells:
         return torch.unique(self.vector * n_strata + stratum, return_inverse=True)[1]
 
     def bounded(self, most: int) -> "ReferenceCells":
-        """Return at most ``most`` cells of each condition, drawn with a fixed seed."""
-        member = self.condition.cpu()
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        """Return at most ``most`` finite cells of each condition, drawn with a fixed seed."""
+        finite = self.select(self.is_finite)
+        member = finite.condition.cpu()
+        order = torch.randperm(len(finite), generator=torch.Generator().manual_seed(0))
         by_condition = order[torch.argsort(member[order], stable=True)]
         sizes = torch.bincount(member)
-        rank = torch.arange(len(self)) - (sizes.cumsum(0) - sizes)[member[by_condition]]
+        rank = torch.arange(len(finite)) - (sizes.cumsum(0) - sizes)[member[by_condition]]
         kept = by_condition[rank < most].sort().values
-        return self.select(kept.to(self.batch.device))
+        return finite.select(kept.to(self.batch.device))
 
     def select(self, rows: torch.Tensor) -> "ReferenceCells":
         """Return some cells (indices or a boolean mask)."""

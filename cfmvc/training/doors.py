@@ -55,7 +55,7 @@ def train_vae_stage(
         n_epochs, learning_rate, weight_decay, grad_clip_max_norm, nan_check_interval
     )
     source = LoaderSource(train_loader, where)
-    validation = None if val_loader is None else LoaderSource(val_loader, where)
+    validation = _source(val_loader, where)
     history = train("train_vae", VaeObjective(model, beta), source, validation, config, where)
     _settle(model, source)
     _remember(model, source)
@@ -107,7 +107,8 @@ def train_flow_stage(
         n_epochs, learning_rate, weight_decay, grad_clip_max_norm, nan_check_interval
     )
     loaders = [LoaderSource(train_loader, where)]
-    loaders += [] if val_loader is None else [LoaderSource(val_loader, where)]
+    if (validation := _source(val_loader, where)) is not None:
+        loaders.append(validation)
     if not freeze_vae and model.n_neighbours:
         raise ConfigError(
             "n_neighbours: a loader's cells do not say who is around while the encoder learns; "
@@ -152,6 +153,12 @@ def _remember(model: CFMVCModel, source: LoaderSource) -> None:
     model.reference = encoded.bounded(KEPT_PER_CONDITION)
     model.decoder.reference_library.fill_(float(encoded.library.median().clamp_min(1.0)))
     model.eval()
+
+
+def _source(loader: Loader | None, where: torch.device) -> LoaderSource | None:
+    """Return the cells of a validation; None, if there are none."""
+    source = None if loader is None else LoaderSource(loader, where)
+    return source if source is not None and source.n_cells else None
 
 
 def _second(sources: list[Any]) -> Any:

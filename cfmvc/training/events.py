@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+VETOED = "update vetoed"
+
 
 @dataclass(frozen=True)
 class TrainingEvent:
@@ -46,6 +48,11 @@ class TrainingEvent:
     cells: list[int] = field(default_factory=list)
     module: str | None = None
     black_box: str | None = None
+
+    @property
+    def is_veto(self) -> bool:
+        """Whether an update was vetoed; a validation that was not finite has none."""
+        return self.kind == "nan" and self.action == VETOED
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for one JSON line."""

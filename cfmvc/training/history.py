@@ -43,6 +43,11 @@ class History:
     gradients: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def n_vetoed(self) -> int:
+        """How many updates were vetoed."""
+        return sum(event.is_veto for event in self.events)
+
     def as_dict(self) -> dict[str, Any]:
         """Return ``train_loss``, ``val_loss`` (lists) and ``nan_step``, as users know them."""
         return {
@@ -73,14 +78,19 @@ class History:
             for name, value in kept.items()
             if name.startswith(("train_", "val_"))
         }
-        n_vetoed = sum(event.kind == "nan" for event in self.events)
         epochs = {"n_epochs": len(self.rows), "best_epoch": self.best_epoch}
-        vetoed = {"nan_steps": n_vetoed, "first_nan_step": self.nan_step}
+        vetoed = {"nan_steps": self.n_vetoed, "first_nan_step": self.nan_step}
         return {**losses, **epochs, **vetoed, **self.figures}
 
     def followed_by(self, later: "History") -> "History":
-        """Return this history with the rows and events of a later training behind its own."""
+        """Return this history with the rows and events of a later training behind its own.
+
+        Epochs and steps are counted on; events stay as they were, for they name their stage.
+        """
         last = self.rows[-1] if self.rows else {"epoch": 0, "step": 0}
+        nan_step = self.nan_step
+        if nan_step is None and later.nan_step is not None:
+            nan_step = int(last["step"]) + later.nan_step
         shifted = [
             {**row, "epoch": row["epoch"] + last["epoch"], "step": row["step"] + last["step"]}
             for row in later.rows
@@ -88,8 +98,8 @@ class History:
         return History(
             self.rows + shifted,
             self.events + later.events,
-            self.nan_step if self.nan_step is not None else later.nan_step,
-            int(last["epoch"]) + later.best_epoch,
+            nan_step,
+            int(last["epoch"]) + later.best_epoch if later.best_epoch else 0,
             later.best_val_loss,
             self.gradients + later.gradients,
             self.figures | later.figures,

@@ -136,7 +136,8 @@ class _Training:
         """Train until the last epoch, or until the validation stops improving."""
         self._resume()
         while self.at.epoch < self.config.n_epochs and not self._is_stuck():
-            self._train_epoch()
+            while self._train_epoch():
+                pass  # it went back, and here nothing holds the cells that it was at
             self._close_epoch()
         if current_shard().is_first and self.checkpoints.has_some():
             self._save_the_end()
@@ -151,7 +152,8 @@ class _Training:
             module.eval()
         return self.history
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self) -> bool:
+        """Do what is left of an epoch; True if the training went back to its last good state."""
         self.objective.start_epoch(self.at.epoch / self.config.n_epochs)
         for module in self.objective.modules():
             module.train()
@@ -170,12 +172,12 @@ class _Training:
             if self.stepper.n_parts != n_parts:
                 self._tell([self._less_memory(len(cells))])
             if self.guard.is_due(self.at.step) and self._look():
-                return self._train_epoch()  # from the last good state on
+                return True
             if self._may_stop_here() and self._must_save():
                 if self._look():
-                    return self._train_epoch()
+                    return True
                 self._save()
-        return self._train_epoch() if self._look() else None
+        return self._look()
 
     def _close_epoch(self) -> None:
         figures = {
@@ -226,6 +228,7 @@ class _Training:
     def _judge(self, loss: float) -> None:
         if not math.isfinite(loss):
             self._tell([self.guard.bad_validation(self.at.epoch - 1, self.at.step)])
+            return
         if loss < self.history.best_val_loss:
             self.at.n_without_progress = 0
             self.best = self.stepper.averaged.average.clone()
@@ -243,6 +246,8 @@ class _Training:
         events = [self.hindsight.examined(event) for event in self.guard.read()]
         self.hindsight.remember()
         self._tell(events)
+        if events:
+            self.guard.know(self.history.events)
         self.guard.raise_if_hopeless()
         if not any(event.kind == "nan" for event in events):
             return False
@@ -258,8 +263,8 @@ class _Training:
         if n_rollbacks > _MOST_ROLLBACKS:
             raise NonFiniteError(
                 f"{self.state.stage}: went back {_MOST_ROLLBACKS} times and halved the learning "
-                f"rate each time, and step {cause.step} is still not finite (first: {cause.place});"
-                " look at the cells named in events/nan.jsonl"
+                f"rate each time, and step {cause.step} is still not finite (first: "
+                f"{cause.place}); {self.guard.where_to_look}"
             )
         assert self.last_good is not None
         history = self.history
@@ -370,6 +375,5 @@ class _Training:
         self.at = _Progress(**values["progress"])
         self.history = History.from_json(values["history"])
         self.guard.first_nan_step, self.guard.n_consecutive = values["guard"]
-        nans = [event for event in self.history.events if event.kind == "nan"]
-        self.guard.last_event = nans[-1] if nans else None
+        self.guard.know(self.history.events)
         RandomState.of_tensors(tensors).restore(self.device)

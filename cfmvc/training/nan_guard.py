@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from cfmvc.errors import NonFiniteError
+from cfmvc.errors import NonFiniteError, listed
 from cfmvc.models.beside import beside
 from cfmvc.shards import current_shard
-from cfmvc.training.events import TrainingEvent
+from cfmvc.training.events import VETOED, TrainingEvent
 from cfmvc.training.flat import FlatParameters
 from cfmvc.training.objectives import Loss
 
@@ -85,19 +85,22 @@ class NanGuard:
     last_event: TrainingEvent | None = None
     is_alarmed: bool = False
     _validation_place: str = "loss"
+    _black_box: str | None = None
     _pending: list[_Pending] = field(default_factory=list)
     _probes: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
 
-    def before_update(self, loss: Loss, step: int | None = None) -> Verdict:
+    def before_update(self, loss: Loss, step: int | None = None, share: float = 1.0) -> Verdict:
         """Look at loss and gradient of a step, and say whether its update may happen.
 
         Parameters
         ----------
         loss
-            Of this step; its gradient is in ``flat``.
+            Of this step; its gradient, that of all processes, is in ``flat``.
         step
             Its number; None where the same work is done for any step.
+        share
+            Of the step's cells that the loss is the mean of: the rest is other processes'.
         """
         # Costs nothing on a GPU, where the flag is not looked at before the update.
         sizes = self._begun_sizes()
@@ -105,9 +108,9 @@ class NanGuard:
         self._probes, self._parts = list(loss.probes), list(loss.parts)
         losses = [*loss.probes.values(), *loss.parts.values()]
         figures = torch.stack([norm.float(), *(value.detach().float() for value in losses)])
-        vetoed = _flag(figures[: 1 + len(loss.probes)].sum())  # parts are for the record
         if current_shard().n_ranks > 1:  # the norm is common to all, a loss each process's own
-            vetoed = current_shard().sum_(vetoed).clamp(max=1.0)
+            current_shard().sum_(figures[1:].mul_(share))
+        vetoed = _flag(figures[: 1 + len(loss.probes)].sum())  # parts are for the record
         largest = sizes() if sizes is not None else None
         if largest is None and (bool(vetoed) or self._may_be_large(norm, step)):
             largest = self.flat.norms(torch.inf)
@@ -178,6 +181,20 @@ class NanGuard:
         place = f"validation: {self._validation_place}"
         return TrainingEvent("nan", self.stage, epoch, step, place, "validation not counted")
 
+    def know(self, events: list[TrainingEvent]) -> None:
+        """Take note of all that has happened, also before a training was gone on with."""
+        vetoes = [event for event in events if event.is_veto]
+        self.last_event = vetoes[-1] if vetoes else None
+        self._black_box = next((event.black_box for event in vetoes if event.black_box), None)
+
+    @property
+    def where_to_look(self) -> str:
+        """What a message says of where the cells are that a vetoed step was about."""
+        if self._black_box is not None:
+            return f"`cfmvc replay-nan {self._black_box}` shows the first of these steps"
+        rows = [] if self.last_event is None else self.last_event.cells
+        return f"look at the training cells of that step, rows {listed(rows)}"
+
     def raise_if_hopeless(self, most: int | None = None) -> None:
         """Give up on a training whose updates are all vetoed.
 
@@ -195,7 +212,7 @@ class NanGuard:
         if self.n_consecutive >= most and self.last_event is not None:
             raise NonFiniteError(
                 f"{self.stage}: {self.n_consecutive} updates in a row were not finite and were "
-                f"vetoed, the last {_described(self.last_event)}"
+                f"vetoed, the last {self._described(self.last_event)}"
             )
 
     def abort(self) -> None:
@@ -209,7 +226,13 @@ class NanGuard:
         assert self.last_event is not None
         raise NonFiniteError(
             f"{self.stage}: an update was not finite, "
-            f"{_described(self.last_event)} (nan_policy: abort)"
+            f"{self._described(self.last_event)} (nan_policy: abort)"
+        )
+
+    def _described(self, event: TrainingEvent) -> str:
+        return (
+            f"at step {event.step} (first non-finite: {event.place}); the parameters are those "
+            f"before. Lower the learning rate, or see what it is: {self.where_to_look}"
         )
 
     def _veto(self, pending: _Pending, row: np.ndarray) -> TrainingEvent:
@@ -221,7 +244,7 @@ class NanGuard:
         assert pending.largest is not None
         sizes = pending.largest.cpu().tolist()
         names = [n for n, v in zip(self.flat.named, sizes, strict=True) if not np.isfinite(v)]
-        self.last_event = self._event("nan", pending, row, place, names, "update vetoed")
+        self.last_event = self._event("nan", pending, row, place, names, VETOED)
         return self.last_event
 
     def _large(self, pending: _Pending, row: np.ndarray) -> list[TrainingEvent]:
@@ -262,13 +285,6 @@ def _flag(figure: torch.Tensor) -> torch.Tensor:
     if figure.is_cuda:
         return (figure - figure != 0).float()  # NaN and infinity alone; three kernels
     return figure.new_tensor(0.0 if math.isfinite(figure.item()) else 1.0)
-
-
-def _described(event: TrainingEvent) -> str:
-    return (
-        f"at step {event.step} (first non-finite: {event.place}); the parameters are those before. "
-        "Lower the learning rate, or look at the cells named in events/nan.jsonl"
-    )
 
 
 def _plain(value: float) -> float | None:

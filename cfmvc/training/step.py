@@ -129,16 +129,20 @@ class Stepper:
         set_buffers(self.objective, under("objective.", tensors))
         self.averaged.n_updates = int(tensors["n_averaged"])
 
-    def _updated(self, loss: Loss, n_cells: int, step: int | None) -> tuple[torch.Tensor, Verdict]:
-        """Move the weights along the gradient; nothing here waits for the device."""
+    def _updated(
+        self, loss: Loss, n_mine: float, n_cells: int, step: int | None
+    ) -> tuple[torch.Tensor, Verdict]:
+        """Move the weights along the gradient; nothing here waits for the device.
+
+        The loss is the mean of ``n_mine`` of the step's ``n_cells``.
+        """
         self.norms.note()
-        verdict = self.guard.before_update(loss, step)
+        verdict = self.guard.before_update(loss, step, n_mine / n_cells)
         clipping = ((verdict.norm + 1e-6) / self.max_norm).clamp(min=1.0)
         self.optimizer.update(self.rates.lr, clipping, verdict.vetoed)
         self.averaged.update(self.rates.share)
         self.names = ["loss", *loss.parts]
-        shard = current_shard()
-        return shard.sum_(sums_of_step(loss, shard.size(n_cells), verdict)), verdict
+        return current_shard().sum_(sums_of_step(loss, n_mine, verdict)), verdict
 
     # -- whole --------------------------------------------------------------------------------
 
@@ -173,17 +177,21 @@ class Stepper:
         with of_step(n_cells), autocast(self.device, self.engine.precision):
             loss = self._loss(gather(indices))
         self.flat.differentiate(loss.total, 1.0, is_first=True)
-        return self._updated(_detached(loss), n_cells, None)
+        return self._updated(_detached(loss), n_cells, n_cells, None)
 
     # -- in parts -----------------------------------------------------------------------------
 
     def _done_in_parts(
         self, cells: StepCells | IndexedCells, moment: Moment
     ) -> tuple[torch.Tensor, Verdict]:
-        return self._updated(self._differentiated(cells), len(cells), moment.step)
+        loss, n_mine = self._differentiated(cells)
+        return self._updated(loss, n_mine, len(cells), moment.step)
 
-    def _differentiated(self, cells: StepCells | IndexedCells) -> Loss:
-        """Return the loss of a step, its gradient in ``flat``; in smaller parts if memory ends."""
+    def _differentiated(self, cells: StepCells | IndexedCells) -> tuple[Loss, float]:
+        """Return the loss of a step, and of how many cells; in smaller parts if memory ends.
+
+        Its gradient is in ``flat``.
+        """
         before = RandomState.now(self.device)
         self.buffers = copied_buffers(self.objective)
         while True:
@@ -212,7 +220,7 @@ class Stepper:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _in_parts(self, cells: StepCells | IndexedCells) -> Loss:
+    def _in_parts(self, cells: StepCells | IndexedCells) -> tuple[Loss, float]:
         shard, losses, sizes = current_shard(), list[Loss](), list[float]()
         self.parts = []
         for part in self._parts(cells):
@@ -229,7 +237,7 @@ class Stepper:
             losses.append(_detached(loss))
             sizes.append(size)
         shard.sum_(self.flat.gradient)
-        return losses[0] if len(losses) == 1 else _mean(losses, sizes)
+        return losses[0] if len(losses) == 1 else _mean(losses, sizes), sum(sizes)
 
     def _loss(self, gathered: Any) -> Loss:
         if not self.engine.recompute:

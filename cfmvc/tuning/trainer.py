@@ -168,7 +168,7 @@ class Trainer:
             "train_seconds": vae.course.seconds + time.perf_counter() - started - looks.seconds,
             "peak_memory_gib": max(vae.course.peak_memory_gib, expected.peak_gib),
         }
-        return Trained(bundle, vae, costs, vae.course.nan_steps + _nan_steps(history))
+        return Trained(bundle, vae, costs, vae.course.nan_steps + history.n_vetoed)
 
     def _vae(
         self,
@@ -235,7 +235,7 @@ class Trainer:
             examine=looks if self.n_looks else None,
         )
         seconds = time.perf_counter() - started - looks.seconds
-        course = VaeCourse(looks.seen, seconds, expected.peak_gib, _nan_steps(history))
+        course = VaeCourse(looks.seen, seconds, expected.peak_gib, history.n_vetoed)
         return bundle, course
 
     def _folder_of_boxes(self) -> Path | None:
@@ -327,7 +327,3 @@ class _Expected(NoCallback):
     def on_memory(self, expected: ExpectedMemory) -> None:
         """Keep the larger one."""
         self.peak_gib = max(self.peak_gib, expected.estimate.total / _GIB)
-
-
-def _nan_steps(history: History) -> int:
-    return sum(event.kind == "nan" for event in history.events)

@@ -25,6 +25,16 @@ def test_a_cell_of_nan_is_left_out_of_the_latents(vae_config: VaeConfig) -> None
     assert np.isfinite(points).all()
 
 
+def test_a_single_latent_is_drawn_on_a_line(vae_config: VaeConfig) -> None:
+    cells = training_cells(60, 12)
+    config = vae_config.model_copy(update={"dim_int": 1})
+    bundle, _ = fit_vae(cells, config, torch.device("cpu"))
+    figure = latent_picture(bundle, cells)
+    points = np.concatenate([drawn.get_offsets() for drawn in figure.axes[0].collections])
+    assert len(points) == len(cells.train)
+    assert np.ptp(points[:, 0]) > 0.0 == np.ptp(points[:, 1])
+
+
 def test_labels_of_any_kind_stand_in_the_legend(vae_config: VaeConfig, tmp_path: Path) -> None:
     cells = training_cells(60, 12)
     bundle, _ = fit_vae(cells, vae_config, torch.device("cpu"))

@@ -307,6 +307,31 @@ def test_rollback_gives_up_on_what_does_not_go_away(
         train("s", VaeObjective(model, 1.0), spoilt(cells, 99), None, config, CPU)
 
 
+def test_a_training_that_goes_back_lets_go_of_the_cells_that_it_was_at(
+    cells: TrainingCells, vae_config: VaeConfig
+) -> None:
+    """An epoch that is left holds what is read ahead of it."""
+    n_open: list[int] = [0]
+    most: list[int] = [0]
+    source = spoilt(cells, 6)
+
+    class Counted(type(source)):
+        def epoch(self, epoch: int, first_step: int = 0) -> Any:
+            n_open[0] += 1
+            most[0] = max(most[0], n_open[0])
+            try:
+                yield from super().epoch(epoch, first_step)
+            finally:
+                n_open[0] -= 1
+
+    config = vae_config.model_copy(update={"nan_policy": "rollback"})
+    model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)
+    counted = Counted(cells.train, 16, 0, CPU)
+    history = train("s", VaeObjective(model, 1.0), counted, None, config, CPU)
+    assert [event.kind for event in history.events].count("rollback") == 6
+    assert (most[0], n_open[0]) == (1, 0)
+
+
 def test_abort_stops_at_the_first(cells: TrainingCells, vae_config: VaeConfig) -> None:
     config = vae_config.model_copy(update={"nan_policy": "abort"})
     model = CFMVCModel(cells.train.n_genes, 2, 2, 3, 4, 2, 16)

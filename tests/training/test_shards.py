@@ -46,7 +46,7 @@ def test_shares_of_a_draw_are_the_draw_of_one_process(drawn: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(vae_config: VaeConfig, tmp_path: Path) -> None:
-    """Of a VAE, and of a flow from each source."""
+    """Of a VAE, in one part and in several, and of a flow from each source; and its vetoes."""
     changes = {"dropout": 0.2, "ema_decay": 0.9}
     vae = vae_config.model_copy(update={**changes, "lambda_adv": 0.1}).model_dump_json()
     flows = [
@@ -66,9 +66,13 @@ def test_two_processes_have_the_loss_curve_of_one(vae_config: VaeConfig, tmp_pat
         assert process.wait(300) == 0, process.communicate()[0][-3000:]
         found[n_ranks] = json.loads(out.read_text())
         assert found[n_ranks]["n_ranks"] == n_ranks
-    assert len(found[1]["rows"]) == 1 + len(flows)
+    assert len(found[1]["rows"]) == 2 + len(flows)
     for one, two in zip(found[1]["rows"], found[2]["rows"], strict=True):
         for row, other in zip(one, two, strict=True):
             for name, value in row.items():
                 if name.startswith(("train_", "val_", "grad_norm")):
                     assert other[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    assert found[1]["events"]
+    for event, other in zip(found[1]["events"], found[2]["events"], strict=True):
+        for name in ("kind", "step", "place", "cells", "parameters", "loss_parts"):
+            assert other[name] == event[name]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data import SingleCellDataset, collate_fn_cfm
@@ -21,6 +21,7 @@ from cfmvc.stages.flow import expect_trainable
 from cfmvc.training import train_flow_stage, train_vae_stage
 from cfmvc.training.averages import AveragedWeights
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
+from cfmvc.training.history import History
 from cfmvc.training.loop import train
 from cfmvc.training.objectives import VaeObjective
 from cfmvc.training.sources import LatentSource, TableSource
@@ -299,10 +300,49 @@ def test_one_cell_of_nan_is_vetoed_and_does_not_spread() -> None:
 def test_validation_of_nan_is_told_and_summarised_as_json(
     cells: TrainingCells, vae_config: VaeConfig
 ) -> None:
+    """It vetoes no update, and tries nobody's patience."""
     cells.val.counts.data[0] = np.nan
-    _, history = fit_vae(cells, vae_config, CPU)
-    assert "validation: input" in {event.place for event in history.events}
-    json.dumps(history.summary(), allow_nan=False)
+    _, history = fit_vae(cells, vae_config.model_copy(update={"patience": 1}), CPU)
+    assert {event.place for event in history.events} == {"validation: input"}
+    assert len(history.rows) == vae_config.n_epochs
+    summary = history.summary()
+    assert (summary["nan_steps"], summary["first_nan_step"]) == (0, None)
+    json.dumps(summary, allow_nan=False)
+
+
+def test_of_a_stage_that_nothing_validates_the_last_epoch_counts() -> None:
+    """Also behind one whose best epoch is known."""
+    rows = [{"epoch": epoch, "step": 4 * epoch, "train_loss": 1.0 / epoch} for epoch in (1, 2, 3)]
+    first, then = History(rows, best_epoch=2, best_val_loss=0.5), History(rows[:2], nan_step=1)
+    whole = first.followed_by(then)
+    assert [row["epoch"] for row in whole.rows] == [1, 2, 3, 4, 5]
+    summary = whole.summary()
+    assert (summary["best_epoch"], summary["train_loss"]) == (0, 0.5)
+    assert summary["first_nan_step"] == 12 + 1
+    validated = first.followed_by(History(rows[:2], best_epoch=1, best_val_loss=0.25)).summary()
+    assert (validated["best_epoch"], validated["train_loss"]) == (4, 1.0)
+
+
+def test_a_loader_of_no_cells_validates_nothing() -> None:
+    data = loader()
+    empty = DataLoader(Subset(data.dataset, []), batch_size=8, collate_fn=collate_fn_cfm)
+    model = model_for(data)
+    assert train_vae_stage(model, data, empty, n_epochs=1)["val_loss"] == []
+    for freeze in (True, False):
+        history = train_flow_stage(model, data, empty, n_epochs=1, freeze_vae=freeze)
+        assert history["val_loss"] == []
+
+
+def test_cells_that_are_not_finite_are_no_reference_to_generate_from(
+    cells: TrainingCells, vae_config: VaeConfig, flow_config: FlowConfig
+) -> None:
+    cells.train.counts.data[0] = np.nan
+    bundle, _ = fit_vae(cells, vae_config, CPU)
+    bundle, _ = fit_flow(bundle, cells, flow_config, CPU)
+    reference = bundle.model.reference
+    assert reference is not None
+    assert bool(reference.is_finite.all())
+    assert len(reference) == len(cells.train) - 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool])
