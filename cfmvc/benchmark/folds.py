@@ -10,7 +10,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from cfmvc.benchmark.config import BenchmarkConfig
-from cfmvc.data.prepared import control_of, separator_of
+from cfmvc.data.prepared import LEAST_CONTROLS, control_of, separator_of
 from cfmvc.data.vocabulary import split_label
 from cfmvc.errors import DataError, listed
 
@@ -147,8 +147,8 @@ class Design:
         controls = self.is_control if fold.region is None else fold.region.is_inside
         strata = pd.MultiIndex.from_frame(self.labels[["batch", "cell_type"]])
         n_controls = strata[controls & self.is_control].value_counts()
-        with_two = n_controls[n_controls >= 2].index
-        test = self.labels[fold.is_test & np.asarray(strata.isin(with_two))]
+        with_enough = n_controls[n_controls >= LEAST_CONTROLS].index
+        test = self.labels[fold.is_test & np.asarray(strata.isin(with_enough))]
         if "dose" in self.cells.obs:
             test = test.assign(dose=self.cells.obs["dose"])
         return int((test.value_counts() >= min_cells).sum())

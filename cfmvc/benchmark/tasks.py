@@ -12,6 +12,7 @@ from cfmvc.benchmark.config import BenchmarkConfig
 from cfmvc.benchmark.context_folds import batch_folds, cell_type_folds, region_folds
 from cfmvc.benchmark.folds import Design, Fold, FoldMaker, NotAllowed
 from cfmvc.benchmark.label_folds import combination_folds, dose_folds, unseen_folds
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.errors import ConfigError, listed, suggest
 
 
@@ -109,7 +110,8 @@ def folds_of(
     scorable = [fold for fold in folds if design.n_scorable(fold, min_cells)]
     if not scorable:
         raise NotAllowed(
-            f"no held-out condition has {min_cells} cells (evaluate.min_cells) and 2 controls"
+            f"no held-out condition has {min_cells} cells (evaluate.min_cells) and "
+            f"{LEAST_CONTROLS} controls"
         )
     kept = {fold.name for fold in scorable}
     return scorable, [fold.name for fold in folds if fold.name not in kept]

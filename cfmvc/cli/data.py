@@ -41,6 +41,10 @@ Separator = Annotated[
     ),
 ]
 
+Layer = Annotated[
+    str | None, typer.Option(help="Layer of raw counts; short for --map counts_layer=LAYER.")
+]
+
 
 @app.command()
 def check(
@@ -48,9 +52,7 @@ def check(
     maps: Maps = None,
     control: Control = None,
     separator: Separator = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of raw counts; short for --map counts_layer=LAYER.")
-    ] = None,
+    layer: Layer = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")] = False,
 ) -> None:
     """Name everything that is wrong with FILE, and what to do about it.
@@ -90,6 +92,7 @@ def add(
     maps: Maps = None,
     control: Control = None,
     separator: Separator = None,
+    layer: Layer = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another file of that name.")
     ] = False,
@@ -109,7 +112,7 @@ def add(
     project = Project.here()
     project.expect_canonical_names()
     path = project.path_of(name or file.stem)
-    config = _data_config(maps, control, separator, None)
+    config = _data_config(maps, control, separator, layer)
     cells, faults, left_out = check_and_load(file, config)
     warnings = [fault for fault in faults if fault not in errors_of(faults)]
     if not as_json:
@@ -132,7 +135,7 @@ def add(
         print(f"left out, for nothing uses it: {', '.join(left_out)}")
     keys = " and ".join(changed) if "data.separator" in changed else "data.path"
     print(
-        f"{path}: {_summary(cells, config, is_canonical=True)}under DVC, and {keys} of params.yaml"
+        f"{path}: {_summary(cells, _as_stored(cells, config))}under DVC, and {keys} of params.yaml"
     )
     print("next: dvc repro")
 
@@ -241,19 +244,19 @@ def _print_faults(faults: "list[Fault]") -> None:
         console.print(Text.assemble((f"{fault.severity:8}", style), str(fault)))
 
 
-def _summary(adata: "AnnData | None", config: "DataConfig", is_canonical: bool = False) -> str:
-    if adata is None:
-        return ""
-    numbers = [f"{adata.n_obs:,} cells x {adata.n_vars:,} genes"]
-    for key, plural in (
-        ("perturbation", "labels of perturbation"),
-        ("batch", "batches"),
-        ("cell_type", "cell types"),
-    ):
-        column = key if is_canonical else getattr(config, key)
-        if column in adata.obs:
-            numbers.append(f"{adata.obs[column].nunique()} {plural}")
-    return ", ".join(numbers) + ": "
+def _as_stored(cells: "AnnData", config: "DataConfig") -> "DataConfig":
+    """Return the names that a file under data/raw has for things."""
+    from cfmvc.cli.project import CANONICAL
+
+    control = cells.uns["cfmvc"]["control"]
+    return config.model_copy(update={**CANONICAL, "control": control})
+
+
+def _summary(adata: "AnnData | None", config: "DataConfig") -> str:
+    """Say how a file was understood."""
+    from cfmvc.data.understood import understood
+
+    return "" if adata is None else f"{understood(adata, config)}: "
 
 
 def _verdict(n_errors: int, n_warnings: int) -> str:

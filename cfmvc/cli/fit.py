@@ -21,6 +21,10 @@ def fit_command(
         typer.Option("--map", help="A column of yours, e.g. perturbation=guide_identity."),
     ] = None,
     control: Annotated[str | None, typer.Option(help="Label of the unperturbed cells.")] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(help="Joins the parts of a combination [default: data.separator]; '': none."),
+    ] = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +63,16 @@ def fit_command(
         from cfmvc.cli.fitting import fit_file
 
     result = fit_file(
-        train, out, settings or [], mapping or [], control, params, track, resume, embeddings
+        train,
+        out,
+        settings or [],
+        mapping or [],
+        control,
+        params,
+        track,
+        resume,
+        embeddings,
+        separator,
     )
     if as_json:
         print(json.dumps(result, indent=2))

@@ -86,12 +86,13 @@ def fit_file(
     track: bool,
     resume: bool = False,
     embeddings: Path | None = None,
+    separator: str | None = None,
 ) -> dict[str, Any]:
     """Validate a file, train all stages on it, write the bundle, and return what was made."""
     file = params_file or default_params_file()
     params = override(_with_sections(file, track), settings)
     chosen = _Settings(
-        data=mapped(_section(DataConfig, params, "data"), mapping, control),
+        data=mapped(_section(DataConfig, params, "data"), mapping, control, separator),
         split=_section(SplitConfig, params, "split"),
         compute=_section(ComputeConfig, params, "compute"),
         vae=_section(VaeConfig, params, "vae"),

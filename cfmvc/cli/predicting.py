@@ -52,6 +52,8 @@ def predict_file(
             progress=progress,
             with_means=with_means,
         )
+    if given is not None:  # symbols, chromosomes and whatever else the user's file says of genes
+        prediction.cells.var = given.var.loc[prediction.cells.var_names]
     if prediction.events:
         prediction.cells.uns["cfmvc_events"] = json.dumps(prediction.events)
     write_canonical(prediction.cells, out)

@@ -17,7 +17,7 @@ from cfmvc.files import atomic_path, md5_of_file
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_CANONICAL = {
+CANONICAL = {
     "counts_layer": "counts",
     "perturbation": "perturbation",
     "batch": "batch",
@@ -78,7 +78,7 @@ class Project:
         values = self.data.model_dump()
         other = [
             f"data.{key}: '{values[key]}' in params.yaml, but files under data/raw use '{name}'"
-            for key, name in _CANONICAL.items()
+            for key, name in CANONICAL.items()
             if values[key] not in (name, "")  # for none of its own
         ]
         if other:
@@ -111,7 +111,7 @@ class Project:
         """Write canonical cells to a path under ``data/raw``."""
         from cfmvc.data.canonical import rename_control, write_canonical
 
-        rename_control(cells, _CANONICAL["control"])
+        rename_control(cells, CANONICAL["control"])
         if "source_file" not in cells.uns["cfmvc"]:
             # canonical cells that are added once more keep their first source
             cells.uns["cfmvc"]["source_file"] = source.name

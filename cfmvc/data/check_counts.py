@@ -189,6 +189,10 @@ def _other(adata: AnnData, layer: str) -> str:
         if name != layer and matrix is not None and _holds_counts(matrix):
             is_hold = "holds whole numbers"
             return f"{name_of_layer(name)} {is_hold}: use it with --map counts_layer={name}"
+    if adata.raw is not None and _holds_counts(adata.raw.X):
+        return (
+            "raw.X holds whole numbers: start from adata.raw.to_adata(), with --map counts_layer=X"
+        )
     return "put the raw counts there, or name their layer with --map counts_layer=NAME"
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import Fault
+from cfmvc.data.prepared import LEAST_CONTROLS
 
 _MOST_NAMED = 6
 
@@ -41,6 +42,7 @@ def _check_strata(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
             remedy="predictions for them rest on little",
         )
     controls = labels[labels["perturbation"] == config.control]
+    yield from _check_few_controls(controls, strata[~strata.index.isin(small.index)], config)
     if controls.empty:
         return
     with_controls = controls.groupby(["batch", "cell_type"]).size()
@@ -52,6 +54,23 @@ def _check_strata(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
             f"{len(without):,} of {len(strata):,} strata have no control cell: {_sizes(without)}",
             int(without.sum()),
             remedy="their effects cannot be measured, nor started from their own controls",
+        )
+
+
+def _check_few_controls(
+    controls: pd.DataFrame, strata: pd.Series, config: DataConfig
+) -> Iterator[Fault]:
+    n_controls = controls.groupby(["batch", "cell_type"]).size()
+    few = n_controls[n_controls.index.isin(strata.index)]
+    few = few[few < LEAST_CONTROLS]
+    if len(few):
+        yield Fault(
+            "warning",
+            f"obs['{config.batch}'], obs['{config.cell_type}']",
+            f"{len(few):,} of {len(strata):,} strata have fewer than {LEAST_CONTROLS} controls: "
+            f"{_sizes(few)}",
+            int(few.sum()),
+            remedy="shifts from so few are mostly their noise, and are not scored",
         )
 
 

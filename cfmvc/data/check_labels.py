@@ -28,6 +28,8 @@ _LIKE_CONTROL = {
     *("dmso", "vehicle", "untreated", "unstimulated", "unperturbed", "pbs", "wt", "wild type"),
     *("safe-targeting", "negative control", "negctrl", "resting"),
 }
+# What else joins the parts of a combination in published data sets.
+_LIKE_SEPARATORS = ("+", "_", "-", "|", "&", ",", ";", ":", "/")
 
 
 def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
@@ -41,7 +43,9 @@ def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
     known = sorted(set(labels.text[~labels.is_missing]) - {""})
     if known:
         yield from _check_control(known, config)
+        yield from _check_recorded_separator(adata, known, config)
         yield from _check_combinations(known, labels.text, config)
+        yield from _check_other_separators(known, config)
 
 
 def check_arms(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
@@ -72,7 +76,8 @@ def _check_column(adata: AnnData, key: str, name: str) -> Iterator[Fault]:
             "error",
             where,
             f"no such column{suggest(name, columns) or suggest(key, columns)}; {has}",
-            remedy=f"name the column of the {key.replace('_', ' ')} with --map {key}=COLUMN",
+            remedy=f"name the column of the {key.replace('_', ' ')} with --map {key}=COLUMN"
+            + (f"; of one alone, adata.obs['{key}'] = 'all'" if key != "perturbation" else ""),
         )
         return
     column = column_of(adata, name)
@@ -159,6 +164,26 @@ def _check_control(known: list[str], config: DataConfig) -> Iterator[Fault]:
         )
 
 
+def _check_recorded_separator(
+    adata: AnnData, known: list[str], config: DataConfig
+) -> Iterator[Fault]:
+    """Yield an error where a file that was added was read in another way, which shows in it."""
+    recorded = adata.uns.get("cfmvc")
+    before = recorded.get("separator") if isinstance(recorded, dict) else None
+    if before is None or before == config.separator:
+        return
+    joined = [label for label in known if any(s and s in label for s in (before, config.separator))]
+    if joined:
+        yield Fault(
+            "error",
+            f"obs['{config.perturbation}']",
+            f"the file was added with the separator '{before}', and data.separator is "
+            f"'{config.separator}': {listed(joined, 3)} would now be something else",
+            remedy="run cfmvc data add on its source again, with --separator, or set "
+            "data.separator back",
+        )
+
+
 _TWO_ARMS = "cells of at least one perturbation and of the control are needed"
 
 
@@ -200,3 +225,31 @@ def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) 
                 remedy="the effects of its parts cannot be told apart; if they are no parts, set "
                 f"data.separator (--separator), now '{separator}', to ''",
             )
+
+
+def _check_other_separators(known: list[str], config: DataConfig) -> Iterator[Fault]:
+    """Yield a warning where labels are two others with a sign between them, or one and control."""
+    names = set(known)
+    for sign in _LIKE_SEPARATORS:
+        if sign == config.separator:
+            continue
+        joined = [label for label in known if _is_joined(label, sign, names, config.control)]
+        if joined:
+            are = "label looks" if len(joined) == 1 else "labels look"
+            yield Fault(
+                "warning",
+                f"obs['{config.perturbation}']",
+                f"{len(joined):,} {are} like combinations joined by '{sign}', and are read as "
+                f"single perturbations: {listed(joined, 3)}",
+                remedy=f"if they are combinations: data.separator (--separator '{sign}'), which is "
+                f"'{config.separator}' now",
+            )
+
+
+def _is_joined(label: str, sign: str, names: set[str], control: str) -> bool:
+    parts = label.split(sign)
+    halves = (
+        (sign.join(parts[:cut]).strip(), sign.join(parts[cut:]).strip())
+        for cut in range(1, len(parts))
+    )
+    return any(control in half or names.issuperset(half) for half in halves if all(half))

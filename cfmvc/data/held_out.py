@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cfmvc.data.config import SplitConfig
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.data.vocabulary import split_label
 from cfmvc.errors import ConfigError, DataError, listed, suggest
 
@@ -19,10 +20,9 @@ CONTEXT: dict[str, tuple[str, ...]] = {
 # What evaluate.min_cells ships as: a condition with fewer test cells is listed as skipped, and a
 # split of small conditions would have nothing scored after all the training.
 ENOUGH_TO_SCORE = 8
-_ENOUGH_CONTROLS = 2
 _STRATUM = ["batch", "cell_type"]
 _WITH_CONTROLS = "(batch and cell type) with controls"
-_TO_SCORE = f"{ENOUGH_TO_SCORE} cells in a stratum with {_ENOUGH_CONTROLS} controls, to be scored"
+_TO_SCORE = f"{ENOUGH_TO_SCORE} cells in a stratum with {LEAST_CONTROLS} controls, to be scored"
 
 
 class Remaining:
@@ -237,7 +237,7 @@ def _is_scorable(cells: pd.DataFrame, controls: pd.MultiIndex) -> np.ndarray:
     """Return which perturbed cells are of a condition that is large enough to be scored."""
     n_controls = controls.value_counts()
     strata = pd.MultiIndex.from_frame(cells[_STRATUM])
-    has_controls = strata.isin(n_controls.index[n_controls >= _ENOUGH_CONTROLS])
+    has_controls = strata.isin(n_controls.index[n_controls >= LEAST_CONTROLS])
     names = ["perturbation", *_STRATUM, *(["dose"] if "dose" in cells else [])]
     n_cells = cells.groupby(names, dropna=False)["perturbation"].transform("size")
     return np.asarray(has_controls) & (n_cells >= ENOUGH_TO_SCORE).to_numpy()

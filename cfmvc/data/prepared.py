@@ -10,7 +10,8 @@ from scipy.sparse import csr_matrix
 
 from cfmvc.data.reading import is_on_disk, open_cells
 
-LEAST_CONTROLS = 5  # of a stratum whose mean control says what strata differ in
+# Controls of a stratum whose mean says what strata differ in, and from which a shift can be scored.
+LEAST_CONTROLS = 5
 _CONDITION = ("perturbation", "dose", "batch", "cell_type")
 
 

@@ -114,7 +114,8 @@ class Vocabulary:
         if bad.any():
             raise DataError(
                 f"dose: {int(bad.sum())} of {len(bad)} doses are negative or not finite, "
-                f"for example {scale[bad][0]} for '{np.asarray(labels)[bad][0]}'"
+                f"for example {scale[bad][0]} for '{np.asarray(labels)[bad][0]}' in row "
+                f"{int(np.argmax(bad)) + 1}"
             )
         return matrix * np.where(is_treated, scale, 0.0).astype(np.float32)[:, None]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cfmvc.data.normalise import log_normalise, median_library
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import BASELINES, Baseline, Prediction
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
@@ -214,8 +215,8 @@ def _partition(
     for condition, rows in held_out.items():
         if condition.stratum not in reference.strata:
             reason = "no real control in the stratum"
-        elif len(reference.controls(condition.stratum)) < 2:
-            reason = "1 real control in the stratum; 2 needed"
+        elif (n := reference.n_controls(condition.stratum)) < LEAST_CONTROLS:
+            reason = f"{n} real control{'s' * (n > 1)} in the stratum; {LEAST_CONTROLS} needed"
         elif len(rows) < config.min_cells:
             reason = f"{len(rows)} real cells; evaluate.min_cells is {config.min_cells}"
         else:

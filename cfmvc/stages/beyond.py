@@ -1,6 +1,6 @@
 """What is asked for beyond what was trained on: said, and not refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -9,11 +9,28 @@ from cfmvc.models.reference import ReferenceCells
 
 _A_LITTLE = 1.0 + 1e-4  # doses in single precision
 _FAR = 1.5  # of the largest score of a stratum in training
+_MOST_NAMED = 3  # conditions of which the same is said
+
+Warned = tuple[str, str]
+"""Name of a condition, and what is to be said of it."""
+
+
+def sentences(warned: Iterable[Warned]) -> list[str]:
+    """Return one warning for each thing that is said, with the conditions that it holds for."""
+    by_text: dict[str, list[str]] = {}
+    for label, text in warned:
+        by_text.setdefault(text, []).append(label)
+    return [f"{_named(labels)}: {text}" for text, labels in by_text.items()]
+
+
+def _named(labels: list[str]) -> str:
+    rest = f", ... ({len(labels)} conditions)" if len(labels) > _MOST_NAMED else ""
+    return ", ".join(labels[:_MOST_NAMED]) + rest
 
 
 def beyond_training(
     reference: ReferenceCells, names: tuple[str, ...], p: torch.Tensor, labels: list[str]
-) -> Iterator[str]:
+) -> Iterator[Warned]:
     """Yield a warning for each condition that is beyond the training cells.
 
     Parameters
@@ -38,20 +55,22 @@ def beyond_training(
         unseen = [names[column] for column in columns if not seen[column]]
         high = [c for c in columns if seen[c] and row[c] > _A_LITTLE * most[c]]
         for name in unseen:
-            yield f"{label}: no training cell was given '{name}'; its embedding alone tells of it"
+            yield label, f"no training cell was given '{name}'; its embedding alone tells of it"
         for column in columns:
             if seen[column] and not measured[column]:
                 yield (
-                    f"{label}: no cell of '{names[column]}' in the training had controls of its "
-                    "own batch and cell type beside it; its effect was never measured"
+                    label,
+                    f"no cell of '{names[column]}' in the training had controls of its own batch "
+                    "and cell type beside it; its effect was never measured",
                 )
         for column in high:
             yield (
-                f"{label}: dose {float(row[column]):g} of '{names[column]}' is beyond the largest "
-                f"of the training, {float(most[column]):g}"
+                label,
+                f"dose {float(row[column]):g} of '{names[column]}' is beyond the largest of the "
+                f"training, {float(most[column]):g}",
             )
         if len(columns) > 1 and not unseen and tuple(columns) not in patterns:
-            yield f"{label}: never seen together; what is particular to these is not known"
+            yield label, "never seen together; what is particular to these is not known"
 
 
 def without_dose(reference: ReferenceCells) -> Iterator[str]:
@@ -74,7 +93,7 @@ def without_dose(reference: ReferenceCells) -> Iterator[str]:
 
 def unlike_embeddings(
     embedding: torch.Tensor, names: tuple[str, ...], p: torch.Tensor, labels: list[str]
-) -> Iterator[str]:
+) -> Iterator[Warned]:
     """Yield a warning for each condition with an embedding unlike those of the training.
 
     Parameters
@@ -89,12 +108,13 @@ def unlike_embeddings(
         for column in row.nonzero().reshape(-1).tolist():
             if norms[column] > _FAR:
                 yield (
-                    f"{label}: the embedding of '{names[column]}' is {norms[column]:.1f} times as "
-                    "far from the average one as any of the training; are the units the same?"
+                    label,
+                    f"the embedding of '{names[column]}' is {norms[column]:.1f} times as far from "
+                    "the average one as any of the training; are the units the same?",
                 )
 
 
-def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[str]:
+def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[Warned]:
     """Yield a warning for each condition whose controls are unlike those of the training.
 
     Parameters
@@ -108,6 +128,7 @@ def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[str]:
         farthest = float(np.abs(row).max(initial=0.0))
         if farthest > _FAR:
             yield (
-                f"{label}: the controls are {farthest:.1f} times as far from the average control "
-                "as any of the training"
+                label,
+                f"the controls are {farthest:.1f} times as far from the average control as any of "
+                "the training",
             )

@@ -14,6 +14,7 @@ from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.beyond import (
     beyond_training,
+    sentences,
     unlike_embeddings,
     unlike_training,
     without_dose,
@@ -98,19 +99,19 @@ def with_expectation(
 ) -> Prediction:
     """Say what is expected of each condition, how surely, and what is beyond the training."""
     labels, names = labels_of(asked), bundle.vocabulary.perturbations
-    made.warnings += unlike_embeddings(bundle.model.context.embedding, names, p, labels)
+    made.warnings += sentences(unlike_embeddings(bundle.model.context.embedding, names, p, labels))
     if bundle.model.reference is not None:
-        made.warnings += beyond_training(bundle.model.reference, names, p, labels)
+        made.warnings += sentences(beyond_training(bundle.model.reference, names, p, labels))
         if "dose" not in asked:
             made.warnings += without_dose(bundle.model.reference)
     if expectation is None:
         return made
-    made.warnings += unlike_training(expectation.state, labels)
-    made.warnings += [
-        f"{label}: of more conditions than the mean response remembers; told by the flow alone"
+    made.warnings += sentences(unlike_training(expectation.state, labels))
+    made.warnings += sentences(
+        (label, "of more conditions than the mean response remembers; told by the flow alone")
         for label, is_alone in zip(labels, expectation.is_flow_alone, strict=True)
         if is_alone
-    ]
+    )
     if len(labels) <= _MOST_CONDITIONS:
         made.cells.varm["shift"] = np.ascontiguousarray(expectation.shift.T)
         made.cells.varm["shift_sd"] = np.ascontiguousarray(expectation.spread.T)

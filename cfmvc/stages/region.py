@@ -13,7 +13,7 @@ from cfmvc.data.regions import parse_region
 from cfmvc.errors import DataError, listed
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.background import background_of
-from cfmvc.stages.beyond import beyond_training, unlike_embeddings, without_dose
+from cfmvc.stages.beyond import beyond_training, sentences, unlike_embeddings, without_dose
 from cfmvc.stages.changed_cells import label_changed, with_changes
 from cfmvc.stages.place import extent_of, notes_on_place, places_of
 from cfmvc.stages.predict import carry_controls, expect_flow
@@ -196,8 +196,9 @@ def _notes(
     if reference is not None:
         label = str(cells.uns["perturb_region"]["perturbation"])
         vector = torch.from_numpy(p).to(bundle.device)
-        notes += unlike_embeddings(bundle.model.context.embedding, names, vector, [label])
-        notes += beyond_training(reference, names, vector, [label])
+        embedding = bundle.model.context.embedding
+        notes += sentences(unlike_embeddings(embedding, names, vector, [label]))
+        notes += sentences(beyond_training(reference, names, vector, [label]))
         notes += without_dose(reference) if dose is None else []
     n_left = int((cells.obs["in_region"].to_numpy() & ~is_changed).sum())
     if n_left:

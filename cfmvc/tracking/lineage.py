@@ -18,16 +18,18 @@ COMMIT_TAG, DIRTY_TAG = "cfmvc.git_commit", "cfmvc.git_dirty"
 LOCK_TAG, PARAMS_TAG = "cfmvc.dvc_lock_md5", "cfmvc.params_md5"
 DATA_TAG, SPLIT_TAG = "cfmvc.data_md5", "cfmvc.split_sha256"
 OUT_PREFIX, RUN_PREFIX = "dvc.out.", "cfmvc.run."
+_SOURCES = ("cfmvc", "pipelines", "*.yaml", "*.dvc")  # what a stage may read
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def lineage_tags(workspace: Path, stage: str) -> dict[str, str]:
     """Return the tags of a stage's run; what cannot be found out is left out.
 
-    ``cfmvc.git_commit``, ``cfmvc.git_branch``, ``cfmvc.git_dirty`` (whether tracked or new files
-    differ from the commit), ``cfmvc.data_md5`` and ``cfmvc.split_sha256`` (for stages after
-    ``prepare``), ``dvc.out.<path>``: the md5 of every output that the stage rests on, directly or
-    not, and ``cfmvc.run.<stage>``: the run (its ``cfmvc.uid``) of each stage that made them.
+    ``cfmvc.git_commit``, ``cfmvc.git_branch``, ``cfmvc.git_dirty`` (whether tracked files, or
+    new ones that a stage may read, differ from the commit), ``cfmvc.data_md5`` and
+    ``cfmvc.split_sha256`` (for stages after ``prepare``), ``dvc.out.<path>``: the md5 of every
+    output that the stage rests on, directly or not, and ``cfmvc.run.<stage>``: the run (its
+    ``cfmvc.uid``) of each stage that made them.
     """
     tags = {**_git_tags(workspace), **_user_tag(), "mlflow.source.name": stage}
     tags["mlflow.source.type"] = "LOCAL"
@@ -51,15 +53,23 @@ def _git_tags(workspace: Path) -> dict[str, str]:
     commit = git_says(workspace, "rev-parse", "HEAD")
     if commit is None:
         return {}
-    # dvc.lock says what was made, and changes with every stage: it is no input.
-    changes = git_says(workspace, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     branch = git_says(workspace, "rev-parse", "--abbrev-ref", "HEAD")
     return {
         COMMIT_TAG: commit,
         "cfmvc.git_branch": branch or "HEAD",
-        DIRTY_TAG: str(changes != "").lower(),
+        DIRTY_TAG: str(_differs(workspace)).lower(),
         "mlflow.source.git.commit": commit,
     }
+
+
+def _differs(workspace: Path) -> bool:
+    """Return whether a stage may have read what the commit has not; also if git does not say."""
+    # dvc.lock says what was made, and changes with every stage: it is no input.
+    tracked = ["--untracked-files=no", "--", ".", ":(exclude)dvc.lock"]
+    # A log, or a file of predictions, is nobody's input.
+    new = ["--untracked-files=all", "--", *_SOURCES]
+    status = ("status", "--porcelain")
+    return any(git_says(workspace, *status, *which) != "" for which in (tracked, new))
 
 
 def git_says(workspace: Path, *arguments: str) -> str | None:

@@ -24,7 +24,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         broken.column_gone,
         [
             "error: obs['batch']: no such column; the file has 'perturbation', "
-            "'cell_type'; name the column of the batch with --map batch=COLUMN",
+            "'cell_type'; name the column of the batch with --map batch=COLUMN; "
+            "of one alone, adata.obs['batch'] = 'all'",
         ],
     ),
     (
@@ -33,7 +34,7 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         [
             "error: obs['cell_type']: no such column (did you mean 'Cell type'?); the "
             "file has 'perturbation', 'batch', 'Cell type'; name the column of the cell "
-            "type with --map cell_type=COLUMN",
+            "type with --map cell_type=COLUMN; of one alone, adata.obs['cell_type'] = 'all'",
         ],
     ),
     (
@@ -43,9 +44,10 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
             "error: obs['perturbation']: no such column; the file has no column; name "
             "the column of the perturbation with --map perturbation=COLUMN",
             "error: obs['batch']: no such column; the file has no column; name the "
-            "column of the batch with --map batch=COLUMN",
+            "column of the batch with --map batch=COLUMN; of one alone, adata.obs['batch'] = 'all'",
             "error: obs['cell_type']: no such column; the file has no column; name the "
-            "column of the cell type with --map cell_type=COLUMN",
+            "column of the cell type with --map cell_type=COLUMN; of one alone, "
+            "adata.obs['cell_type'] = 'all'",
         ],
     ),
     (
@@ -85,6 +87,9 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         [
             "warning: obs['cell_type']: 12 of 60 cells are labelled 'nan' (first: cell "
             "'cell0'); is that a missing label?",
+            "warning: obs['batch'], obs['cell_type']: 6 of 6 strata have fewer than 5 controls: "
+            "b1 / B cell (4), b1 / T (4), b1 / nan (2), b2 / B cell (4), b2 / T (4), b2 / nan "
+            "(2); shifts from so few are mostly their noise, and are not scored",
         ],
     ),
     (

@@ -9,10 +9,11 @@ from cfmvc.data.canonical import canonicalise
 from cfmvc.data.checks import check_cells
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import errors_of
+from cfmvc.data.understood import understood
 from cfmvc.errors import DataError
 from tests.data import malformed as broken
 from tests.data import malformed_counts, malformed_labels
-from tests.data.malformed import Breaker, counts_as
+from tests.data.malformed import Breaker, counts_as, label
 from tests.data.malformed_counts import EMPTY, NO_OTHER
 from tests.data.malformed_labels import DOSE, NO_CONTROL
 
@@ -109,6 +110,73 @@ def test_doses_that_are_nowhere_beside_each_other_are_warned_of(
     )
     cells.obs["dose"] = np.asarray([1.0, 1000.0])[beside_each_other(cells)]
     assert "doses" not in "".join(map(str, check_cells(cells, config)))
+
+
+@pytest.mark.parametrize(("sign", "joined"), [("_", "A_B"), ("-", "A-control"), ("|", "A | B")])
+def test_labels_that_look_like_combinations_are_named(
+    cells: AnnData, config: DataConfig, sign: str, joined: str
+) -> None:
+    label("perturbation", joined, *range(1, 60, 3))(cells)  # the cells of A, but A stays in two
+    label("perturbation", "A", 1, 4)(cells)
+    (fault,) = [fault for fault in check_cells(cells, config) if "look" in str(fault)]
+    assert str(fault) == (
+        f"obs['perturbation']: 1 label looks like combinations joined by '{sign}', and are read as "
+        f"single perturbations: '{joined}'; if they are combinations: data.separator (--separator "
+        f"'{sign}'), which is '+' now"
+    )
+    as_meant = config.model_copy(update={"separator": sign})
+    assert "look" not in "".join(map(str, check_cells(cells, as_meant)))
+
+
+def test_a_name_with_a_sign_in_it_is_no_combination(cells: AnnData, config: DataConfig) -> None:
+    label("perturbation", "HLA-A", *range(1, 60, 3))(cells)
+    assert check_cells(cells, config) == []
+
+
+def test_a_file_that_was_read_in_another_way_is_refused(cells: AnnData, config: DataConfig) -> None:
+    """Its control has another name by now, but in the labels that were never split."""
+    label("perturbation", "A+ctrl", *range(1, 60, 3))(cells)
+    cells.uns["cfmvc"] = {"control": "control", "separator": ""}
+    (fault,) = errors_of(check_cells(cells, config))
+    assert "was added with the separator '', and data.separator is '+': 'A+ctrl' " in str(fault)
+    cells.uns["cfmvc"]["separator"] = "+"
+    assert "was added" not in "".join(map(str, check_cells(cells, config)))
+    label("perturbation", "A", *range(1, 60, 3))(cells)
+    cells.uns["cfmvc"]["separator"] = ""
+    assert check_cells(cells, config) == []
+
+
+def test_strata_of_few_controls_are_named(cells: AnnData, config: DataConfig) -> None:
+    for row in (0, 12):  # of the first stratum's 5 controls
+        label("perturbation", "A", row)(cells)
+    (fault,) = check_cells(cells, config)
+    assert str(fault) == (
+        "obs['batch'], obs['cell_type']: 1 of 4 strata have fewer than 5 controls: b1 / T (3); "
+        "shifts from so few are mostly their noise, and are not scored"
+    )
+
+
+def test_counts_in_raw_are_pointed_at(cells: AnnData, config: DataConfig) -> None:
+    counts = cells.layers["counts"]
+    cells.X = counts
+    cells.raw = cells
+    cells.X = counts.multiply(0.5).tocsr()
+    del cells.layers["counts"]
+    (fault,) = check_cells(cells, config)
+    assert "raw.X holds whole numbers: start from adata.raw.to_adata()" in str(fault)
+
+
+def test_a_line_says_how_the_file_was_understood(cells: AnnData, config: DataConfig) -> None:
+    for number, name in enumerate(("A+B", "B+A", "A+control")):
+        label("perturbation", name, 1 + 3 * number)(cells)
+    is_control = (cells.obs["perturbation"] == "control").to_numpy()
+    cells.obs["dose"] = np.where(is_control, np.nan, np.arange(60) % 2 * 9.5 + 0.5)
+    assert understood(cells, config) == (
+        "60 cells x 12 genes, 2 perturbations, 1 combination joined by '+', 2 doses (0.5 to 10), "
+        "2 batches, 2 cell types"
+    )
+    unsplit = config.model_copy(update={"separator": "", "dose": ""})
+    assert "5 perturbations, 2 batches" in understood(cells, unsplit)
 
 
 def test_good_data_have_no_fault(cells: AnnData, config: DataConfig) -> None:

@@ -69,7 +69,7 @@ def project(new_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_check_says_that_a_good_file_is_usable(file: Path) -> None:
     result = cfmvc_data("check", file)
     assert result.exit_code == 0
-    assert "60 cells x 12 genes, 3 labels of perturbation, 2 batches, 2 cell types" in result.stdout
+    assert "60 cells x 12 genes, 2 perturbations, 2 batches, 2 cell types" in result.stdout
     assert "usable (0 errors" in result.stdout
 
 

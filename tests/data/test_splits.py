@@ -15,6 +15,7 @@ from cfmvc.config import default_params_file, read_yaml
 from cfmvc.data.canonical import load_cells
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.held_out import ENOUGH_TO_SCORE
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.data.splits import Split, assign_split, is_held_out
 from cfmvc.errors import DataError
 from cfmvc.evaluation.config import EvaluateConfig
@@ -62,11 +63,11 @@ def is_measured(obs: pd.DataFrame) -> pd.Series:
 
 
 def can_be_scored(obs: pd.DataFrame, cells: pd.DataFrame) -> bool:
-    """Whether 8 of the cells are of one stratum with 2 controls."""
+    """Whether 8 of the cells are of one stratum with enough controls."""
     controls = obs[obs["perturbation"] == "control"]
     for (batch, cell_type), some in cells.groupby(["batch", "cell_type"]):
         here = (controls["batch"] == batch) & (controls["cell_type"] == cell_type)
-        if len(some) >= 8 and here.sum() >= 2:
+        if len(some) >= 8 and here.sum() >= LEAST_CONTROLS:
             return True
     return False
 
@@ -293,7 +294,7 @@ def test_real_data_resolve_as_documented(
 
 def test_only_what_can_be_scored_is_held_out() -> None:
     """A is the largest in NK, in conditions of 6 cells; B has 9 there, and 3 of each dose."""
-    sizes = dict.fromkeys(product(["control"], [f"b{i}" for i in range(6)], ["T", "NK"]), 2)
+    sizes = dict.fromkeys(product(["control"], [f"b{i}" for i in range(6)], ["T", "NK"]), 5)
     sizes |= dict.fromkeys(product(["A"], [f"b{i}" for i in range(6)], ["T", "NK"]), 6)
     sizes |= {("B", "b1", "NK"): 9, ("B", "b1", "T"): 9, ("C", "b1", "NK"): 8, ("C", "b1", "T"): 8}
     obs = table(sizes)
@@ -306,7 +307,7 @@ def test_only_what_can_be_scored_is_held_out() -> None:
     with pytest.raises(DataError) as raised:
         split(few, "held_out_cell_type")
     assert str(raised.value) == (
-        "split.kind held_out_cell_type: no perturbation has 8 cells in a stratum with 2 controls, "
+        "split.kind held_out_cell_type: no perturbation has 8 cells in a stratum with 5 controls, "
         "to be scored (of one dose, where there are doses); take coarser batches or cell types "
         "(--map batch=COLUMN), or name conditions in split.held_out and lower evaluate.min_cells"
     )

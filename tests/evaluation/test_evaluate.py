@@ -200,13 +200,17 @@ def test_small_conditions_and_strata_without_controls_are_listed(
     rng = np.random.default_rng(1)
     few = population(rng, 3, np.full(30, 2.0), perturbation="C", batch="b1", cell_type="T")
     alone = population(rng, 20, np.full(30, 2.0), perturbation="A", batch="b3", cell_type="T")
-    extra = assemble([few, alone])
-    extra.obs["split"] = "test"
+    sparse = population(rng, 20, np.full(30, 2.0), perturbation="A", batch="b4", cell_type="T")
+    four = population(rng, 4, np.full(30, 2.0), perturbation="control", batch="b4", cell_type="T")
+    extra = assemble([few, alone, sparse, four])
+    is_control = extra.obs["perturbation"] == "control"
+    extra.obs["split"] = np.where(is_control, "train", "test")
     extra.obs_names = [f"extra{i}" for i in range(extra.n_obs)]
     result = run(ad.concat([cells, extra]), None, config)
     reasons = result.skipped.set_index("condition")["reason"].to_dict()
     assert reasons == {
         "A (b3, T)": "no real control in the stratum",
+        "A (b4, T)": "4 real controls in the stratum; 5 needed",
         "C (b1, T)": "3 real cells; evaluate.min_cells is 8",
     }
     assert result.n_conditions == 2

@@ -8,6 +8,7 @@ import torch
 from cfmvc.models.reference import ReferenceCells
 from cfmvc.stages.beyond import (
     beyond_training,
+    sentences,
     unlike_embeddings,
     unlike_training,
     without_dose,
@@ -30,7 +31,7 @@ def reference() -> ReferenceCells:
 
 def said(*vectors: list[float]) -> list[str]:
     labels = [f"condition {number}" for number in range(len(vectors))]
-    return list(beyond_training(reference(), NAMES, torch.tensor(vectors), labels))
+    return sentences(beyond_training(reference(), NAMES, torch.tensor(vectors), labels))
 
 
 def test_within_the_training_nothing_is_said() -> None:
@@ -48,11 +49,20 @@ def test_each_way_out_is_named() -> None:
     assert together.startswith("condition 0: never seen together")
 
 
+def test_what_holds_of_several_conditions_is_said_once() -> None:
+    high, pair = [0, 3.0, 0, 0, 0], [0, 1.0, 0, 1.0, 0]
+    assert said(high, pair, high, high, high) == [
+        "condition 0, condition 2, condition 3, ... (4 conditions): dose 3 of 'A' is beyond the "
+        "largest of the training, 2",
+        "condition 1: never seen together; what is particular to these is not known",
+    ]
+
+
 def test_cells_without_controls_beside_them_have_measured_nothing() -> None:
     """The cells of C are of a batch in which nobody is unperturbed."""
     cells = replace(reference(), batch=torch.tensor([0, 0, 0, 1, 0]))
     asked = torch.tensor([[0, 0, 1.0, 0, 0], [0, 0, 0, 1.0, 0]])
-    (warning,) = beyond_training(cells, NAMES, asked, ["fine", "lonely"])
+    (warning,) = sentences(beyond_training(cells, NAMES, asked, ["fine", "lonely"]))
     assert warning.startswith("lonely: no cell of 'C' in the training had controls")
     assert cells.measured.tolist() == [False, True, True, False, False]
 
@@ -75,13 +85,13 @@ def test_a_dose_that_nobody_asked_for_is_named_where_the_training_had_others() -
 def test_an_embedding_far_from_those_of_the_training_is_named() -> None:
     embedding = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.5], [0.3, 0.0], [2.0, 0.0]])
     asked = torch.tensor([[0, 1.0, 0, 0, 0], [0, 0, 0, 0, 1.0]])
-    (warning,) = unlike_embeddings(embedding, NAMES, asked, ["usual", "odd"])
+    (warning,) = sentences(unlike_embeddings(embedding, NAMES, asked, ["usual", "odd"]))
     assert warning.startswith("odd: the embedding of 'new' is 2.0 times as far")
     assert list(unlike_embeddings(torch.zeros(5, 0), NAMES, asked, ["usual", "odd"])) == []
 
 
 def test_controls_unlike_any_of_the_training() -> None:
     scores = np.asarray([[0.9, -1.0], [0.0, -2.5], [np.nan, np.nan]])
-    (only,) = unlike_training(scores, ["usual", "odd", "unknown"])
+    (only,) = sentences(unlike_training(scores, ["usual", "odd", "unknown"]))
     assert only.startswith("odd: the controls are 2.5 times as far")
     assert list(unlike_training(np.zeros((1, 0)), ["single stratum"])) == []

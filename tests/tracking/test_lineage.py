@@ -74,6 +74,17 @@ def test_commit_branch_and_whether_the_tree_was_changed(project: Path) -> None:
     assert tags["cfmvc.git_commit"] == git(project, "rev-parse", "HEAD")
     assert tags["cfmvc.git_branch"] == "work"
     assert tags["cfmvc.git_dirty"] == "false"
+    (project / "notes.log").write_text("a log, or predictions, that no stage reads")
+    assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "false"
+    module = project / "cfmvc" / "more.py"
+    module.parent.mkdir()
+    module.write_text("")
+    assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "true"
+    module.unlink()
+    (project / "data" / "other.h5ad.dvc").write_text("")
+    assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "true"
+    (project / "data" / "other.h5ad.dvc").unlink()
+    assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "false"
     (project / "params.yaml").write_text("data:\n  path: data/raw/simulated.h5ad\nx: 1\n")
     assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "true"
 
