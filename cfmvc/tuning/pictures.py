@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.search import finished
 
-_LEAST_FOR_IMPORTANCE = 4  # complete trials; of fewer, a forest says nothing
+_LEAST_FOR_IMPORTANCE = 4  # complete trials; of fewer, the best ones beside all say nothing
 _WIDTH, _HEIGHT = 9.0, 5.0  # inches
 _AXIS_WIDTH = 1.3  # of each parallel axis, so that their labels do not meet
 
@@ -21,9 +21,9 @@ _AXIS_WIDTH = 1.3  # of each parallel axis, so that their labels do not meet
 def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
     """Return figures by file name; those that the study is too small for are left out.
 
-    ``history`` (values by trial), ``importance`` (fANOVA), ``parallel_coordinate`` (values and
-    parameters), ``intermediate_values`` (looks by trial), and with several objectives
-    ``pareto_front``.
+    ``history`` (values by trial), ``importance`` (PED-ANOVA: what tells the best tenth of the
+    trials from all), ``parallel_coordinate`` (values and parameters),
+    ``intermediate_values`` (looks by trial), and with several objectives ``pareto_front``.
     """
     drawn: dict[str, Figure] = {}
     n_complete = len(finished(study, TrialState.COMPLETE))
@@ -41,7 +41,11 @@ def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
                 draw.plot_parallel_coordinate, study, max(_WIDTH, n_axes * _AXIS_WIDTH), **named
             )
         if n_complete >= _LEAST_FOR_IMPORTANCE and _vary(study):
-            drawn[f"importance{end}.png"] = _drawn(draw.plot_param_importances, study, **named)
+            # Of a target of ours PED-ANOVA takes for granted that less is better; otherwise it asks
+            # the study.
+            sign = -1.0 if objective.direction == "maximize" else 1.0
+            loss = {**named, "target": of and _value_of(number, sign)}
+            drawn[f"importance{end}.png"] = _drawn(draw.plot_param_importances, study, **loss)
     if len(objectives) in (2, 3):
         names = [objective.label for objective in objectives]
         drawn["pareto_front.png"] = _drawn(draw.plot_pareto_front, study, target_names=names)
@@ -55,8 +59,8 @@ def pictures(study: Study, objectives: list[Objective]) -> dict[str, Figure]:
     return drawn
 
 
-def _value_of(number: int) -> Callable[[FrozenTrial], float]:
-    return lambda trial: float(trial.values[number])
+def _value_of(number: int, sign: float = 1.0) -> Callable[[FrozenTrial], float]:
+    return lambda trial: sign * float(trial.values[number])
 
 
 def _vary(study: Study) -> bool:
