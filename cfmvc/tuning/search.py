@@ -24,7 +24,7 @@ from cfmvc.tuning.storage import key_of, open_storage
 from cfmvc.tuning.validation import TuningCells
 
 FINGERPRINT, PARENT, PARENT_BEGUN = "cfmvc.fingerprint", "cfmvc.parent_uid", "cfmvc.parent_begun"
-RETRY_OF = "failed_trial"  # Optuna's own name for it
+RETRY_OF, QUEUED = "failed_trial", "fixed_params"  # Optuna's own names for them
 # What shapes a trial's value beside the searched parameters; the machine's share is not part of it.
 # Rooms of the package in which values are made.
 _ROOMS = ("data", "evaluation", "flow", "models", "stages", "training")
@@ -103,7 +103,7 @@ class Search:
         Raises
         ------
         ConfigError
-            If a study of that name is about something else.
+            If a study of that name is about something else, or another tool's.
         TrackingError
             If the database cannot be reached.
         """
@@ -128,11 +128,26 @@ class Search:
         return study
 
     def _begin(self, study: Study, fingerprint: str) -> None:
-        """Queue the first trials; the fingerprint comes last, and says that they are there."""
-        if not study.get_trials(deepcopy=False):
-            first = [{}, *self.config.warm_start][: self.config.n_trials]
-            for values in first:
-                study.enqueue_trial(self.space.warm(values))
+        """Queue the first trials; the fingerprint comes last, and says that they are there.
+
+        Where one was killed meanwhile, some of them are; whatever else is there is not ours.
+        """
+        first = [self.space.warm(values) for values in ({}, *self.config.warm_start)]
+        trials = study.get_trials(deepcopy=False)
+        directions = [direction.name.lower() for direction in study.directions]
+        queued = [trial.system_attrs.get(QUEUED) for trial in trials]
+        is_ours = (
+            directions == [objective.direction for objective in self.objectives]
+            and all(trial.state == TrialState.WAITING for trial in trials)
+            and queued == first[: len(queued)]
+        )
+        if not is_ours:
+            raise ConfigError(
+                f"study '{study.study_name}': is there already, with trials or a direction that "
+                "`cfmvc tune` with this plan has not given it; give this one another --study"
+            )
+        for values in first[len(queued) : self.config.n_trials]:
+            study.enqueue_trial(values)
         study.set_user_attr(PARENT, uuid.uuid4().hex)
         study.set_user_attr(FINGERPRINT, fingerprint)
 
