@@ -1,12 +1,14 @@
 """The work behind ``cfmvc tune apply``."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cfmvc.cli.params_text import with_value
 from cfmvc.config import read_yaml
 from cfmvc.errors import ConfigError
 from cfmvc.files import atomic_path
-from cfmvc.tuning.files import BEST
+from cfmvc.tuning.files import BEST, NOTHING
 
 
 def applied(workspace: Path) -> list[str]:
@@ -15,11 +17,10 @@ def applied(workspace: Path) -> list[str]:
     Raises
     ------
     ConfigError
-        If there is no study's result, or a line of ``params.yaml`` cannot be changed in place.
+        If there is no study's result, or a line of ``params.yaml`` is not there or cannot be
+        changed in place.
     """
-    found = read_yaml(workspace / BEST).get("params") if (workspace / BEST).is_file() else None
-    if not found:
-        raise ConfigError(f"{BEST}: no best parameters there; `cfmvc tune` makes them")
+    found = _best(workspace / BEST)
     file = workspace / "params.yaml"
     now = read_yaml(file)
     with file.open(newline="") as stream:
@@ -27,7 +28,8 @@ def applied(workspace: Path) -> list[str]:
     lines = []
     for section, values in found.items():
         for key, value in values.items():
-            before = now.get(section, {}).get(key)
+            present = now.get(section)
+            before = present.get(key) if isinstance(present, Mapping) else None
             if before != value:
                 text = with_value(text, section, key, value)
                 lines.append(f"{section}.{key}: {before} -> {value}")
@@ -36,3 +38,16 @@ def applied(workspace: Path) -> list[str]:
     with atomic_path(file) as made, made.open("w", newline="") as stream:
         stream.write(text)
     return [*lines, "next: git diff params.yaml, then dvc repro"]
+
+
+def _best(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the values of a study's best trial, by section."""
+    is_made = file.is_file() and file.read_text() != NOTHING
+    found = read_yaml(file).get("params") if is_made else None
+    if not found or not _is_in_sections(found):
+        raise ConfigError(f"{BEST}: no best parameters there; `cfmvc tune` makes them")
+    return dict(found)
+
+
+def _is_in_sections(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(v, Mapping) for v in values.values())

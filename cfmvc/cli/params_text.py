@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from cfmvc.errors import ConfigError, listed
 
@@ -17,22 +18,25 @@ def with_value(text: str, section: str, key: str, value: Value) -> str:
     Raises
     ------
     ConfigError
-        If the value is not written as one plain or quoted word on its own line.
+        If there is no such key, or its value is not written as one plain or quoted word on its own
+        line.
     """
-    before = YAML().load(text)
+    new, expected = _written(value), _plain(text)
+    values = YAML().load(text).get(section)
+    if not isinstance(values, CommentedMap) or key not in values:
+        raise ConfigError(
+            f"params.yaml: no key '{key}' in section '{section}'; put `{key}: {new}` there by hand"
+        )
     lines = text.splitlines(keepends=True)
-    row, column = before[section].lc.value(key)
+    row, column = values.lc.value(key)
     head, old = lines[row][:column], lines[row][column:]
     word = re.match(
         r"""("[^"]*"|'[^']*'|[^\s#"'{\[|>&*](?:[^#\r\n,}]|(?<!\s)#)*?)(?=\s*$|\s+#|\s*[,}])""",
         old,
     )
-    # JSON's quoted text is YAML's
-    new = _written(value)
     if word is not None:
         lines[row] = head + new + old[word.end() :]
         changed = "".join(lines)
-        expected = _plain(text)
         expected[section][key] = value
         if _plain(changed) == expected:
             return changed
@@ -43,7 +47,10 @@ def with_value(text: str, section: str, key: str, value: Value) -> str:
 
 
 def _written(value: Value) -> str:
-    """Return a value as YAML has it: a plain word as it is, anything else as JSON."""
+    """Return a value as YAML has it: a plain word as it is, anything else as JSON.
+
+    JSON's quoted text is YAML's.
+    """
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_./-]*[A-Za-z][A-Za-z0-9_./-]*", value):
         return value
     return json.dumps(value, ensure_ascii=False)

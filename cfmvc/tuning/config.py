@@ -1,5 +1,6 @@
 """The ``tune`` section of ``params.yaml``."""
 
+import math
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -23,6 +24,8 @@ class Range(Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> "Range":
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError(f"low ({self.low}) and high ({self.high}) must be finite")
         if self.low >= self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.low <= 0:

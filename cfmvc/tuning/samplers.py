@@ -19,6 +19,7 @@ _MakeSampler = Callable[[int, int], BaseSampler]
 
 # What each needs to be installed, beside Optuna.
 _NEEDED = {"cmaes": "cmaes"}
+_OF_ONE_OBJECTIVE = {"cmaes"}
 
 SAMPLERS: dict[str, _MakeSampler] = {
     "tpe": lambda seed, n: optuna.samplers.TPESampler(
@@ -66,18 +67,27 @@ class SeededByTrial(BaseSampler):
         Of the study.
     n_startup_trials
         Trials before anything is modelled.
+    n_objectives
+        Of the study.
 
     Raises
     ------
     ConfigError
-        If there is no such sampler, or what it needs is not installed.
+        If there is no such sampler, it does not do so many objectives, or what it needs is not
+        installed.
     """
 
-    def __init__(self, name: str, seed: int, n_startup_trials: int) -> None:
+    def __init__(self, name: str, seed: int, n_startup_trials: int, n_objectives: int = 1) -> None:
         if name not in SAMPLERS:
             raise ConfigError(
                 f"tune.sampler: no sampler '{name}'{suggest(name, SAMPLERS)}; "
                 f"valid are {listed(SAMPLERS)}"
+            )
+        if n_objectives > 1 and name in _OF_ONE_OBJECTIVE:
+            others = listed(other for other in SAMPLERS if other not in _OF_ONE_OBJECTIVE)
+            raise ConfigError(
+                f"tune.sampler: '{name}' looks for one objective, and tune.objectives has "
+                f"{n_objectives}; take another sampler ({others})"
             )
         package = _NEEDED.get(name)
         if package is not None and find_spec(package) is None:

@@ -21,6 +21,7 @@ from cfmvc.tuning.objectives import Objective, objectives_of
 from cfmvc.tuning.samplers import SeededByTrial, pruner_of
 from cfmvc.tuning.space import SECTIONS, Space
 from cfmvc.tuning.storage import key_of, open_storage
+from cfmvc.tuning.trainer import expect_sections
 from cfmvc.tuning.validation import TuningCells
 
 FINGERPRINT, PARENT, PARENT_BEGUN = "cfmvc.fingerprint", "cfmvc.parent_uid", "cfmvc.parent_begun"
@@ -59,10 +60,11 @@ class Search:
         Raises
         ------
         ConfigError
-            With every name that is valid, if one is not.
+            With every name that is valid, if one is not; if a section that trials read has faults.
         """
         config = section_of(params, "tune", TuneConfig)
         search = cls(config, params, Space.of(config, params), objectives_of(config.objectives))
+        expect_sections(params)
         search.sampler()  # an unknown one is an error now, and not after the data are read
         pruner_of(config.pruner, config.n_startup_trials, config.n_looks)
         return search
@@ -75,7 +77,9 @@ class Search:
 
     def sampler(self) -> SeededByTrial:
         """Return the study's sampler."""
-        return SeededByTrial(self.config.sampler, self.config.seed, self.config.n_startup_trials)
+        config = self.config
+        n_objectives = len(self.objectives)
+        return SeededByTrial(config.sampler, config.seed, config.n_startup_trials, n_objectives)
 
     def fingerprint(self, data: TuningCells) -> str:
         """Hash what trials must have in common to be compared."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from cfmvc.config import Section, parse_section
+from cfmvc.config import Section, parse_section, section_of
 from cfmvc.errors import ConfigError, listed, suggest
 from cfmvc.training.config import FlowConfig, JointConfig, VaeConfig
 from cfmvc.tuning.config import Choice, Range, TuneConfig
@@ -48,17 +48,23 @@ class Space:
         Raises
         ------
         ConfigError
-            If a name is unknown, a value is none that the parameter takes, or conditions refer to
-            each other.
+            If a section or a name is unknown, a value is none that the parameter takes, or
+            conditions refer to each other.
         """
+        for section, config in SECTIONS.items():
+            section_of(params, section, config)
         present = {
             f"{section}.{key}": value
             for section in SECTIONS
-            for key, value in params.get(section, {}).items()
+            for key, value in params[section].items()
         }
         for name, entry in tune.space.items():
             _expect_tunable(name, f"tune.space.{name}")
             _expect_conditions(name, entry)
+            if isinstance(entry, Range):
+                _expect_numbers(name, present[name])
+        for number, values in enumerate(tune.warm_start):
+            _expect_like(tune.space, values, f"tune.warm_start[{number}]")
         extended = {}
         for name, entry in tune.space.items():
             warm = [values[name] for values in tune.warm_start if name in values]
@@ -67,6 +73,8 @@ class Space:
         for name, entry in space.entries.items():
             for value in _ends(entry):
                 space._expect_accepted({name: value}, f"tune.space.{name}")
+            if isinstance(entry, Range):
+                _expect_whole(name, entry, present[name])
         for number, values in enumerate(tune.warm_start):
             space._expect_inside(values, f"tune.warm_start[{number}]")
         return space
@@ -114,7 +122,6 @@ class Space:
 
     def _expect_inside(self, values: Values, where: str) -> None:
         for name, value in values.items():
-            _expect_tunable(name, where)
             entry = self.entries.get(name)
             if entry is None:
                 continue  # not searched in this study: the present value stands
@@ -144,6 +151,49 @@ def _expect_tunable(name: str, where: str) -> None:
 def _expect_conditions(name: str, entry: Range | Choice) -> None:
     for parent in entry.when or {}:
         _expect_tunable(parent, f"tune.space.{name}.when")
+
+
+def _expect_numbers(name: str, present: Any) -> None:
+    """Check that there are numbers between the bounds of a range."""
+    if _kind(name) not in (int, float):
+        raise ConfigError(
+            f"tune.space.{name}: a range, and the parameter takes words: list them as choices"
+        )
+    if isinstance(present, str):  # a section takes it for the number that it reads as
+        raise ConfigError(
+            f"tune.space.{name}: a range, and the present value, with which a study begins, is the "
+            f"text {present!r}: write it in params.yaml with no quotes"
+        )
+
+
+def _expect_like(space: Mapping[str, Range | Choice], values: Values, where: str) -> None:
+    """Check a warm start's names and, of ranges, that its values are numbers of the same kind."""
+    for name, value in values.items():
+        _expect_tunable(name, where)
+        if not isinstance(space.get(name), Range):
+            continue
+        if not isinstance(value, int | float):
+            found = "null" if value is None else repr(value)
+            raise ConfigError(f"{where}: {name}: expected a number without quotes, found {found}")
+        if _kind(name) is int and value % 1:
+            raise ConfigError(f"{where}: {name}: takes whole numbers, and {value} is none")
+
+
+def _expect_whole(name: str, entry: Range, present: Any) -> None:
+    """Check that a range of a parameter that takes whole numbers alone draws no others."""
+    for bound in (entry.low, entry.high):
+        if _kind(name) is int and isinstance(bound, float):
+            is_present = isinstance(present, float) and bound == present
+            at = " in params.yaml" if is_present else ""
+            raise ConfigError(
+                f"tune.space.{name}: takes whole numbers, and between bounds of which one is "
+                f"{bound} others are drawn: write {bound:.0f}{at}"
+            )
+
+
+def _kind(name: str) -> Any:
+    section, _, key = name.partition(".")
+    return SECTIONS[section].model_fields[key].annotation
 
 
 _AUTOMATIC_AT_ZERO = {"vae.n_epochs"}  # no neighbour of 1

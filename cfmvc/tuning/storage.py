@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from cfmvc.errors import ConfigError, TrackingError
 from cfmvc.tracking.config import home_of, sqlite_file, without_password
@@ -22,6 +22,7 @@ from cfmvc.tracking.database_lock import one_at_a_time
 _BUSY_SECONDS = 120  # how long an SQLite file may be locked by another process
 _MISSED = 3  # signs of life, after which a worker is dead
 _SCHEMA = 0x6366_0002
+_SQLITE_HEAD = b"SQLite format 3\0"
 
 
 def storage_uri(uri: str | None, workspace: Path) -> str:
@@ -30,19 +31,34 @@ def storage_uri(uri: str | None, workspace: Path) -> str:
     Raises
     ------
     ConfigError
-        If it is neither SQLite nor PostgreSQL.
+        If it is neither SQLite nor PostgreSQL, or the file is something else.
     """
     home = home_of(workspace)
     if uri is None:
-        return f"sqlite:///{home / '.cfmvc' / 'tune.db'}"
+        uri = "sqlite:///.cfmvc/tune.db"
     if uri.startswith("sqlite:///"):
-        return f"sqlite:///{home / uri.removeprefix('sqlite:///')}"
+        absolute = f"sqlite:///{home / uri.removeprefix('sqlite:///')}"
+        _expect_database(sqlite_file(absolute))
+        return absolute
     if uri.startswith("postgresql"):
         return uri
     raise ConfigError(
         f"storage '{without_password(uri)}': a study is kept in sqlite:///FILE.db or in "
         "postgresql+psycopg://USER@HOST/DATABASE"
     )
+
+
+def _expect_database(file: Path | None) -> None:
+    """Leave SQLite a file that it can take, one to make, and what it says itself cannot be read."""
+    head = b""
+    if file is not None and file.is_file():
+        with suppress(OSError), file.open("rb") as stream:
+            head = stream.read(len(_SQLITE_HEAD))
+    if head not in (b"", _SQLITE_HEAD):
+        raise ConfigError(
+            f"storage {file}: the file is there, and is no SQLite database; name another one "
+            "(tune.storage, --storage), or move it away"
+        )
 
 
 def open_storage(
@@ -62,7 +78,7 @@ def open_storage(
     Raises
     ------
     TrackingError
-        If it cannot be reached, or was made by another version of Optuna.
+        If it cannot be reached, is damaged, or was made by another version of Optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -82,7 +98,7 @@ def open_storage(
                 grace_period=grace,
                 heartbeat_stale_trial_callback=on_stale,
             )
-    except (OperationalError, ArgumentError, RuntimeError) as error:
+    except (DatabaseError, ArgumentError, RuntimeError) as error:
         reason = without_password(str(error)).strip().splitlines()[0]
         raise TrackingError(f"the study's storage {without_password(uri)}: {reason}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cfmvc.config import section_of
+from cfmvc.config import Section, section_of
 from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.exam import Exam
@@ -39,6 +39,13 @@ from cfmvc.tuning.vae_store import StoredVae, VaeCourse, VaeStore
 from cfmvc.tuning.validation import TuningCells
 
 _GIB = 1024**3
+# What is read beside what can be searched.
+_SECTIONS: dict[str, type[Section]] = {
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+    "compute": ComputeConfig,
+    "checkpoint": CheckpointConfig,
+}
 Report = Callable[[int, Mapping[str, float]], None]
 """Told the number of a look and its figures; may end the trial."""
 
@@ -307,6 +314,18 @@ class _Looks(NoCallback):
     def _tell(self, place: int, figures: dict[str, float]) -> None:
         self.seen.append((self.n_before + place + 1, figures))
         self.report(*self.seen[-1])
+
+
+def expect_sections(params: Mapping[str, Any]) -> None:
+    """Check the sections that a trainer reads beside the searched ones, before any trial does.
+
+    Raises
+    ------
+    ConfigError
+        If one is missing, or has faults.
+    """
+    for name, section in _SECTIONS.items():
+        section_of(params, name, section)
 
 
 def looks_at(config: LoopConfig, n_looks: int) -> Sequence[int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from cfmvc.errors import ConfigError
 from cfmvc.tuning.samplers import PRUNERS, SAMPLERS, SeededByTrial, pruner_of
 
 N_TRIALS = 9
@@ -39,6 +40,23 @@ def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(
     other = study_of(f"sqlite:///{tmp_path / 'other.db'}", sampler, seed=2)
     other.optimize(value_of, n_trials=N_TRIALS)
     assert drawn(other) != drawn(whole)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_for_several_objectives_a_sampler_draws_or_is_refused(sampler: str) -> None:
+    try:
+        inner = SeededByTrial(sampler, 1, 3, n_objectives=2)
+    except ConfigError:
+        inner = SeededByTrial(sampler, 1, 3)
+        with pytest.raises(ValueError, match="multi-objective"):
+            of_two(inner)
+    else:
+        of_two(inner)
+
+
+def of_two(sampler: SeededByTrial) -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    study.optimize(lambda trial: (value_of(trial), float(trial.number)), n_trials=5)
 
 
 def test_parameters_of_a_first_trial_are_not_drawn_alike() -> None:

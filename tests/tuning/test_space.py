@@ -9,7 +9,9 @@ from cfmvc.tuning.search import Search
 from cfmvc.tuning.space import TUNABLE, Space, merged
 from tests.tuning.conftest import with_tune
 
-_CONTROL = {"flow.source": ["control"]}
+_SECTIONS = ["vae", "flow", "joint", "generate", "evaluate", "compute", "checkpoint"]
+_RATE = {"flow.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+_WIDTH = {"flow.hidden_dim": {"low": 16, "high": 64}}
 
 
 def space_of(params: dict[str, Any], space: dict[str, Any], **tune: Any) -> Space:
@@ -49,6 +51,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_valid_ones(params: dict[str,
         ({"low": 1.0, "high": 0.1}, "low .1.0. must be below high .0.1."),
         ({"low": 0.0, "high": 1.0, "log": True}, "with log, low .0.0. must be above 0"),
         ({"low": 0.1, "high": 1.0, "steps": 3}, "steps"),
+        ({"low": 0.1, "high": float("inf")}, "low .0.1. and high .inf. must be finite"),
         ({"choices": []}, "at least 1 item"),
     ],
 )
@@ -167,6 +170,10 @@ def test_of_a_warm_start_what_is_not_searched_is_passed_over(params: dict[str, A
         ({"objectives": ["energy"]}, "no metric 'energy'.*valid are .*'energy_distance'"),
         ({"objectives": ["mmd2", "mmd2"]}, "each may come once"),
         ({"sampler": "tpee"}, "no sampler 'tpee' .did you mean 'tpe'"),
+        (
+            {"sampler": "cmaes", "objectives": ["mmd2", "energy_distance"]},
+            "'cmaes' looks for one objective, and tune.objectives has 2; take another sampler",
+        ),
         ({"pruner": "mean"}, "no pruner 'mean'.*valid are"),
         ({"n_trials": 0}, "tune.n_trials"),
         ({"n_trails": 3}, "n_trails"),
@@ -177,6 +184,59 @@ def test_a_wrong_plan_is_an_error(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         Search.of(with_tune(params, **values))
+
+
+@pytest.mark.parametrize("name", _SECTIONS)
+def test_a_section_that_a_trial_needs_and_that_is_missing_or_empty_is_an_error(
+    params: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}\.\w+: missing"):
+        Search.of({**params, name: None})
+    with pytest.raises(ConfigError, match=f"no section '{name}'; sections: 'data'"):
+        Search.of({section: values for section, values in params.items() if section != name})
+
+
+def test_a_range_over_what_is_no_number_is_an_error(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"tune.space.flow.source: .* words: list them as choic"):
+        space_of(params, {"flow.source": {"low": 0, "high": 1}})
+    params["flow"]["lr"] = "1e-3"
+    with pytest.raises(ConfigError, match=r"tune.space.flow.lr: .* the text '1e-3': .*no quotes"):
+        space_of(params, _RATE)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("fast", "expected a number without quotes, found 'fast'"),
+        ("0.001", "expected a number without quotes, found '0.001'"),
+        (None, "expected a number without quotes, found null"),
+        ([0.001], "expected a number without quotes"),
+        (float("nan"), "nan is outside of tune.space"),
+    ],
+)
+def test_a_warm_start_of_a_range_is_a_number(
+    params: dict[str, Any], value: object, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"tune.warm_start\[1\]: flow.lr: {words}"):
+        space_of(params, _RATE, warm_start=[{}, {"flow.lr": value}])
+
+
+def test_of_a_whole_number_nothing_between_is_drawn(params: dict[str, Any]) -> None:
+    """A bound, a present value or a warm start with a fraction makes a range one of fractions."""
+    with pytest.raises(ConfigError, match=r"hidden_dim: takes whole .* 100.0 .* write 100$"):
+        space_of(params, {"flow.hidden_dim": {"low": 16, "high": 1e2}})
+    with pytest.raises(
+        ConfigError, match=r"tune.warm_start\[0\]: flow.hidden_dim: .* and 32.5 is none"
+    ):
+        space_of(params, _WIDTH, warm_start=[{"flow.hidden_dim": 32.5}])
+    whole = space_of(params, _WIDTH, warm_start=[{"flow.hidden_dim": 32.0}])
+    assert isinstance(suggested(whole)["flow.hidden_dim"], int)
+    params["flow"]["hidden_dim"] = 64
+    with pytest.raises(ConfigError, match=r"hidden_dim: takes whole .* 64.0 .* write 64$"):
+        space_of(params, {"flow.hidden_dim": {"low": 16, "high": 64.0}})
+    params["flow"]["hidden_dim"] = 1e2
+    with pytest.raises(ConfigError, match=r"hidden_dim: takes whole .* 100.0 .* in params.yaml"):
+        space_of(params, _WIDTH)
 
 
 def test_directions_come_from_the_table_of_metrics(params: dict[str, Any]) -> None:

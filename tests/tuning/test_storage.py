@@ -1,0 +1,41 @@
+"""Where studies are kept: what is no database is told before anything is read or written."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfmvc.errors import ConfigError, TrackingError
+from cfmvc.tuning.storage import open_storage, storage_uri
+from cfmvc.tuning.tune import tune
+from tests.tuning.conftest import with_tune
+
+_PAGE = 4096  # bytes
+
+
+def test_a_file_that_is_no_database_is_an_error_and_stays(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    file = tmp_path / "tune.db"
+    file.write_text("trial,value\n0,0.5\n")
+    with pytest.raises(ConfigError, match=r"storage .*tune.db: .* no SQLite .* another one"):
+        tune(tmp_path, with_tune(params, storage="sqlite:///tune.db"))  # without any cells
+    assert file.read_text() == "trial,value\n0,0.5\n"
+
+
+def test_an_empty_file_and_none_are_made_into_databases(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    for name in ("empty.db", "sub/new.db"):
+        for _ in range(2):
+            uri = storage_uri(f"sqlite:///{name}", tmp_path)
+            assert open_storage(uri, 1, lambda study, trial: None).get_all_studies() == []
+
+
+def test_a_database_that_is_damaged_is_an_error(tmp_path: Path) -> None:
+    uri = storage_uri("sqlite:///tune.db", tmp_path)
+    open_storage(uri, 1, lambda study, trial: None).engine.dispose()
+    with (tmp_path / "tune.db").open("r+b") as stream:
+        stream.seek(100)  # behind the header
+        stream.write(b"\xff" * (_PAGE - 100))
+    with pytest.raises(TrackingError, match=r"the study's storage .*malformed"):
+        open_storage(uri, 1, lambda study, trial: None)
