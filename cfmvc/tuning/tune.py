@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from cfmvc.config import section_of
-from cfmvc.errors import CfmvcError, TrackingError
+from cfmvc.errors import CfmvcError, Preempted, TrackingError
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
 from cfmvc.tracking.child_runs import ChildRuns
 from cfmvc.tracking.config import home_of, shareable_uri, sqlite_file
@@ -21,7 +21,7 @@ from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tracking.resumption import SharedRun
 from cfmvc.tuning.confirmation import Confirmation, confirm
 from cfmvc.tuning.crew import Crew
-from cfmvc.tuning.files import BEST, TRIALS, write_results
+from cfmvc.tuning.files import BEST, FOLDER, TRIALS, write_results
 from cfmvc.tuning.pictures import pictures
 from cfmvc.tuning.results import best_as_dict, best_text, present_trial, trials_table
 from cfmvc.tuning.search import PARENT, PARENT_BEGUN, Search, best_trials, finished
@@ -177,7 +177,7 @@ def tune(
     Raises
     ------
     CfmvcError
-        If no trial was completed.
+        If no trial was completed, or too many have failed in a row; what was found is written.
     """
     at_hand = StudyAtHand.open(workspace, params)
     search, study, name = at_hand.search, at_hand.study, at_hand.study.study_name
@@ -186,10 +186,11 @@ def tune(
     deadline = None if search.config.timeout is None else time.monotonic() + search.config.timeout
     confirmations: list[Confirmation] = []
     with _owned(at_hand) as tracker:
-        if n_workers > 1:
-            Crew(n_workers, workspace, params, name, deadline).work()
-        else:
-            at_hand.worker(deadline, say).work()
+        with _published_at_the_worst(at_hand, tracker, say):
+            if n_workers > 1:
+                Crew(n_workers, workspace, params, name, deadline).work()
+            else:
+                at_hand.worker(deadline, say).work()
         front = best_trials(study)  # once: other machines may go on
         best = best_as_dict(study, search, front)
         if tracker is not None:
@@ -248,6 +249,29 @@ def _first_alone(at_hand: StudyAtHand) -> Iterator[bool]:
         return
     with one_at_a_time(at_hand.uri, key_of(f"run of {at_hand.study.study_name}")):
         yield PARENT_BEGUN not in at_hand.study.user_attrs
+
+
+@contextmanager
+def _published_at_the_worst(
+    at_hand: StudyAtHand, tracker: SpoolTracker | None, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Write the results also where an error ends the study; it is this error that goes on.
+
+    Whoever is asked to stop has no time for that, and the study goes on later.
+    """
+    try:
+        yield
+    except Preempted:
+        raise
+    except CfmvcError:
+        if tracker is not None:
+            name = at_hand.study.study_name
+            try:
+                _publish(at_hand, tracker, best_trials(at_hand.study))
+                say(f"study '{name}': {FOLDER} holds what it has found")
+            except Exception as error:
+                say(f"study '{name}': its results could not be written: {error}")
+        raise
 
 
 def _publish(at_hand: StudyAtHand, tracker: SpoolTracker, front: list[FrozenTrial]) -> None:

@@ -185,6 +185,35 @@ def test_a_study_in_which_all_fails_ends_with_the_reason(
     assert set(states(store).values()) == {("FAILED", "FAIL")}
 
 
+def test_a_study_that_failures_end_leaves_what_it_has_found(
+    workspace: Path, store: Store, params: dict[str, Any]
+) -> None:
+    wide = {"flow.hidden_dim": 2_000_000_000}
+    planned = with_tune(
+        params,
+        space={"flow.hidden_dim": {"choices": [16, wide["flow.hidden_dim"]]}},
+        warm_start=[wide, wide],
+        n_trials=9,
+        max_failures_in_a_row=2,
+    )
+    said: list[str] = []
+    with pytest.raises(CfmvcError, match="2 trials in a row have failed"):
+        tune(workspace, planned, say=said.append)
+    assert pd.read_csv(workspace / TRIALS)["state"].tolist() == ["COMPLETE", "FAIL", "FAIL"]
+    assert YAML(typ="safe").load(workspace / BEST)["trial"] == 0
+    assert "results/tune holds what it has found" in said[-1]
+    run = runs(store)["tune"]
+    assert run.info.status == "FAILED"
+    assert "best/energy_distance" in run.data.metrics
+    assert "trials.csv" in {file.path for file in store.client.list_artifacts(run.info.run_id)}
+    planned["tune"]["study"] = "again"
+    (workspace / "results").rename(workspace / "before")
+    (workspace / "results").touch()  # no folder: nothing can be written there
+    with pytest.raises(CfmvcError, match="2 trials in a row have failed"):
+        tune(workspace, planned, say=said.append)
+    assert "its results could not be written" in said[-1]
+
+
 def test_an_objective_that_is_not_defined_is_said_and_not_called_complete(
     workspace: Path, store: Store, params: dict[str, Any]
 ) -> None:
