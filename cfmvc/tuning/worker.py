@@ -89,7 +89,7 @@ class Worker:
                 return True
             if all(trial.state != TrialState.RUNNING for trial in trials):
                 return False
-            self._bury_the_dead(trials)
+            self._bury_the_dead()
         time.sleep(_POLL_SECONDS)  # the worker of a trial may die, and it be ours to repeat
         return True
 
@@ -101,15 +101,16 @@ class Worker:
         is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
         return is_waiting or n_asked < self.search.config.n_trials
 
-    def _bury_the_dead(self, trials: list[FrozenTrial]) -> None:
+    def _bury_the_dead(self) -> None:
         """Fail the trials of dead workers, which queues them once more."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
         # Killed between its claim and its first sign of life, a worker leaves no name: claims are
-        # made one at a time, so whoever has no name while we claim is dead.
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and CLAIM not in trial.user_attrs:
+        # made one at a time, so whoever has no name while we claim is dead. Asked anew: without a
+        # name there may be a sign of life, and that trial has just failed.
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if CLAIM not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 retry(self.study, self._trial(trial.number))
 
