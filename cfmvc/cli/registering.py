@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cfmvc.evaluation.metrics import METRICS, heading
-from cfmvc.registry.history import read_history
+from cfmvc.registry.history import Entry, History, read_history
 from cfmvc.registry.proof.link import Chain
 from cfmvc.registry.registry import Registry
+from cfmvc.registry.tags import BUNDLE_TAG
 
 _SHOWN = ("pearson_delta", "mse_top50", "energy_distance")
 _METRIC = "metric."
@@ -56,7 +57,8 @@ def versions_table(rows: list[dict[str, Any]]) -> str:
 def details(registry: Registry, called: str) -> dict[str, Any]:
     """Return all that is known of a version."""
     version = registry.version(called)
-    number = int(version.version)
+    number, history = int(version.version), read_history(registry)
+    itself = {number: version.tags.get(BUNDLE_TAG, "")}
     tags = {k: v for k, v in sorted(version.tags.items()) if not k.startswith(_METRIC)}
     return {
         "version": number,
@@ -65,7 +67,7 @@ def details(registry: Registry, called: str) -> dict[str, Any]:
         "run_id": version.run_id,
         "metrics": _figures(version.tags),
         "tags": tags,
-        "history": [row for row in rows_of_history(registry) if row["version"] == number],
+        "history": [_row(history, e) for e in reversed(history.entries) if e.is_among(itself)],
     }
 
 
@@ -119,20 +121,21 @@ def compared_text(found: dict[str, Any]) -> str:
 def rows_of_history(registry: Registry) -> list[dict[str, Any]]:
     """Return the decisions, the last one first."""
     history = read_history(registry)
-    return [
-        {
-            "number": entry.number,
-            "when": entry.when,
-            "who": entry.who,
-            "decision": entry.kind,
-            "from": entry.champion,
-            "version": entry.version,
-            "had_effect": history.had_effect(entry),
-            "why": entry.why,
-            "evidence": entry.evidence,
-        }
-        for entry in reversed(history.entries)
-    ]
+    return [_row(history, entry) for entry in reversed(history.entries)]
+
+
+def _row(history: History, entry: Entry) -> dict[str, Any]:
+    return {
+        "number": entry.number,
+        "when": entry.when,
+        "who": entry.who,
+        "decision": entry.kind,
+        "from": entry.champion,
+        "version": entry.version,
+        "had_effect": history.had_effect(entry),
+        "why": entry.why,
+        "evidence": entry.evidence,
+    }
 
 
 def history_table(rows: list[dict[str, Any]]) -> str:

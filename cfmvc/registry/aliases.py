@@ -1,12 +1,14 @@
 """The aliases ``champion`` and ``previous``, as they follow from the history."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cfmvc.errors import TrackingError
 from cfmvc.registry.config import CHAMPION, PREVIOUS
-from cfmvc.registry.history import History, history_name, read_history
+from cfmvc.registry.history import HASH, History, history_name, read_history
 from cfmvc.registry.registry import Registry
+from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
@@ -35,16 +37,48 @@ class Reading:
 def differences(registry: Registry, read: Reading) -> dict[str, tuple[int | None, int | None]]:
     """Return, by alias, where it points and where the history says it should, if that differs.
 
-    Nothing can point to a version that was deleted.
+    Nothing can point to a version that was deleted, and nothing is to point to another one that
+    has got its number since.
     """
-    aliases, history, there = read.aliases, read.history, registry.numbers()
-    by_history = {CHAMPION: history.champion, PREVIOUS: history.previous}
-    wanted = {a: version if version in there else None for a, version in by_history.items()}
+    aliases, history, there = read.aliases, read.history, registry.hashes()
+    by_history = {CHAMPION: history.champion_by, PREVIOUS: history.previous_by}
+    wanted = {
+        alias: entry.version if entry is not None and entry.is_among(there) else None
+        for alias, entry in by_history.items()
+    }
     return {
         alias: (aliases.get(alias), version)
         for alias, version in wanted.items()
         if aliases.get(alias) != version
     }
+
+
+def lost_champion(history: History, there: Mapping[int, str]) -> str:
+    """Say that the champion by the history is not there any more, and what to do; else nothing.
+
+    Parameters
+    ----------
+    history
+        All decisions.
+    there
+        Number and hash of the versions that are there.
+    """
+    champion, previous = history.champion_by, history.previous_by
+    if champion is None or champion.is_among(there):
+        return ""
+    what = "was deleted"
+    if champion.version in there:
+        hashes = champion.evidence[HASH][:12], there[champion.version][:12] or "none"
+        what = (
+            f"is not the one that was decided on (sha256 {hashes[0]}) any more: it was deleted and "
+            f"another one has its number, or its tag {BUNDLE_TAG} was edited ({hashes[1]})"
+        )
+    is_way_back = previous is not None and previous.is_among(there)
+    back = ", or go back with `cfmvc registry rollback`" if is_way_back else ""
+    return (
+        f"version {champion.version}, the champion by the history, {what}; promote another one "
+        f'with --force --why "...", for the gate has nobody to compare it with{back}'
+    )
 
 
 def undecided(registry: Registry, read: Reading) -> str:

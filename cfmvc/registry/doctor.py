@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cfmvc.registry.aliases import Reading, differences, settle, undecided
+from cfmvc.registry.aliases import Reading, differences, lost_champion, settle, undecided
 from cfmvc.registry.history import History, history_name
 from cfmvc.registry.registry import Registry
 
@@ -87,17 +87,10 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
 
 
 def _of_the_champion(registry: Registry, read: Reading) -> list[Finding]:
-    history, there = read.history, registry.numbers()
-    findings = [Finding(BROKEN, words) for words in [undecided(registry, read)] if words]
-    if history.champion is not None and history.champion not in there:
-        findings.append(
-            Finding(
-                BROKEN,
-                f"version {history.champion}, the champion by the history, was deleted; promote "
-                "another one with --force --why, for the gate has nobody to compare it with",
-            )
-        )
-    if history.previous is not None and history.previous not in there:
+    history, there = read.history, registry.hashes()
+    wrong = undecided(registry, read), lost_champion(history, there)
+    findings = [Finding(BROKEN, words) for words in wrong if words]
+    if history.previous_by is not None and not history.previous_by.is_among(there):
         words = f"version {history.previous}, the champion before, was deleted: no way back to it"
         findings.append(Finding(HEALTHY, words))
     return findings

@@ -23,6 +23,7 @@ from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
 PROMOTED, FORCED, REFUSED, ROLLED_BACK = "promoted", "forced", "refused", "rolled back"
+HASH = "bundle_sha256"  # among the evidence
 _TAG = "cfmvc.history."
 _DESCRIPTION = (
     "Who was champion when, and why. Written by `cfmvc registry`; each version is one decision. "
@@ -47,7 +48,8 @@ class Entry:
     who, when, why
         A person, an ISO time in UTC, and words.
     evidence
-        What it rests on: ``run``, ``data_md5``, ``git_commit``, ``verdict``.
+        What it rests on: ``run_uid``, ``data_md5``, ``git_commit``, ``metrics``, and
+        ``bundle_sha256`` of the version, which tells it from others that had its number.
     after, after_sha256
         Number and hash of the last decision that was known then: an edited one does not match.
     number
@@ -75,6 +77,18 @@ class Entry:
     def is_decision(self) -> bool:
         """Whether it says what a decision says; not if somebody has made or edited it by hand."""
         return self.kind in (PROMOTED, FORCED, REFUSED, ROLLED_BACK) and self.version > 0
+
+    def is_among(self, there: Mapping[int, str]) -> bool:
+        """Return whether the very version that was decided on is there.
+
+        Parameters
+        ----------
+        there
+            Number and hash of the versions that are there. What decided in an older cfmvc names no
+            hash, and means whatever has the number.
+        """
+        told = self.evidence.get(HASH)
+        return self.version in there and told in (None, there[self.version])
 
     @property
     def tags(self) -> dict[str, str]:
@@ -144,17 +158,28 @@ class History:
     @property
     def champions(self) -> list[int]:
         """The champion last, before it the one that it replaced, and so on."""
-        return self._replayed[0]
+        return [entry.version for entry in self._replayed[0]]
 
     @property
     def champion(self) -> int | None:
         """The version that is champion, or None."""
-        return next(reversed(self.champions), None)
+        return _version_of(self.champion_by)
 
     @property
     def previous(self) -> int | None:
         """The version that a rollback would go back to, or None."""
-        return self.champions[-2] if len(self.champions) > 1 else None
+        return _version_of(self.previous_by)
+
+    @property
+    def champion_by(self) -> Entry | None:
+        """The decision that made the champion one, or None."""
+        return next(reversed(self._replayed[0]), None)
+
+    @property
+    def previous_by(self) -> Entry | None:
+        """The decision that made the champion before this one."""
+        crowned = self._replayed[0]
+        return crowned[-2] if len(crowned) > 1 else None
 
     def had_effect(self, entry: Entry) -> bool:
         """Return whether a decision changed the champion: not if another one came before it."""
@@ -176,21 +201,26 @@ class History:
         return sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
 
     @cached_property
-    def _replayed(self) -> tuple[list[int], set[int]]:
-        champions: list[int] = []
+    def _replayed(self) -> tuple[list[Entry], set[int]]:
+        """Return the decisions that made the champions, and the numbers of all with an effect."""
+        crowned: list[Entry] = []
         effective: set[int] = set()
         for entry in self.entries:
-            is_about_another = entry.champion != next(reversed(champions), None)
+            is_about_another = entry.champion != _version_of(next(reversed(crowned), None))
             if not entry.is_decision or is_about_another or entry.kind == REFUSED:
                 continue
             if entry.kind == ROLLED_BACK:
-                if len(champions) < 2 or champions[-2] != entry.version:
+                if len(crowned) < 2 or crowned[-2].version != entry.version:
                     continue
-                champions.pop()
+                crowned.pop()
             else:
-                champions.append(entry.version)
+                crowned.append(entry)
             effective.add(entry.number)
-        return champions, effective
+        return crowned, effective
+
+
+def _version_of(entry: Entry | None) -> int | None:
+    return None if entry is None else entry.version
 
 
 def _number(text: str) -> int | None:

@@ -2,13 +2,14 @@
 
 import getpass
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cfmvc.errors import CfmvcError
-from cfmvc.registry.aliases import settle
+from cfmvc.registry.aliases import lost_champion, settle
 from cfmvc.registry.history import (
     FORCED,
+    HASH,
     PROMOTED,
     REFUSED,
     ROLLED_BACK,
@@ -68,16 +69,17 @@ def promote(registry: Registry, version: int, judge: Judge) -> Entry:
     Raises
     ------
     PromotionRefused
-        If the judge refuses, if another promotion came first, or if it is champion already.
+        If the judge refuses, if another promotion came first, if it is champion already, or if the
+        champion is not there any more.
     """
-    history = settle(registry)
-    _expect_not_champion(history, version)
+    history, there = settle(registry), registry.hashes()
+    if lost := lost_champion(history, there):  # minutes of work would come to nothing
+        raise PromotionRefused(lost)
+    _expect_not_champion(history, there, version)
     judgement = judge(version, history.champion)
     kind = PROMOTED if judgement.is_passed else REFUSED
-    entry = _decided(
-        registry, kind, history, version, "; ".join(judgement.reasons), judgement.evidence
-    )
-    written = append(registry, entry)
+    why, evidence = "; ".join(judgement.reasons), _with_hash(judgement.evidence, there, version)
+    written = append(registry, _decided(registry, kind, history, version, why, evidence))
     if not judgement.is_passed:
         raise PromotionRefused("\n".join(judgement.reasons))
     return _expect_effect(registry, written)
@@ -94,7 +96,9 @@ def force(registry: Registry, version: int, why: str, evidence: dict[str, str]) 
     history = read_history(registry)  # with none, it takes the place of an alias set by hand
     if history.is_begun:
         history = settle(registry)
-    _expect_not_champion(history, version)
+    there = registry.hashes()
+    _expect_not_champion(history, there, version)
+    evidence = _with_hash(evidence, there, version)
     return _expect_effect(
         registry, append(registry, _decided(registry, FORCED, history, version, why, evidence))
     )
@@ -108,16 +112,18 @@ def roll_back(registry: Registry, why: str, evidence: dict[str, str]) -> Entry:
     PromotionRefused
         If there is none, or another decision came first.
     """
-    history = settle(registry)
-    if history.previous is None:
-        there = "there is no champion" if history.champion is None else "it replaced nobody"
-        raise PromotionRefused(f"models:/{registry.name}: nothing to go back to: {there}")
-    if history.previous not in registry.numbers():
+    history, there = settle(registry), registry.hashes()
+    back = history.previous_by
+    if back is None:
+        nobody = "there is no champion" if history.champion is None else "it replaced nobody"
+        raise PromotionRefused(f"models:/{registry.name}: nothing to go back to: {nobody}")
+    if not back.is_among(there):
         raise PromotionRefused(
-            f"models:/{registry.name}: version {history.previous}, which the champion replaced, "
+            f"models:/{registry.name}: version {back.version}, which the champion replaced, "
             "was deleted; promote another one"
         )
-    entry = _decided(registry, ROLLED_BACK, history, history.previous, why, evidence)
+    evidence = _with_hash(evidence, there, back.version)
+    entry = _decided(registry, ROLLED_BACK, history, back.version, why, evidence)
     return _expect_effect(registry, append(registry, entry))
 
 
@@ -157,8 +163,14 @@ def _decided(
     )
 
 
-def _expect_not_champion(history: History, version: int) -> None:
-    if history.champion == version:
+def _with_hash(evidence: dict[str, str], there: Mapping[int, str], version: int) -> dict[str, str]:
+    """Add the hash that the version had before anybody looked at it: that one is decided on."""
+    return evidence | {HASH: there.get(version, "")}
+
+
+def _expect_not_champion(history: History, there: Mapping[int, str], version: int) -> None:
+    champion = history.champion_by
+    if champion is not None and champion.version == version and champion.is_among(there):
         raise PromotionRefused(f"version {version} is champion already")
 
 

@@ -8,6 +8,7 @@ from cfmvc.config import read_yaml, section_of
 from cfmvc.errors import ConfigError, listed
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.proof.subject import find_subject
+from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.tracking.downloads import existing_store
 from cfmvc.tracking.store import Store
 
@@ -46,9 +47,13 @@ class Registry:
         found = self.store.versions(f"name = '{self.name}'")
         return sorted(found, key=lambda version: -int(version.version))
 
-    def numbers(self) -> set[int]:
-        """Return the numbers of the versions that are there."""
-        return {int(version.version) for version in self.versions()}
+    def hashes(self) -> dict[int, str]:
+        """Return number and hash of the versions that are there; what has no hash has an empty one.
+
+        A number alone names no model: where the registered model is deleted in MLflow and made
+        again, they start at 1 again.
+        """
+        return {int(one.version): one.tags.get(BUNDLE_TAG, "") for one in self.versions()}
 
     def aliases(self) -> dict[str, int]:
         """Return the aliases and the versions that they point to; none where there is no model."""

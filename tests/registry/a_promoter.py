@@ -8,9 +8,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cfmvc.registry.promote import Judgement, PromotionRefused, promote, roll_back
 from cfmvc.registry.registry import Registry
+from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.tracking.store import Store
 
 NAME = "cfmvc"
@@ -21,8 +23,9 @@ def registry_at(uri: str, workspace: Path, name: str = NAME) -> Registry:
 
 
 def make_version(registry: Registry, quality: float) -> int:
+    tags = {"quality": str(quality), BUNDLE_TAG: uuid4().hex}
     made = registry.store.client.create_model_version(
-        registry.name, source="s3://nowhere/model", tags={"quality": str(quality)}
+        registry.name, source="s3://nowhere/model", tags=tags
     )
     return int(made.version)
 

@@ -12,7 +12,7 @@ import pytest
 
 from cfmvc.errors import ConfigError, TrackingError
 from cfmvc.registry.doctor import BROKEN, HEALTHY, MENDED, examine
-from cfmvc.registry.history import REFUSED, history_name, read_history
+from cfmvc.registry.history import REFUSED, Entry, append, history_name, read_history
 from cfmvc.registry.promote import Judgement, PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
 from cfmvc.tracking.store import Store
@@ -94,7 +94,7 @@ def test_force_asks_nobody_and_is_written_down(registry: Registry) -> None:
     assert (last.kind, last.why, last.evidence) == (
         "forced",
         "the customer wants it",
-        {"git_commit": "abc"},
+        {"git_commit": "abc", "bundle_sha256": registry.hashes()[1]},
     )
     assert "@" in last.who
 
@@ -221,6 +221,66 @@ def test_the_doctor_says_that_the_champion_was_deleted(registry: Registry) -> No
     assert states(registry) == {HEALTHY}
     with pytest.raises(PromotionRefused, match="version 2, which the champion replaced, was del"):
         roll_back(registry, "", {})
+
+
+def born_again(registry: Registry) -> int:
+    """Delete the model in MLflow and register another one, of the number 1 again."""
+    registry.store.client.delete_registered_model(NAME)
+    registry.store.client.create_registered_model(NAME)
+    return make_version(registry, -5.0)
+
+
+def test_another_model_of_the_champions_number_is_not_champion(registry: Registry) -> None:
+    promote(registry, 1, ByQuality(registry))
+    assert born_again(registry) == 1
+    for _ in range(2):
+        (broken,) = [f.words for f in examine(registry) if f.state == BROKEN]
+        assert "version 1, the champion by the history, is not the one that was decided" in broken
+        assert aliases(registry) == (None, None)
+    better = make_version(registry, 9.0)
+    for version in (1, better):
+        with pytest.raises(PromotionRefused, match="promote another one with --force"):
+            promote(registry, version, ByQuality(registry))
+    assert aliases(registry) == (None, None)
+    assert len(read_history(registry).entries) == 1, "nobody was judged"
+    force(registry, 1, "the old ones are gone", {})
+    assert (aliases(registry), states(registry)) == ((1, None), {HEALTHY})
+    promote(registry, better, ByQuality(registry))
+    assert aliases(registry) == (better, 1)
+
+
+def test_a_rollback_does_not_lead_to_another_model_of_the_same_number(registry: Registry) -> None:
+    for version in (1, 2):
+        promote(registry, version, ByQuality(registry))
+    born_again(registry)
+    force(registry, make_version(registry, 2.0), "the old ones are gone", {})
+    assert aliases(registry) == (2, None)
+    with pytest.raises(PromotionRefused, match="version 2, which the champion replaced, was del"):
+        roll_back(registry, "", {})
+
+
+def test_rows_of_an_older_cfmvc_mean_whatever_has_the_number(registry: Registry) -> None:
+    append(registry, Entry("promoted", None, 1, "ada", "better"))
+    assert states(registry) == {HEALTHY, MENDED}
+    born_again(registry)
+    assert states(registry) == {HEALTHY, MENDED}
+    assert aliases(registry) == (1, None)
+
+
+def test_the_champion_that_was_deleted_is_missed_before_anybody_is_judged(
+    registry: Registry,
+) -> None:
+    for version in (1, 2):
+        promote(registry, version, ByQuality(registry))
+    registry.store.client.delete_model_version(NAME, "2")
+
+    def judge(candidate: int, champion: int | None) -> Judgement:
+        raise AssertionError("that takes minutes")
+
+    with pytest.raises(PromotionRefused, match=r"was deleted; .*--force.*or go back with"):
+        promote(registry, 3, judge)
+    roll_back(registry, "the other one is gone", {})
+    assert (aliases(registry), states(registry)) == ((1, None), {HEALTHY})
 
 
 def test_overtaken_between_any_two_steps_it_says_so_or_is_compared_with_the_other(
