@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cfmvc.evaluation.metrics import METRICS, heading
-from cfmvc.registry.history import Entry, History, read_history
+from cfmvc.registry.entry import Entry
+from cfmvc.registry.history import History, read_history
 from cfmvc.registry.proof.link import Chain
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.tags import BUNDLE_TAG

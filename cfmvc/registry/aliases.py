@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cfmvc.errors import TrackingError
 from cfmvc.registry.config import CHAMPION, PREVIOUS
-from cfmvc.registry.history import HASH, History, history_name, read_history
+from cfmvc.registry.entry import HASH
+from cfmvc.registry.history import History, history_name, read_history
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.tracking.access import denial

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from cfmvc.errors import TrackingError
 from cfmvc.registry.aliases import Reading, differences, lost_champion, settle, undecided
-from cfmvc.registry.history import History, history_name
+from cfmvc.registry.entry import Entry
+from cfmvc.registry.history import History, give_receipt, history_name
 from cfmvc.registry.registry import Registry
+from cfmvc.tracking.store import first_line
 
 HEALTHY, MENDED, BROKEN = "healthy", "mended", "broken"
 
@@ -28,9 +31,12 @@ class Finding:
 def examine(registry: Registry) -> list[Finding]:
     """Look at everything, mend what follows from the history, and say what was found."""
     read = Reading.of(registry)
-    findings = [*_of_the_log(registry, read.history), *_of_the_champion(registry, read)]
+    findings = _of_the_log(registry, read.history)
+    if not read.history.damaged():  # else nobody knows who is champion
+        findings += _of_the_champion(registry, read)
     if any(finding.state == BROKEN for finding in findings):
         return findings
+    findings += [_with_receipt(registry, entry) for entry in read.history.without_receipt()]
     wrong = differences(registry, read)
     settle(registry)
     for alias, (found, wanted) in wrong.items():
@@ -46,27 +52,39 @@ def examine(registry: Registry) -> list[Finding]:
     return findings
 
 
+def _with_receipt(registry: Registry, entry: Entry) -> Finding:
+    from mlflow.exceptions import MlflowException
+
+    row = f"{history_name(registry)}, version {entry.number}"
+    try:
+        give_receipt(registry, entry)
+    except MlflowException as error:
+        raise TrackingError(
+            f"{row}: its receipt was never written, and cannot be now: {first_line(error)}"
+        ) from error
+    return Finding(
+        MENDED,
+        f"{row}: whole, but whoever wrote it was stopped before its receipt: now it has one",
+    )
+
+
 def _of_the_log(registry: Registry, history: History) -> list[Finding]:
-    name = history_name(registry)
-    edited, missing = history.edited(), history.missing()
-    findings = [
-        Finding(
-            BROKEN,
-            f"{name}, version {entry.number}: edited after it was written; compare it with the run "
-            f"of its evidence ({entry.evidence.get('run_uid', 'none')})",
-        )
-        for entry in edited
-        if entry.is_decision  # what is none any more is told below
-    ]
-    findings += [
-        Finding(
-            BROKEN,
-            f"{name}, version {entry.number}: was edited so that it is no decision any more, and "
-            "counts for nothing; restore it from a back-up of the tracking database",
-        )
-        for entry in history.entries
-        if entry.is_ours and not entry.is_decision
-    ]
+    name, edited, missing = history_name(registry), history.edited(), history.missing()
+    findings = []
+    for entry in history.entries:
+        if entry.is_decision and entry in edited:
+            words = (
+                "edited after it was written; compare it with the run of its evidence "
+                f"({entry.evidence.get('run_uid', 'none')})"
+            )
+        elif entry in edited or (entry.is_ours and not entry.is_decision):
+            words = (
+                "was edited so that it is no decision any more, and counts for nothing; restore it "
+                "from a back-up of the tracking database"
+            )
+        else:
+            continue
+        findings.append(Finding(BROKEN, f"{name}, version {entry.number}: {words}"))
     if missing:
         numbers = ", ".join(map(str, missing))
         findings.append(
@@ -80,7 +98,7 @@ def _of_the_log(registry: Registry, history: History) -> list[Finding]:
     foreign = [
         Finding(HEALTHY, f"{name}, version {entry.number}: made by hand, and counts for nothing")
         for entry in history.entries
-        if not entry.is_ours
+        if not entry.is_ours and entry not in edited
     ]
     whole = Finding(HEALTHY, f"{n} decision{'' if n == 1 else 's'}, none edited, none missing")
     return foreign + (findings or [whole])

@@ -6,136 +6,33 @@ written in one transaction: a version of a registered model ``NAME-history``, wh
 database gives out once. The rows, in the order of their numbers, say who is champion; a row that
 was decided against somebody who is champion no longer has no effect. The aliases follow from that,
 and can be mended from it at any time.
+
+What was edited or deleted shows: a row has its own hash and that of one before it, and once it is
+there the registered model gets a receipt, a tag of its own with number and hash. Each row has its
+own, so that of two at once neither takes the other's away; one that is killed before its receipt
+leaves a whole row, and the doctor writes the receipt later.
 """
 
-import hashlib
-import json
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 from cfmvc.errors import TrackingError
+from cfmvc.registry.entry import LONGEST_TAG, REFUSED, ROLLED_BACK, TAG, Entry
 from cfmvc.registry.registry import Registry
 from cfmvc.tracking.access import denial
 from cfmvc.tracking.store import first_line
 
-PROMOTED, FORCED, REFUSED, ROLLED_BACK = "promoted", "forced", "refused", "rolled back"
-HASH = "bundle_sha256"  # among the evidence
-_TAG = "cfmvc.history."
 _DESCRIPTION = (
     "Who was champion when, and why. Written by `cfmvc registry`; each version is one decision. "
     "Do not edit: `cfmvc registry doctor` finds it."
 )
-_LONGEST_TAG = 4000
+_RECEIPT = f"{TAG}receipt."
 _GIVE_UP_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A decision.
-
-    Parameters
-    ----------
-    kind
-        ``promoted``, ``forced``, ``refused`` or ``rolled back``.
-    champion
-        The champion that it was decided against; None where there was none.
-    version
-        Who is promoted, refused, or gone back to.
-    who, when, why
-        A person, an ISO time in UTC, and words.
-    evidence
-        What it rests on: ``run_uid``, ``data_md5``, ``git_commit``, ``metrics``, and
-        ``bundle_sha256`` of the version, which tells it from others that had its number.
-    after, after_sha256
-        Number and hash of the last decision that was known then: an edited one does not match.
-    number
-        Its place in the log; 0 before it is there.
-    """
-
-    kind: str
-    champion: int | None
-    version: int
-    who: str
-    why: str
-    evidence: dict[str, str] = field(default_factory=dict)
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    after: int = 0
-    after_sha256: str = ""
-    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
-    number: int = 0
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it was written as a decision at all; somebody may have made a version by hand."""
-        return bool(self.kind)
-
-    @property
-    def is_decision(self) -> bool:
-        """Whether it says what a decision says; not if somebody has made or edited it by hand."""
-        return self.kind in (PROMOTED, FORCED, REFUSED, ROLLED_BACK) and self.version > 0
-
-    def is_among(self, there: Mapping[int, str]) -> bool:
-        """Return whether the very version that was decided on is there.
-
-        Parameters
-        ----------
-        there
-            Number and hash of the versions that are there. What decided in an older cfmvc names no
-            hash, and means whatever has the number.
-        """
-        told = self.evidence.get(HASH)
-        return self.version in there and told in (None, there[self.version])
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What is written down."""
-        values = {
-            "kind": self.kind,
-            "champion": "" if self.champion is None else str(self.champion),
-            "version": str(self.version),
-            "who": self.who,
-            "why": self.why,
-            "when": self.when,
-            "after": str(self.after),
-            "after_sha256": self.after_sha256,
-            "uid": self.uid,
-            **{f"evidence.{name}": value for name, value in self.evidence.items()},
-        }
-        return {f"{_TAG}{name}": value[:_LONGEST_TAG] for name, value in values.items()}
-
-    @property
-    def sha256(self) -> str:
-        """Hash of all that is written down."""
-        return hashlib.sha256(json.dumps(self.tags, sort_keys=True).encode()).hexdigest()
-
-    @classmethod
-    def read(cls, number: int, tags: Mapping[str, str]) -> "Entry":
-        """Read an entry from the tags of its version."""
-        values = {
-            name.removeprefix(_TAG): value for name, value in tags.items() if name.startswith(_TAG)
-        }
-        evidence = {
-            name.removeprefix("evidence."): value
-            for name, value in values.items()
-            if name.startswith("evidence.")
-        }
-        return cls(
-            values.get("kind", ""),
-            _number(values.get("champion", "")),
-            _number(values.get("version", "")) or 0,
-            values.get("who", ""),
-            values.get("why", ""),
-            evidence,
-            values.get("when", ""),
-            _number(values.get("after", "")) or 0,
-            values.get("after_sha256", ""),
-            values.get("uid", ""),
-            number,
-        )
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -146,9 +43,12 @@ class History:
     ----------
     entries
         In the order in which the store took them.
+    receipts
+        Number and hash of those that the log itself says it has.
     """
 
     entries: tuple[Entry, ...]
+    receipts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def is_begun(self) -> bool:
@@ -186,19 +86,31 @@ class History:
         return entry.number in self._replayed[1]
 
     def edited(self) -> list[Entry]:
-        """Return the entries that are not what they were when a later one was written."""
-        by_number = {entry.number: entry for entry in self.entries}
-        known = {e.after: e.after_sha256 for e in self.entries if e.after_sha256}
-        return [
-            by_number[number]
-            for number, sha256 in sorted(known.items())
-            if number in by_number and by_number[number].sha256 != sha256
-        ]
+        """Return the entries that are not what they were when they were written.
+
+        All that was written down of an entry has to agree with it: its own hash, the receipt, and
+        each of the later rows, of which several may have come after the same one.
+        """
+        told = [(e.after, e.after_sha256) for e in self.entries if e.after_sha256]
+        told += [(e.number, e.own_sha256) for e in self.entries if e.own_sha256]
+        told += self.receipts.items()
+        found = {entry.number: entry.sha256 for entry in self.entries}
+        wrong = {number for number, sha256 in told if found.get(number, sha256) != sha256}
+        return [entry for entry in self.entries if entry.number in wrong]
 
     def missing(self) -> list[int]:
-        """Return the numbers of entries that are gone, as far as a later one shows."""
+        """Return the numbers of entries that are gone, as far as a later one or a receipt shows."""
         numbers = {entry.number for entry in self.entries}
-        return sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+        expected = {*range(1, max(numbers, default=0)), *self.receipts}
+        return sorted(expected - numbers)
+
+    def damaged(self) -> list[int]:
+        """Return the numbers of all that was edited or is gone."""
+        return sorted({*self.missing(), *(entry.number for entry in self.edited())})
+
+    def without_receipt(self) -> list[Entry]:
+        """Return the entries whose receipt was never written; an older cfmvc wrote none."""
+        return [e for e in self.entries if e.own_sha256 and e.number not in self.receipts]
 
     @cached_property
     def _replayed(self) -> tuple[list[Entry], set[int]]:
@@ -223,21 +135,28 @@ def _version_of(entry: Entry | None) -> int | None:
     return None if entry is None else entry.version
 
 
-def _number(text: str) -> int | None:
-    """Return a number that was written down; None where there is none, or it was edited away."""
-    return int(text) if text.isdecimal() else None
-
-
 def history_name(registry: Registry) -> str:
     """Return the name of the registered model that holds a model's decisions."""
     return f"{registry.name}-history"
 
 
 def read_history(registry: Registry) -> History:
-    """Read all decisions."""
-    found = registry.store.versions(f"name = '{history_name(registry)}'")
+    """Read all decisions.
+
+    A row comes before its receipt, so receipts are read first: none is without its row, whoever
+    decides meanwhile.
+    """
+    its_name = f"name = '{history_name(registry)}'"
+    logs = registry.store.client.search_registered_models(its_name)
+    receipts = {
+        int(tag.removeprefix(_RECEIPT)): sha256
+        for log in logs
+        for tag, sha256 in log.tags.items()
+        if tag.startswith(_RECEIPT) and tag.removeprefix(_RECEIPT).isdecimal()
+    }
+    found = registry.store.versions(its_name)
     entries = [Entry.read(int(version.version), version.tags) for version in found]
-    return History(tuple(sorted(entries, key=lambda entry: entry.number)))
+    return History(tuple(sorted(entries, key=lambda entry: entry.number)), receipts)
 
 
 def expect_may_decide(registry: Registry) -> None:
@@ -257,7 +176,7 @@ def expect_may_decide(registry: Registry) -> None:
         return
     try:
         registry.store.client.set_registered_model_tag(
-            registry.name, f"{_TAG}log", history_name(registry)
+            registry.name, f"{TAG}log", history_name(registry)
         )
     except MlflowException as error:
         if denial(error) is not None:
@@ -278,39 +197,68 @@ def append(registry: Registry, entry: Entry) -> Entry:
     from mlflow.exceptions import MlflowException
 
     expect_may_decide(registry)
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
-    pause = 0.05
-    is_unsure = False
+    try:
+        written = _until_taken(partial(_make_row, registry, entry))
+    except MlflowException as error:
+        what_now = (
+            "`cfmvc registry history` shows whether it was, when the store answers"
+            if denial(error) is None
+            else "nothing has changed"
+        )
+        raise TrackingError(
+            f"the decision could not be written down: {first_line(error)}; {what_now}"
+        ) from error
+    with suppress(MlflowException):  # the decision stands, and the doctor makes it good
+        _until_taken(lambda _: give_receipt(registry, written))
+    return written
+
+
+def give_receipt(registry: Registry, entry: Entry) -> None:
+    """Let the log itself say that it has an entry."""
+    tag = f"{_RECEIPT}{entry.number}"
+    registry.store.client.set_registered_model_tag(history_name(registry), tag, entry.sha256)
+
+
+def _until_taken(step: Callable[[bool], _T]) -> _T:
+    """Take a step until the store takes it, for a minute.
+
+    Parameters
+    ----------
+    step
+        Told whether it may have been taken already: others write at the same time, or an answer was
+        lost.
+
+    Raises
+    ------
+    MlflowException
+        The last one; at once if this user may not do it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    deadline, pause, is_unsure = time.monotonic() + _GIVE_UP_SECONDS, 0.05, False
     while True:
         try:
-            # Others write at the same time, or an answer was lost: it may be there already, and
-            # nothing is written twice before that is known.
-            if is_unsure and (written := _written(registry, entry)):
-                return written
-            is_unsure = False
-            _ensure_log(registry)
-            made = registry.store.client.create_model_version(
-                history_name(registry),
-                source=f"models:/{registry.name}/{entry.version}",
-                tags=entry.tags,
-                description=f"{entry.kind}: version {entry.version}. {entry.why}"[:_LONGEST_TAG],
-            )
+            return step(is_unsure)
         except MlflowException as error:
-            is_denied = denial(error) is not None
-            if is_denied or time.monotonic() > deadline:
-                what_now = (
-                    "nothing has changed"
-                    if is_denied
-                    else "`cfmvc registry history` shows whether it was, when the store answers"
-                )
-                raise TrackingError(
-                    f"the decision could not be written down: {first_line(error)}; {what_now}"
-                ) from error
+            if denial(error) is not None or time.monotonic() > deadline:
+                raise
             is_unsure = True
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
-        else:
-            return Entry.read(int(made.version), entry.tags)
+
+
+def _make_row(registry: Registry, entry: Entry, is_unsure: bool) -> Entry:
+    """Make the row, unless it turns out to be there already: nothing is written twice."""
+    if is_unsure and (written := _written(registry, entry)):
+        return written
+    _ensure_log(registry)
+    made = registry.store.client.create_model_version(
+        history_name(registry),
+        source=f"models:/{registry.name}/{entry.version}",
+        tags=entry.row,
+        description=f"{entry.kind}: version {entry.version}. {entry.why}"[:LONGEST_TAG],
+    )
+    return Entry.read(int(made.version), entry.row)
 
 
 def _written(registry: Registry, entry: Entry) -> Entry | None:

@@ -5,19 +5,10 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cfmvc.errors import CfmvcError
+from cfmvc.errors import CfmvcError, TrackingError
 from cfmvc.registry.aliases import lost_champion, settle
-from cfmvc.registry.history import (
-    FORCED,
-    HASH,
-    PROMOTED,
-    REFUSED,
-    ROLLED_BACK,
-    Entry,
-    History,
-    append,
-    read_history,
-)
+from cfmvc.registry.entry import FORCED, HASH, PROMOTED, REFUSED, ROLLED_BACK, Entry
+from cfmvc.registry.history import History, append, history_name, read_history
 from cfmvc.registry.registry import Registry
 
 
@@ -71,8 +62,10 @@ def promote(registry: Registry, version: int, judge: Judge) -> Entry:
     PromotionRefused
         If the judge refuses, if another promotion came first, if it is champion already, or if the
         champion is not there any more.
+    TrackingError
+        If the history was edited.
     """
-    history, there = settle(registry), registry.hashes()
+    history, there = _settled(registry), registry.hashes()
     if lost := lost_champion(history, there):  # minutes of work would come to nothing
         raise PromotionRefused(lost)
     _expect_not_champion(history, there, version)
@@ -88,15 +81,17 @@ def promote(registry: Registry, version: int, judge: Judge) -> Entry:
 def force(registry: Registry, version: int, why: str, evidence: dict[str, str]) -> Entry:
     """Make a version champion without asking the gate; who did it, and why, is written down.
 
+    It is the way on where nobody can be compared with: the champion was deleted, an alias was set
+    by hand before anything was decided, or the history was edited.
+
     Raises
     ------
     PromotionRefused
         If it is champion already, or another promotion came first.
     """
-    history = read_history(registry)  # with none, it takes the place of an alias set by hand
-    if history.is_begun:
+    history, there = read_history(registry), registry.hashes()
+    if history.is_begun and not history.damaged():
         history = settle(registry)
-    there = registry.hashes()
     _expect_not_champion(history, there, version)
     evidence = _with_hash(evidence, there, version)
     return _expect_effect(
@@ -111,8 +106,10 @@ def roll_back(registry: Registry, why: str, evidence: dict[str, str]) -> Entry:
     ------
     PromotionRefused
         If there is none, or another decision came first.
+    TrackingError
+        If the history was edited.
     """
-    history, there = settle(registry), registry.hashes()
+    history, there = _settled(registry), registry.hashes()
     back = history.previous_by
     if back is None:
         nobody = "there is no champion" if history.champion is None else "it replaced nobody"
@@ -140,6 +137,18 @@ def person(registry: Registry) -> str:
 
     login = read_mlflow_creds().username
     return f"{login} ({here})" if login else here
+
+
+def _settled(registry: Registry) -> History:
+    """Let the aliases follow the history, unless a row of it was edited or deleted."""
+    if damaged := read_history(registry).damaged():
+        numbers = ", ".join(map(str, damaged))
+        raise TrackingError(
+            f"{history_name(registry)}: version {numbers} was edited or deleted, so that who is "
+            "champion is not known; `cfmvc registry doctor` says more. Nothing has changed; "
+            '`cfmvc registry promote N --force --why "..."` decides without the gate'
+        )
+    return settle(registry)
 
 
 def _decided(
