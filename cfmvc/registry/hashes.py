@@ -10,7 +10,8 @@ def sha256_of_folder(folder: Path, pattern: str = "*") -> str:
     """Return one hash over names and bytes of all files below a folder that match.
 
     Python's ``__pycache__`` is left out: it appears wherever code is loaded, as MLflow does with a
-    version's code in a store on this machine.
+    version's code in a store on this machine. Who runs that code has to look at it by itself
+    (:mod:`cfmvc.registry.proof.compiled`).
     """
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob(pattern) if p.is_file()):

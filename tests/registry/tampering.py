@@ -1,9 +1,12 @@
 """What may be tampered with on the way to a version."""
 
+import py_compile
 import shutil
 import sqlite3
 from collections.abc import Callable
+from importlib.util import cache_from_source
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any
 
 from cfmvc.tracking.store import Store
@@ -88,6 +91,18 @@ def delete_logged_model(project: Path) -> None:
 
 def edit_code(project: Path) -> None:
     append(model(project) / "code/cfmvc/flow/solvers.py", "# faster\n")
+
+
+def forge_compiled_code(project: Path) -> None:
+    """Leave the source as it is, and let Python run something else."""
+    source = model(project) / "code/cfmvc/flow/solvers.py"
+    compiled = Path(cache_from_source(str(source)))
+    forged = source.with_name("forged.py")
+    forged.write_text(source.read_text() + "print('hello')\n")
+    py_compile.compile(
+        str(forged), str(compiled), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+    )
+    forged.unlink()
 
 
 def edit_what_mlflow_executes(project: Path) -> None:
@@ -187,6 +202,7 @@ TAMPERED: list[tuple[Callable[[Path], None], str, str]] = [
     (remove_model, "version", "its files are gone"),
     (delete_logged_model, "version", "it was deleted, or the tag was edited"),
     (edit_code, "code", "edited after it was registered"),
+    (forge_compiled_code, "code", "delete that folder"),
     (edit_what_mlflow_executes, "model files", "edited after it was registered"),
     (edit_requirements_of_model, "model files", "edited after it was registered"),
     (edit_lock_of_run, "dvc.lock", "edited afterwards"),

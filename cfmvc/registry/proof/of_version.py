@@ -5,6 +5,7 @@ from typing import Any
 
 from cfmvc.files import read_json
 from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
+from cfmvc.registry.proof.compiled import expect_compiled_of_source
 from cfmvc.registry.proof.evidence import REGISTER_AGAIN, Evidence
 from cfmvc.registry.proof.link import BrokenLinkError
 from cfmvc.registry.tags import (
@@ -51,7 +52,15 @@ def weights_link(evidence: Evidence) -> str:
 
 
 def code_link(evidence: Evidence) -> str:
-    """Prove it of the code that is served."""
+    """Prove it of the code that is served, and that what Python compiled of it is the same."""
+    said = source_link(evidence)
+    where = str(evidence.logged_model.artifact_location).removeprefix("file://")
+    expect_compiled_of_source(evidence.model, where)
+    return said
+
+
+def source_link(evidence: Evidence) -> str:
+    """Prove that the sources of the code have the hash that was registered."""
     code = evidence.model / "code" / "cfmvc"
     return _hashed("the code that it runs", sha256_of_folder(code, "*.py"), evidence, CODE_TAG)
 
