@@ -22,8 +22,11 @@ from cfmvc.registry.evaluation_set import EvaluationSet
 from cfmvc.registry.fetch import fetch_bundle
 from cfmvc.registry.gate import CHAMPION_NAME, Facts, Verdict, decide
 from cfmvc.registry.gate_table import verdict_text
+from cfmvc.registry.hashes import sha256_of_folder
 from cfmvc.registry.promote import Judgement
+from cfmvc.registry.proof.evidence import REGISTER_AGAIN
 from cfmvc.registry.registry import Registry
+from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig
@@ -98,6 +101,7 @@ class GateJudge:
     def _opened(self, frozen: EvaluationSet, version: int, role: str) -> Contestant:
         compute = self._section("compute", ComputeConfig)
         folder = fetch_bundle(f"models:/{self.registry.name}/{version}", self.project)
+        _expect_as_registered(folder, version, role, self.registry.hashes().get(version, ""))
         device = use(compute.device, compute.n_threads)
         return Contestant.opened(version, role, folder, device, frozen)
 
@@ -159,3 +163,15 @@ class GateJudge:
 
     def _section(self, name: str, section: type[SectionT]) -> SectionT:
         return section_of(self.params, name, section)
+
+
+def _expect_as_registered(folder: Path, version: int, role: str, told: str) -> None:
+    """Raise unless a bundle has the hash of its version: weights and seen cells may be edited."""
+    found = sha256_of_folder(folder)
+    if found != told:
+        raise Void(
+            f"void: version {version} ({role}) is not what was registered: the files of its model "
+            f"in the store have the sha256 {found[:12]}, its tag {BUNDLE_TAG} says "
+            f"{told[:12] or 'nothing'}. `cfmvc registry verify {version}` says more; do not use "
+            f"it, {REGISTER_AGAIN}"
+        )

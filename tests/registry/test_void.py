@@ -13,6 +13,7 @@ from anndata import AnnData
 from cfmvc.data import Vocabulary
 from cfmvc.errors import DataError
 from cfmvc.registry.contestant import told_of_embeddings
+from cfmvc.tracking.store import Store
 from tests.registry.a_contest import (
     Contest,
     contest_cells,
@@ -21,6 +22,7 @@ from tests.registry.a_contest import (
     with_vectors,
 )
 from tests.registry.conftest import N_GENES, VOCABULARY
+from tests.registry.tampering import flip_a_byte
 from tests.tracking.conftest import runs_of, store
 
 __all__ = ["store"]
@@ -101,6 +103,54 @@ def test_a_candidate_that_cannot_answer_is_refused_and_written_down(
     assert "void: version 1 (the candidate) cannot predict the held-out conditions" in said
     assert "unknown cell type 'q'" in said
     assert json.loads(contest.ask("history", "--json"))[0]["decision"] == "refused"
+
+
+def own_files(contest: Contest, version: int, store: Store) -> Path:
+    """Return the bundle's folder in the store."""
+    model_id = store.client.get_model_version(contest.name, str(version)).tags["cfmvc.model_id"]
+    location = store.client.get_logged_model(model_id).artifact_location
+    return Path(location.removeprefix("file://")) / "artifacts" / "bundle"
+
+
+@pytest.mark.parametrize("file", ["seen_cells.npy", "weights.safetensors"])
+def test_a_candidate_whose_files_were_edited_is_not_judged(
+    contest: Contest, cells: AnnData, store: Store, file: str
+) -> None:
+    knows_all = replace(
+        contestant(contest.folder, cells, 0), seen=np.sort(cells.obs["cfmvc_cell_id"].to_numpy())
+    )
+    version = contest.register(knows_all)
+    edited = own_files(contest, version, store) / file
+    if file == "seen_cells.npy":
+        np.save(edited, contestant(contest.folder, cells, 0).seen)
+    else:
+        flip_a_byte(edited)
+    said = contest.ask("promote", expect=3)
+    assert "void: version 1 (the candidate) is not what was registered" in said
+    assert "`cfmvc registry verify 1` says more; do not use it" in said
+    assert "generating" not in said
+    assert json.loads(contest.ask("history", "--json"))[0]["decision"] == "refused"
+
+
+def test_a_version_that_does_not_say_what_was_registered_is_not_judged(
+    contest: Contest, cells: AnnData, store: Store
+) -> None:
+    version = contest.register(contestant(contest.folder, cells, 0))
+    store.client.delete_model_version_tag(contest.name, str(version), "cfmvc.bundle_sha256")
+    assert "its tag cfmvc.bundle_sha256 says nothing" in contest.ask("promote", expect=3)
+
+
+@pytest.mark.slow
+def test_a_champion_whose_files_were_edited_makes_the_comparison_void(
+    contest: Contest, cells: AnnData, store: Store
+) -> None:
+    champion = contest.register(contestant(contest.folder, cells, 0))
+    force(contest, champion)
+    flip_a_byte(own_files(contest, champion, store) / "weights.safetensors")
+    contest.register(contestant(contest.folder, cells, 1))
+    words = " ".join(contest.ask("promote", expect=3).split())
+    assert "void: version 1 (the champion) is not what was registered" in words
+    assert "against the baselines and version 1. The comparison with the champion is void" in words
 
 
 @pytest.mark.slow
