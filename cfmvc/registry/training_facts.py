@@ -1,5 +1,6 @@
 """What a version's training has cost and suffered, as tags that the gate reads."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from cfmvc.tracking.run_link import RunLink, find_run, read_link
 from cfmvc.tracking.store import Store
 
 NAN_STEPS_TAG, PEAK_MEMORY_TAG = "cfmvc.nan_steps", "cfmvc.peak_memory_gib"
-_STAGES = ("train_vae", "train_flow")
+STAGES = ("train_vae", "train_flow")
 _RESULTS = Path("results")
+FIGURES = tuple(_RESULTS / f"{stage}.json" for stage in STAGES)
 
 
 def training_facts(workspace: Path, store: Store) -> dict[str, str]:
@@ -21,31 +23,39 @@ def training_facts(workspace: Path, store: Store) -> dict[str, str]:
     Vetoed updates stand in the stages' outputs. Memory is the machine's business, so it is asked of
     the runs that the outputs link to.
     """
-    results = workspace / _RESULTS
-    figures = [results / f"{stage}.json" for stage in _STAGES]
+    figures = [workspace / path for path in FIGURES]
     tags = {}
     if all(path.is_file() for path in figures):
-        tags[NAN_STEPS_TAG] = str(sum(int(read_json(path)["nan_steps"]) for path in figures))
-    links = [results / "runs" / f"{stage}.json" for stage in _STAGES]
-    peaks = [_peak(link, store, workspace) for link in links]
+        tags[NAN_STEPS_TAG] = nan_steps_of(figures)
+    links = [workspace / _RESULTS / "runs" / f"{stage}.json" for stage in STAGES]
+    peak = peak_memory_of(_run(link, store, workspace) for link in links)
+    return tags if peak is None else tags | {PEAK_MEMORY_TAG: peak}
+
+
+def nan_steps_of(figures: Iterable[Path]) -> str:
+    """Return the vetoed updates of all stages, as the tag has them."""
+    return str(sum(int(read_json(path)["nan_steps"]) for path in figures))
+
+
+def peak_memory_of(runs: Iterable[Any | None]) -> str | None:
+    """Return the most memory of any stage, as the tag has it; None if not all have told theirs."""
+    peaks = [None if run is None else _peak(run.data.metrics) for run in runs]
     known = [peak for peak in peaks if peak is not None]
-    if len(known) == len(_STAGES):
-        tags[PEAK_MEMORY_TAG] = f"{max(known):.4g}"
-    return tags
+    return f"{max(known):.4g}" if len(known) == len(peaks) else None
 
 
-def _peak(file: Path, store: Store, workspace: Path) -> float | None:
+def _peak(metrics: dict[str, float]) -> float | None:
+    peaks = [metrics[name] for name in metrics if name.removeprefix("joint_").startswith("peak_")]
+    return max(peaks, default=None)
+
+
+def _run(file: Path, store: Store, workspace: Path) -> Any | None:
     if not file.is_file():
         return None
     link = read_link(file)
     run = store.find_run_anywhere(link.uid)
-    if run is None:  # trained before the project had this store
-        run = _run_elsewhere(link, workspace)
-    if run is None:
-        return None
-    metrics = run.data.metrics
-    peaks = [metrics[name] for name in metrics if name.removeprefix("joint_").startswith("peak_")]
-    return max(peaks, default=None)
+    # else it was trained before the project had this store
+    return _run_elsewhere(link, workspace) if run is None else run
 
 
 def _run_elsewhere(link: RunLink, workspace: Path) -> Any | None:

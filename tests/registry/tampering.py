@@ -151,6 +151,14 @@ def edit_figure_tag(project: Path) -> None:
     set_tag(project, "metric.pearson_delta", "0.9")
 
 
+def edit_nan_steps_tag(project: Path) -> None:
+    set_tag(project, "cfmvc.nan_steps", "0")
+
+
+def edit_peak_memory_tag(project: Path) -> None:
+    set_tag(project, "cfmvc.peak_memory_gib", "1")
+
+
 def edit_commit_tag(project: Path) -> None:
     set_tag(project, "cfmvc.git_commit", "0" * 40)
 
@@ -214,6 +222,8 @@ TAMPERED: list[tuple[Callable[[Path], None], str, str]] = [
     (edit_evaluation, "evaluation", "one of the two was edited"),
     (edit_metric_of_model, "evaluation", "metrics of the logged model: pearson_delta is 0.9"),
     (edit_figure_tag, "evaluation", "pearson_delta is 0.9, its evaluation says 0.8"),
+    (edit_nan_steps_tag, "outputs", "says 0, the outputs of its training say 3: one of the"),
+    (edit_peak_memory_tag, "stage runs", "says 1, the runs of its training say 3: one of the two"),
     (edit_commit_tag, "run", "cfmvc.git_commit is 000"),
     (edit_hash_tag, "weights", "in the tag cfmvc.bundle_sha256"),
     (remove_hash_tag, "version", "it has no tag cfmvc.files_sha256"),

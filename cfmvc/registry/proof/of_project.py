@@ -14,7 +14,9 @@ from cfmvc.registry.hashes import sha256_of_folder
 from cfmvc.registry.proof.dvc_lock import FOLDER_SUFFIX, dvc_md5
 from cfmvc.registry.proof.evidence import Evidence
 from cfmvc.registry.proof.link import BrokenLinkError, UncheckedLinkError
+from cfmvc.registry.proof.of_run import expect_fact
 from cfmvc.registry.tags import CODE_TAG
+from cfmvc.registry.training_facts import FIGURES, NAN_STEPS_TAG, nan_steps_of
 from cfmvc.tracking.lineage import COMMIT_TAG, DATA_TAG, DIRTY_TAG, SPLIT, SPLIT_TAG, paths_of
 from cfmvc.tracking.origin import PARAMS_FILE
 
@@ -42,10 +44,16 @@ def data_link(evidence: Evidence) -> str:
 
 
 def outputs_link(evidence: Evidence) -> str:
-    """Prove the same of the files that were made of them on the way to the model."""
+    """Prove the same of the files that were made of them on the way to the model.
+
+    Among them are the figures of the training, in which the vetoed updates stand that the gate is
+    told of.
+    """
     paths = [path for path in evidence.outs if path != evidence.lock.data_path]
-    for path in paths:
-        _expect_file(evidence, path, evidence.outs[path])
+    found = {path: _expect_file(evidence, path, evidence.outs[path]) for path in paths}
+    figures = [found[str(path)] for path in FIGURES if str(path) in found]
+    if len(figures) == len(FIGURES):
+        expect_fact(evidence, NAN_STEPS_TAG, nan_steps_of(figures), "outputs")
     return ", ".join(paths)
 
 
@@ -70,12 +78,12 @@ def commit_link(evidence: Evidence) -> str:
     return f"{commit[:12]}, clean; {n_files} files of code are those that the stages ran"
 
 
-def _expect_file(evidence: Evidence, path: str, md5: str) -> None:
-    """Hash a file of the project, or what DVC's cache has of it."""
+def _expect_file(evidence: Evidence, path: str, md5: str) -> Path:
+    """Hash a file of the project, or what DVC's cache has of it, and return where it is."""
     file = evidence.project / path
     found = dvc_md5(file) if file.exists() else None
     if found == md5:
-        return
+        return file
     if evidence.current_lock.md5_of(path) == md5:  # the project is where the version was made
         if found is None:
             raise BrokenLinkError(f"{path} is missing; `dvc pull` gets it")
@@ -83,29 +91,37 @@ def _expect_file(evidence: Evidence, path: str, md5: str) -> None:
             f"{path} was edited: md5 {found}, dvc.lock says {md5}; `dvc checkout --force {path}` "
             "brings back what it was"
         )
-    if not _is_cached(evidence.project, path, md5):
+    kept = _cached(evidence.project, path, md5)
+    if kept is None:
         raise UncheckedLinkError(
             "the project is at another version; `git checkout` the commit and `dvc pull`"
         )
+    return kept
 
 
-def _is_cached(project: Path, path: str, md5: str) -> bool:
-    """Return whether DVC's cache has a file, all of it, and as it should be."""
+def _cached(project: Path, path: str, md5: str) -> Path | None:
+    """Return a file in DVC's cache, of a folder its list; None unless all of it is there.
+
+    Raises
+    ------
+    BrokenLinkError
+        If it is not as it should be.
+    """
     folder = _cache(project)
     kept = None if folder is None else _in_cache(folder, md5)
     if kept is None:
-        return False
+        return None
     entries = read_json(kept) if md5.endswith(FOLDER_SUFFIX) else []
     parts = [_in_cache(kept.parent.parent, entry["md5"]) for entry in entries]
     if None in parts:
-        return False
+        return None
     of_entries = [(part, entry["md5"]) for part, entry in zip(parts, entries, strict=True)]
     for part, told in [(kept, md5.removesuffix(FOLDER_SUFFIX)), *of_entries]:
         if part is not None and md5_of_file(part) != told:
             raise BrokenLinkError(
                 f"{path}: {told} in DVC's cache was edited; remove it there, and `dvc fetch` it"
             )
-    return True
+    return kept
 
 
 def _in_cache(folder: Path, md5: str) -> Path | None:

@@ -3,6 +3,7 @@
 import json
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -13,6 +14,7 @@ from cfmvc.registry.proof.dvc_lock import dvc_md5
 from cfmvc.registry.proof.evidence import REGISTER_AGAIN, Evidence
 from cfmvc.registry.proof.link import BrokenLinkError, UncheckedLinkError
 from cfmvc.registry.tags import EVALUATION_FILE
+from cfmvc.registry.training_facts import PEAK_MEMORY_TAG, STAGES, peak_memory_of
 from cfmvc.tracking.contents import key
 from cfmvc.tracking.lineage import OUT_PREFIX, is_lineage
 from cfmvc.tracking.origin import (
@@ -77,16 +79,21 @@ def dvc_lock_link(evidence: Evidence) -> str:
 
 
 def stage_runs_link(evidence: Evidence) -> str:
-    """Prove that the runs of earlier stages have finished, and rest on the same outputs."""
+    """Prove that the runs of earlier stages have finished, and rest on the same outputs.
+
+    They tell what memory the training took, too, which the gate reads from the version's tag.
+    """
     if not evidence.stage_runs:
         raise UncheckedLinkError("the run names no runs of earlier stages")
-    outs, elsewhere = evidence.outs, []
+    outs, elsewhere, trainings = evidence.outs, [], dict[str, Any]()
     for stage, uid in evidence.stage_runs.items():
         run = evidence.store.find_run_anywhere(uid)
         if run is None:
             elsewhere.append(stage)
             continue
         run_id = run.info.run_id
+        if stage in STAGES:
+            trainings[stage] = run
         if run.info.lifecycle_stage != "active":
             raise BrokenLinkError(
                 f"run {run_id} of {stage} was deleted; `mlflow runs restore --run-id {run_id}` "
@@ -105,6 +112,9 @@ def stage_runs_link(evidence: Evidence) -> str:
                 )
     if elsewhere:
         raise UncheckedLinkError(f"{listed(elsewhere)}: made with another tracking store")
+    if len(trainings) == len(STAGES):
+        peak = peak_memory_of(trainings.values())
+        expect_fact(evidence, PEAK_MEMORY_TAG, peak, "runs")
     return ", ".join(evidence.stage_runs)
 
 
@@ -154,6 +164,24 @@ def expect_tagged(evidence: Evidence, name: str) -> None:
         raise BrokenLinkError(
             f"{name} of the run has the md5 {found[:12]}, its tag {MD5_TAGS[name]} says "
             f"{told[:12] or 'nothing'}: edited afterwards; {evidence.again}"
+        )
+
+
+def expect_fact(evidence: Evidence, tag: str, found: str | None, where: str) -> None:
+    """Compare what the gate is told of the training, where the version says it at all.
+
+    Without the tag there is nothing to prove, and the gate does not let it pass.
+
+    Raises
+    ------
+    BrokenLinkError
+        If the tag says something else than was found.
+    """
+    told = evidence.subject.tags.get(tag)
+    if evidence.subject.version is not None and told is not None and told != found:
+        raise BrokenLinkError(
+            f"the version's tag {tag} says {told}, the {where} of its training say "
+            f"{found or 'nothing'}: one of the two was edited; {REGISTER_AGAIN}"
         )
 
 
