@@ -43,8 +43,10 @@ def test_an_alias_of_the_registrys_own_is_refused(params: dict[str, Any], alias:
         section_of(changed, "register", RegisterConfig)
 
 
-def test_a_name_that_mlflow_refuses_is_a_fault_of_the_file(
-    params: dict[str, Any],
+@pytest.mark.parametrize("name", ["cfmvc.v2", "cfmvc?", "cfmvc#2", "cf\tmvc"])
+def test_a_name_that_mlflow_refuses_or_cannot_fetch_is_a_fault_of_the_file(
+    params: dict[str, Any], name: str
 ) -> None:
+    changed = params | {"register": params["register"] | {"name": name}}
     with pytest.raises(ConfigError, match=r"register\.name"):
-        section_of(override(params, ["register.name=cfmvc.v2"]), "register", RegisterConfig)
+        section_of(changed, "register", RegisterConfig)

@@ -9,7 +9,7 @@ from cfmvc.config import read_yaml, section_of
 from cfmvc.registry.gate import Verdict
 from cfmvc.registry.gate_table import verdict_text
 from cfmvc.registry.history import expect_may_decide
-from cfmvc.registry.judge import GateJudge
+from cfmvc.registry.judge import GateJudge, GateSections
 from cfmvc.registry.promote import PromotionRefused, force, promote, roll_back
 from cfmvc.registry.registry import Registry
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
@@ -25,11 +25,11 @@ def promoted(project: Path, called: str) -> str:
     """
     registry = _to_decide(project)
     version = int(registry.version(called).version)
-    params = read_yaml(project / "params.yaml")
+    sections = GateSections.of(read_yaml(project / "params.yaml"))
     refused_by: Verdict | None = None
     try:
         with _decision("promote", project, version) as tracker:
-            judge = GateJudge(registry, project, params, tracker, _say)
+            judge = GateJudge(registry, project, sections, tracker, _say)
             try:
                 promote(registry, version, judge)
             finally:

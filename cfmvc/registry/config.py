@@ -14,7 +14,10 @@ CHAMPION, PREVIOUS = "champion", "previous"
 class RegisterConfig(Section):
     """Under which name a model enters the registry."""
 
-    name: str = Field(pattern=r"^[^/:.@%\"']+$", description="name of the registered model")
+    # It becomes a part of addresses, models:/NAME/3, and of MLflow's conditions.
+    name: str = Field(
+        pattern=r"^[^/:.@%?#\"'\x00-\x1f]+$", description="name of the registered model"
+    )
     alias: str = Field(
         pattern=r"^[A-Za-z_][A-Za-z_-]*$", description="alias that points to the newest version"
     )

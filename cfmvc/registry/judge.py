@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from anndata import AnnData
 
-from cfmvc.config import SectionT, section_of
+from cfmvc.config import section_of
 from cfmvc.data.prepared import control_of, separator_of
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.evaluate import evaluate
@@ -35,6 +35,38 @@ from cfmvc.tracking.spool_tracker import SpoolTracker
 _CELLS_TIMED = 1000
 
 
+@dataclass(frozen=True)
+class GateSections:
+    """What ``params.yaml`` says of a judgement, read before any work: a fault shows at once.
+
+    Parameters
+    ----------
+    compute, generate, evaluate, gate
+        The sections of these names.
+    """
+
+    compute: ComputeConfig
+    generate: GenerateConfig
+    evaluate: EvaluateConfig
+    gate: GateConfig
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> "GateSections":
+        """Read them.
+
+        Raises
+        ------
+        ConfigError
+            If one is missing, or has faults.
+        """
+        return cls(
+            section_of(params, "compute", ComputeConfig),
+            section_of(params, "generate", GenerateConfig),
+            section_of(params, "evaluate", EvaluateConfig),
+            section_of(params, "gate", GateConfig),
+        )
+
+
 @dataclass
 class GateJudge:
     """Judges by the gate of a project.
@@ -44,9 +76,9 @@ class GateJudge:
     registry
         Where the versions are.
     project
-        Its folder: the evaluation set, and ``params.yaml``.
-    params
-        All sections of ``params.yaml``.
+        Its folder, with the evaluation set.
+    sections
+        What its ``params.yaml`` says.
     tracker
         Of the run that keeps the evidence.
     say
@@ -57,7 +89,7 @@ class GateJudge:
 
     registry: Registry
     project: Path
-    params: dict[str, Any]
+    sections: GateSections
     tracker: SpoolTracker
     say: Callable[[str], None] = lambda words: None
     champion: int | None = None
@@ -88,21 +120,19 @@ class GateJudge:
         except Void as void:
             void_words = str(void)
         self.say("scoring")
-        config = self._section("evaluate", EvaluateConfig)
         names = control_of(frozen.cells), separator_of(frozen.cells)
-        evaluation = evaluate(frozen.cells, generated, config, *names, rivals)
-        facts, gate = self._facts(candidate, seconds), self._section("gate", GateConfig)
-        self.verdict = decide(evaluation, gate, facts, void=void_words)
+        evaluation = evaluate(frozen.cells, generated, self.sections.evaluate, *names, rivals)
+        facts = self._facts(candidate, seconds)
+        self.verdict = decide(evaluation, self.sections.gate, facts, void=void_words)
         figures = {c.metric: c.candidate for c in self.verdict.comparisons}
         evidence["metrics"] = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         self._keep(evaluation, self.verdict, candidate, champion, frozen.md5)
         return Judgement(self.verdict.is_passed, self.verdict.reasons, evidence)
 
     def _opened(self, frozen: EvaluationSet, version: int, role: str) -> Contestant:
-        compute = self._section("compute", ComputeConfig)
         folder = fetch_bundle(f"models:/{self.registry.name}/{version}", self.project)
         _expect_as_registered(folder, version, role, self.registry.hashes().get(version, ""))
-        device = use(compute.device, compute.n_threads)
+        device = use(self.sections.compute.device, self.sections.compute.n_threads)
         return Contestant.opened(version, role, folder, device, frozen)
 
     def _timed(self, frozen: EvaluationSet, own: Contestant) -> tuple[AnnData, float]:
@@ -118,7 +148,7 @@ class GateJudge:
         by: Literal["flow", "arithmetic"] = "flow",
     ) -> AnnData:
         self.say(f"version {contestant.version}: generating cells by {by}")
-        return contestant.generated(frozen, self._section("generate", GenerateConfig), by)
+        return contestant.generated(frozen, self.sections.generate, by)
 
     def _facts(self, candidate: int, predict_seconds: float) -> Facts:
         tags = self.registry.version(str(candidate)).tags
@@ -160,9 +190,6 @@ class GateJudge:
             for name, value in (("gain", comparison.gain), ("at_least", comparison.at_least))
         }
         self.tracker.log_metrics(figures, step=0)
-
-    def _section(self, name: str, section: type[SectionT]) -> SectionT:
-        return section_of(self.params, name, section)
 
 
 def _expect_as_registered(folder: Path, version: int, role: str, told: str) -> None:

@@ -206,6 +206,7 @@ def test_a_version_has_several_names(project: Path, what: str) -> None:
     ("what", "said"),
     [
         ("7", "7: model 'cfmvc' has no such version; versions: '1'; aliases: 'candidate'"),
+        ("²", "²: model 'cfmvc' has no such version; versions: '1'"),
         ("canddate", r"no such version \(did you mean 'candidate'\?\)"),
         ("models:/cfmcv/1", r"no model 'cfmcv' is registered \(did you mean 'cfmvc'\?\)"),
         ("0" * 32, "no run of this store has that id"),

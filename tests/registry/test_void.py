@@ -105,6 +105,18 @@ def test_a_candidate_that_cannot_answer_is_refused_and_written_down(
     assert json.loads(contest.ask("history", "--json"))[0]["decision"] == "refused"
 
 
+def test_a_fault_of_params_yaml_is_told_before_any_work(
+    contest: Contest, cells: AnnData, store: Store
+) -> None:
+    contest.register(contestant(contest.folder, cells, 0))
+    file = contest.folder / "params.yaml"
+    file.write_text(file.read_text().replace("mse_top50", "mse_top5"))
+    said = contest.ask("promote", expect=2)
+    assert "gate: Value error, no metric 'mse_top5' (did you mean 'mse_top50'?)" in said
+    assert "generating" not in said
+    assert "promote" not in runs_of(store)
+
+
 def own_files(contest: Contest, version: int, store: Store) -> Path:
     """Return the bundle's folder in the store."""
     model_id = store.client.get_model_version(contest.name, str(version)).tags["cfmvc.model_id"]

@@ -72,7 +72,7 @@ def find_subject(what: str, store: Store, workspace: Path, name: str | None = No
     label = label.removeprefix("/").removeprefix("@")
     numbers = sorted(int(version.version) for version in store.versions(f"name = '{name}'"))
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
-    number = int(label) if label.isdigit() else aliases.get(label)
+    number = int(label) if label.isdecimal() else aliases.get(label)
     if number not in numbers:
         raise ConfigError(
             f"{what}: model '{name}' has no such version{suggest(label, aliases)}; "
