@@ -27,7 +27,7 @@ from cfmvc.registry.promote import Judgement
 from cfmvc.registry.proof.evidence import REGISTER_AGAIN
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.tags import BUNDLE_TAG
-from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG
+from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG, recorded
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.predict import GenerateConfig
 from cfmvc.tracking.spool_tracker import SpoolTracker
@@ -152,12 +152,8 @@ class GateJudge:
 
     def _facts(self, candidate: int, predict_seconds: float) -> Facts:
         tags = self.registry.version(str(candidate)).tags
-        nan_steps, peak = tags.get(NAN_STEPS_TAG), tags.get(PEAK_MEMORY_TAG)
-        return Facts(
-            None if nan_steps is None else int(nan_steps),
-            None if peak is None else float(peak),
-            predict_seconds,
-        )
+        nan_steps, peak = recorded(tags, NAN_STEPS_TAG), recorded(tags, PEAK_MEMORY_TAG)
+        return Facts(None if nan_steps is None else int(nan_steps), peak, predict_seconds)
 
     def _keep(
         self,

@@ -1,6 +1,7 @@
 """What a version's training has cost and suffered, as tags that the gate reads."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ def training_facts(workspace: Path, store: Store) -> dict[str, str]:
     links = [workspace / _RESULTS / "runs" / f"{stage}.json" for stage in STAGES]
     peak = peak_memory_of(_run(link, store, workspace) for link in links)
     return tags if peak is None else tags | {PEAK_MEMORY_TAG: peak}
+
+
+def recorded(tags: Mapping[str, str], name: str) -> float | None:
+    """Return the number that a tag holds; None where there is none, or somebody made it none."""
+    try:
+        number = float(tags.get(name, ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def nan_steps_of(figures: Iterable[Path]) -> str:

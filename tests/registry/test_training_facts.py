@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from cfmvc.registry.training_facts import PEAK_MEMORY_TAG, training_facts
+import pytest
+
+from cfmvc.registry.training_facts import PEAK_MEMORY_TAG, recorded, training_facts
 from cfmvc.tracking import stage_run
 from cfmvc.tracking.store import Store
 from tests.tracking.conftest import CONFIG
@@ -21,3 +23,13 @@ def test_memory_is_the_largest_of_any_stage_the_joint_one_included(
             tracker.wait_for_run(60)
             tracker.write_link(workspace / "results" / "runs" / f"{stage}.json")
     assert training_facts(workspace, store) == {PEAK_MEMORY_TAG: "60"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("12", 12.0), ("1.5", 1.5), ("many", None), ("", None), ("nan", None)]
+)
+def test_what_somebody_wrote_into_a_tag_is_recorded_if_it_is_a_number(
+    text: str, number: float | None
+) -> None:
+    assert recorded({"of": text}, "of") == number
+    assert recorded({}, "of") is None
