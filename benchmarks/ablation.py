@@ -28,7 +28,7 @@ VARIANTS: dict[str, list[str]] = {
     SHIPPED: [],
     "the flow alone": ["flow.mean_response=0"],
     "mean response 0.5": ["flow.mean_response=0.5"],
-    "mean response 0.75": ["flow.mean_response=0.75"],
+    "mean response 0.6": ["flow.mean_response=0.6"],
     "the mean response wholly": ["flow.mean_response=1"],
     "noise as the source": ["flow.source=noise"],
     "control source, pairs at random": ["flow.coupling=independent"],
