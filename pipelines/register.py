@@ -5,6 +5,7 @@ from pathlib import Path
 from cfmvc.files import read_json, write_json
 from cfmvc.registry.config import RegisterConfig
 from cfmvc.registry.register import register_model
+from cfmvc.tracking.lineage import DIRTY_TAG
 from pipelines._paths import AVERAGES, FLOW
 from pipelines._stage import stage
 
@@ -17,6 +18,12 @@ def main() -> None:
         version = register_model(FLOW, read_json(AVERAGES), config, run.tracker, run.workspace)
         write_json(REGISTERED, version.as_json())
         print(f"registered: models:/{version.name}@{version.alias} (version {version.version})")
+        if run.tracker.lineage.get(DIRTY_TAG) != "false":
+            print(
+                "no commit holds what this version was made of, and `cfmvc registry verify` will "
+                "not prove it; git status shows what differs: commit it, then `dvc repro --force "
+                "--single-item register` registers it anew"
+            )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ Data = Annotated[
     Path | None,
     typer.Option(
         metavar="F.h5ad",
-        help="The cells, named as the section `data` says [default: simulated ones, of which the "
-        "truth is known].",
+        help="The cells, named as the section `data` says (other names: --set "
+        "data.perturbation=guide, --set data.control=NT, ...) [default: simulated ones, of which "
+        "the truth is known].",
     ),
 ]
 Settings = Annotated[
