@@ -15,6 +15,7 @@ from cfmvc.benchmark.summary import Summary
 from cfmvc.benchmark.tasks import TASKS, task_of
 from cfmvc.benchmark.text import to_text
 from cfmvc.config import default_params_file, override, read_yaml, section_of
+from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.errors import ConfigError, DataError
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.files import slug
@@ -59,7 +60,7 @@ class Benchmarks:
 
 _TOO_LITTLE = (
     "nothing there can be scored: too few cells (evaluate.min_cells; of a batch "
-    "benchmark.min_cells_to_rank), or no controls"
+    f"benchmark.min_cells_to_rank), or fewer than {LEAST_CONTROLS} controls"
 )
 
 

@@ -42,7 +42,7 @@ def _check_strata(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
             remedy="predictions for them rest on little",
         )
     controls = labels[labels["perturbation"] == config.control]
-    yield from _check_few_controls(controls, strata[~strata.index.isin(small.index)], config)
+    yield from _check_few_controls(controls, len(strata), config)
     if controls.empty:
         return
     with_controls = controls.groupby(["batch", "cell_type"]).size()
@@ -58,16 +58,15 @@ def _check_strata(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
 
 
 def _check_few_controls(
-    controls: pd.DataFrame, strata: pd.Series, config: DataConfig
+    controls: pd.DataFrame, n_strata: int, config: DataConfig
 ) -> Iterator[Fault]:
     n_controls = controls.groupby(["batch", "cell_type"]).size()
-    few = n_controls[n_controls.index.isin(strata.index)]
-    few = few[few < LEAST_CONTROLS]
+    few = n_controls[n_controls < LEAST_CONTROLS]
     if len(few):
         yield Fault(
             "warning",
             f"obs['{config.batch}'], obs['{config.cell_type}']",
-            f"{len(few):,} of {len(strata):,} strata have fewer than {LEAST_CONTROLS} controls: "
+            f"{len(few):,} of {n_strata:,} strata have fewer than {LEAST_CONTROLS} controls: "
             f"{_sizes(few)}",
             int(few.sum()),
             remedy="shifts from so few are mostly their noise, and are not scored",

@@ -30,6 +30,7 @@ _LIKE_CONTROL = {
 }
 # What else joins the parts of a combination in published data sets.
 _LIKE_SEPARATORS = ("+", "_", "-", "|", "&", ",", ";", ":", "/")
+_FEWEST_WITH_CONTROL = 3  # labels such as A_ctrl, for that to be how singles are written
 
 
 def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
@@ -43,9 +44,32 @@ def check_labels(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
     known = sorted(set(labels.text[~labels.is_missing]) - {""})
     if known:
         yield from _check_control(known, config)
-        yield from _check_recorded_separator(adata, known, config)
         yield from _check_combinations(known, labels.text, config)
         yield from _check_other_separators(known, config)
+
+
+def check_separator(adata: AnnData, config: DataConfig) -> Iterator[Fault]:
+    """Yield an error where a file was added with a separator by which its control was lost.
+
+    Its control was renamed where it stood alone, and not in labels that were not split then.
+    """
+    recorded, column = adata.uns.get("cfmvc"), column_of(adata, config.perturbation)
+    if not isinstance(recorded, dict) or column is None:
+        return
+    before, old = recorded.get("separator"), recorded.get("control_in_source")
+    if before == config.separator or old in (None, config.control):
+        return
+    known = sorted(set(read_labels(column).text))
+    lost = [label for label in known if old in split_label(label, config.separator)]
+    if lost:
+        yield Fault(
+            "error",
+            f"obs['{config.perturbation}']",
+            f"the file was added with the separator '{before}', and data.separator is "
+            f"'{config.separator}': of {listed(lost, 3)} '{old}' was the control, and would be a "
+            "perturbation",
+            remedy="run cfmvc data add on its source again, with --separator",
+        )
 
 
 def check_arms(labels: pd.DataFrame, config: DataConfig) -> Iterator[Fault]:
@@ -164,26 +188,6 @@ def _check_control(known: list[str], config: DataConfig) -> Iterator[Fault]:
         )
 
 
-def _check_recorded_separator(
-    adata: AnnData, known: list[str], config: DataConfig
-) -> Iterator[Fault]:
-    """Yield an error where a file that was added was read in another way, which shows in it."""
-    recorded = adata.uns.get("cfmvc")
-    before = recorded.get("separator") if isinstance(recorded, dict) else None
-    if before is None or before == config.separator:
-        return
-    joined = [label for label in known if any(s and s in label for s in (before, config.separator))]
-    if joined:
-        yield Fault(
-            "error",
-            f"obs['{config.perturbation}']",
-            f"the file was added with the separator '{before}', and data.separator is "
-            f"'{config.separator}': {listed(joined, 3)} would now be something else",
-            remedy="run cfmvc data add on its source again, with --separator, or set "
-            "data.separator back",
-        )
-
-
 _TWO_ARMS = "cells of at least one perturbation and of the control are needed"
 
 
@@ -228,28 +232,56 @@ def _check_combinations(known: list[str], text: np.ndarray, config: DataConfig) 
 
 
 def _check_other_separators(known: list[str], config: DataConfig) -> Iterator[Fault]:
-    """Yield a warning where labels are two others with a sign between them, or one and control."""
-    names = set(known)
+    """Yield a warning where labels look like two others with a sign between them.
+
+    Who has said that labels are never split is believed.
+    """
+    whole = [label for label in known if config.separator not in label]
     for sign in _LIKE_SEPARATORS:
-        if sign == config.separator:
+        if not config.separator or sign in config.separator:
             continue
-        joined = [label for label in known if _is_joined(label, sign, names, config.control)]
+        joined = _joined(whole, sign, config.control)
         if joined:
-            are = "label looks" if len(joined) == 1 else "labels look"
+            what = (
+                f"'{joined[0]}' looks like a combination joined by '{sign}', and is read as a "
+                "single perturbation"
+                if len(joined) == 1
+                else f"{len(joined):,} labels look like combinations joined by '{sign}', and are "
+                f"read as single perturbations: {listed(joined, 3)}"
+            )
             yield Fault(
                 "warning",
                 f"obs['{config.perturbation}']",
-                f"{len(joined):,} {are} like combinations joined by '{sign}', and are read as "
-                f"single perturbations: {listed(joined, 3)}",
-                remedy=f"if they are combinations: data.separator (--separator '{sign}'), which is "
+                what,
+                remedy=f"if that is so: data.separator (--separator '{sign}'), which is "
                 f"'{config.separator}' now",
             )
 
 
-def _is_joined(label: str, sign: str, names: set[str], control: str) -> bool:
+def _joined(labels: list[str], sign: str, control: str) -> list[str]:
+    """Return the labels whose halves are labels, or with the control, where some are so."""
+    names = set(labels)
+    pairs = [label for label in labels if any(names.issuperset(h) for h in _halves(label, sign))]
+    with_control = [
+        label
+        for label in labels
+        if any(control in half and _is_name(half, control) for half in _halves(label, sign))
+    ]
+    if (
+        len(with_control) < _FEWEST_WITH_CONTROL
+    ):  # a guide, or a solvent, is called like the control
+        return pairs
+    return sorted({*pairs, *with_control})
+
+
+def _is_name(half: tuple[str, str], control: str) -> bool:
+    """Whether what stands beside the control may be a perturbation, and is no number of a guide."""
+    return any(name != control and not name.isdecimal() for name in half)
+
+
+def _halves(label: str, sign: str) -> Iterator[tuple[str, str]]:
     parts = label.split(sign)
-    halves = (
-        (sign.join(parts[:cut]).strip(), sign.join(parts[cut:]).strip())
-        for cut in range(1, len(parts))
-    )
-    return any(control in half or names.issuperset(half) for half in halves if all(half))
+    for cut in range(1, len(parts)):
+        half = sign.join(parts[:cut]).strip(), sign.join(parts[cut:]).strip()
+        if all(half):
+            yield half

@@ -15,7 +15,7 @@ from anndata import AnnData
 
 from cfmvc.data.check_counts import check_counts
 from cfmvc.data.check_design import check_design
-from cfmvc.data.check_labels import check_arms, check_labels
+from cfmvc.data.check_labels import check_arms, check_labels, check_separator
 from cfmvc.data.config import DataConfig
 from cfmvc.data.embeddings import check_covered, check_embeddings
 from cfmvc.data.faults import Fault
@@ -42,6 +42,7 @@ def check_cells(adata: AnnData, config: DataConfig) -> list[Fault]:
         *check_contents(adata, config),
         *check_covered(adata, labels["perturbation"], config),
         *check_arms(labels, config),
+        *check_separator(adata, config),
         *check_design(labels, config),
     ]
     return sorted(faults, key=lambda fault: fault.severity != "error")

@@ -18,7 +18,7 @@ COMMIT_TAG, DIRTY_TAG = "cfmvc.git_commit", "cfmvc.git_dirty"
 LOCK_TAG, PARAMS_TAG = "cfmvc.dvc_lock_md5", "cfmvc.params_md5"
 DATA_TAG, SPLIT_TAG = "cfmvc.data_md5", "cfmvc.split_sha256"
 OUT_PREFIX, RUN_PREFIX = "dvc.out.", "cfmvc.run."
-_SOURCES = ("cfmvc", "pipelines", "*.yaml", "*.dvc")  # what a stage may read
+_SOURCES = ("cfmvc", "pipelines", ":(glob)*.yaml", "*.dvc")  # what a stage may read
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 

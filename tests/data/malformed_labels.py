@@ -216,6 +216,8 @@ CASES: list[tuple[str, Breaker, list[str]]] = [
         [
             "warning: obs['batch'], obs['cell_type']: 1 of 3 strata have fewer than 5 "
             "cells: b3 / T (3); predictions for them rest on little",
+            "warning: obs['batch'], obs['cell_type']: 1 of 3 strata have fewer than 5 controls: "
+            "b3 / T (1); shifts from so few are mostly their noise, and are not scored",
         ],
     ),
     (

@@ -6,7 +6,7 @@ from anndata import AnnData
 from scipy.sparse import csc_matrix
 
 from cfmvc.data.canonical import canonicalise
-from cfmvc.data.checks import check_cells
+from cfmvc.data.checks import check_cells, check_contents
 from cfmvc.data.config import DataConfig
 from cfmvc.data.faults import errors_of
 from cfmvc.data.understood import understood
@@ -112,38 +112,82 @@ def test_doses_that_are_nowhere_beside_each_other_are_warned_of(
     assert "doses" not in "".join(map(str, check_cells(cells, config)))
 
 
-@pytest.mark.parametrize(("sign", "joined"), [("_", "A_B"), ("-", "A-control"), ("|", "A | B")])
-def test_labels_that_look_like_combinations_are_named(
+def looks(cells: AnnData, config: DataConfig) -> list[str]:
+    return [str(fault) for fault in check_cells(cells, config) if "look" in str(fault)]
+
+
+def relabelled(cells: AnnData, *labels: str) -> None:
+    """Give the cells of A these labels in turn; the first four keep theirs."""
+    for number, row in enumerate(range(13, 60, 3)):
+        label("perturbation", labels[number % len(labels)], row)(cells)
+
+
+@pytest.mark.parametrize(("sign", "joined"), [("_", "A_B"), ("|", "A | B")])
+def test_a_label_that_looks_like_a_combination_is_named(
     cells: AnnData, config: DataConfig, sign: str, joined: str
 ) -> None:
-    label("perturbation", joined, *range(1, 60, 3))(cells)  # the cells of A, but A stays in two
-    label("perturbation", "A", 1, 4)(cells)
-    (fault,) = [fault for fault in check_cells(cells, config) if "look" in str(fault)]
-    assert str(fault) == (
-        f"obs['perturbation']: 1 label looks like combinations joined by '{sign}', and are read as "
-        f"single perturbations: '{joined}'; if they are combinations: data.separator (--separator "
-        f"'{sign}'), which is '+' now"
-    )
-    as_meant = config.model_copy(update={"separator": sign})
-    assert "look" not in "".join(map(str, check_cells(cells, as_meant)))
+    relabelled(cells, joined)
+    assert looks(cells, config) == [
+        f"obs['perturbation']: '{joined}' looks like a combination joined by '{sign}', and is read "
+        f"as a single perturbation; if that is so: data.separator (--separator '{sign}'), which is "
+        "'+' now"
+    ]
+    assert looks(cells, config.model_copy(update={"separator": sign})) == []
+    assert looks(cells, config.model_copy(update={"separator": ""})) == []
 
 
-def test_a_name_with_a_sign_in_it_is_no_combination(cells: AnnData, config: DataConfig) -> None:
-    label("perturbation", "HLA-A", *range(1, 60, 3))(cells)
-    assert check_cells(cells, config) == []
+def test_singles_that_are_written_with_the_control_are_named(
+    cells: AnnData, config: DataConfig
+) -> None:
+    relabelled(cells, "C_control", "D_control", "control_E")
+    (words,) = looks(cells, config)
+    assert "3 labels look like combinations joined by '_', and are read as single per" in words
 
 
-def test_a_file_that_was_read_in_another_way_is_refused(cells: AnnData, config: DataConfig) -> None:
-    """Its control has another name by now, but in the labels that were never split."""
-    label("perturbation", "A+ctrl", *range(1, 60, 3))(cells)
-    cells.uns["cfmvc"] = {"control": "control", "separator": ""}
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("HLA-A", "IL-2"),
+        ("control_1", "control_2", "control_3", "control_4"),
+        ("control-d6",),
+        ("A_1", "A_2"),
+    ],
+)
+def test_a_name_with_a_sign_in_it_is_no_combination(
+    cells: AnnData, config: DataConfig, names: tuple[str, ...]
+) -> None:
+    relabelled(cells, *names)
+    assert looks(cells, config) == []
+
+
+@pytest.mark.parametrize("separator", [" + ", "__", " & "])
+def test_what_the_separator_splits_already_is_not_asked_about(
+    cells: AnnData, config: DataConfig, separator: str
+) -> None:
+    relabelled(cells, separator.join("AB"), separator.join(("A", "control")))
+    assert looks(cells, config.model_copy(update={"separator": separator})) == []
+
+
+def test_a_file_that_lost_its_control_in_joined_labels_is_refused(
+    cells: AnnData, config: DataConfig
+) -> None:
+    relabelled(cells, "A+ctrl")
+    cells.uns["cfmvc"] = {"control": "control", "control_in_source": "ctrl", "separator": ""}
     (fault,) = errors_of(check_cells(cells, config))
-    assert "was added with the separator '', and data.separator is '+': 'A+ctrl' " in str(fault)
+    assert str(fault) == (
+        "obs['perturbation']: the file was added with the separator '', and data.separator is '+': "
+        "of 'A+ctrl' 'ctrl' was the control, and would be a perturbation; run cfmvc data add on "
+        "its source again, with --separator"
+    )
+    assert errors_of(check_contents(cells, config)) == [], "controls to predict from are whole"
     cells.uns["cfmvc"]["separator"] = "+"
-    assert "was added" not in "".join(map(str, check_cells(cells, config)))
-    label("perturbation", "A", *range(1, 60, 3))(cells)
-    cells.uns["cfmvc"]["separator"] = ""
-    assert check_cells(cells, config) == []
+    assert errors_of(check_cells(cells, config)) == []
+
+
+def test_another_separator_is_the_users_to_choose(cells: AnnData, config: DataConfig) -> None:
+    relabelled(cells, "A+B")
+    cells.uns["cfmvc"] = {"control": "control", "separator": "+"}
+    assert errors_of(check_cells(cells, config.model_copy(update={"separator": ""}))) == []
 
 
 def test_strata_of_few_controls_are_named(cells: AnnData, config: DataConfig) -> None:

@@ -76,6 +76,9 @@ def test_commit_branch_and_whether_the_tree_was_changed(project: Path) -> None:
     assert tags["cfmvc.git_dirty"] == "false"
     (project / "notes.log").write_text("a log, or predictions, that no stage reads")
     assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "false"
+    (project / "notes").mkdir()
+    (project / "notes" / "site.yaml").write_text("")
+    assert lineage_tags(project, "train_vae")["cfmvc.git_dirty"] == "false"
     module = project / "cfmvc" / "more.py"
     module.parent.mkdir()
     module.write_text("")
