@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cfmvc.files import read_json, write_json
-from cfmvc.registry.config import RegisterConfig
+from cfmvc.registry.config import REGISTER_AGAIN, RegisterConfig
 from cfmvc.registry.register import register_model
 from cfmvc.tracking.lineage import DIRTY_TAG
 from pipelines._paths import AVERAGES, FLOW
@@ -21,8 +21,7 @@ def main() -> None:
         if run.tracker.lineage.get(DIRTY_TAG) != "false":
             print(
                 "no commit holds what this version was made of, and `cfmvc registry verify` will "
-                "not prove it; git status shows what differs: commit it, then `dvc repro --force "
-                "--single-item register` registers it anew"
+                f"not prove it; git status shows what differs: commit it, then {REGISTER_AGAIN}"
             )
 
 

@@ -236,11 +236,11 @@ def _check_other_separators(known: list[str], config: DataConfig) -> Iterator[Fa
 
     Who has said that labels are never split is believed.
     """
+    if not config.separator:
+        return
     whole = [label for label in known if config.separator not in label]
     for sign in _LIKE_SEPARATORS:
-        if not config.separator or sign in config.separator:
-            continue
-        joined = _joined(whole, sign, config.control)
+        joined = [] if sign in config.separator else _joined(whole, sign, config.control)
         if joined:
             what = (
                 f"'{joined[0]}' looks like a combination joined by '{sign}', and is read as a "
@@ -267,11 +267,9 @@ def _joined(labels: list[str], sign: str, control: str) -> list[str]:
         for label in labels
         if any(control in half and _is_name(half, control) for half in _halves(label, sign))
     ]
-    if (
-        len(with_control) < _FEWEST_WITH_CONTROL
-    ):  # a guide, or a solvent, is called like the control
-        return pairs
-    return sorted({*pairs, *with_control})
+    # Of a few, each may be a guide or a solvent that is called like the control.
+    is_a_custom = len(with_control) >= _FEWEST_WITH_CONTROL
+    return sorted({*pairs, *with_control}) if is_a_custom else pairs
 
 
 def _is_name(half: tuple[str, str], control: str) -> bool:

@@ -111,14 +111,14 @@ class ReferenceCells:
 
     def bounded(self, most: int) -> "ReferenceCells":
         """Return at most ``most`` finite cells of each condition, drawn with a fixed seed."""
-        finite = self.select(self.is_finite)
-        member = finite.condition.cpu()
+        finite = self.is_finite.nonzero().reshape(-1)  # numbers: of many cells no copy is made
+        member = self.condition[finite].cpu()
         order = torch.randperm(len(finite), generator=torch.Generator().manual_seed(0))
         by_condition = order[torch.argsort(member[order], stable=True)]
         sizes = torch.bincount(member)
         rank = torch.arange(len(finite)) - (sizes.cumsum(0) - sizes)[member[by_condition]]
         kept = by_condition[rank < most].sort().values
-        return finite.select(kept.to(self.batch.device))
+        return self.select(finite[kept.to(finite.device)])
 
     def select(self, rows: torch.Tensor) -> "ReferenceCells":
         """Return some cells (indices or a boolean mask)."""

@@ -9,6 +9,7 @@ from cfmvc.errors import listed, suggest
 from cfmvc.evaluation.metrics import METRICS
 
 CHAMPION, PREVIOUS = "champion", "previous"
+REGISTER_AGAIN = "`dvc repro --force --single-item register` registers it anew"
 
 
 class RegisterConfig(Section):

@@ -16,7 +16,7 @@ from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.evaluation.report import to_html
 from cfmvc.evaluation.result import Evaluation
 from cfmvc.evaluation.table import to_csv, to_text
-from cfmvc.registry.config import GateConfig
+from cfmvc.registry.config import REGISTER_AGAIN, GateConfig
 from cfmvc.registry.contestant import CANDIDATE_ROLE, CHAMPION_ROLE, Contestant, Void
 from cfmvc.registry.evaluation_set import EvaluationSet
 from cfmvc.registry.fetch import fetch_bundle
@@ -24,7 +24,6 @@ from cfmvc.registry.gate import CHAMPION_NAME, Facts, Verdict, decide
 from cfmvc.registry.gate_table import verdict_text
 from cfmvc.registry.hashes import sha256_of_folder
 from cfmvc.registry.promote import Judgement
-from cfmvc.registry.proof.evidence import REGISTER_AGAIN
 from cfmvc.registry.registry import Registry
 from cfmvc.registry.tags import BUNDLE_TAG
 from cfmvc.registry.training_facts import NAN_STEPS_TAG, PEAK_MEMORY_TAG, recorded

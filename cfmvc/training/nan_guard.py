@@ -244,8 +244,7 @@ class NanGuard:
         assert pending.largest is not None
         sizes = pending.largest.cpu().tolist()
         names = [n for n, v in zip(self.flat.named, sizes, strict=True) if not np.isfinite(v)]
-        self.last_event = self._event("nan", pending, row, place, names, VETOED)
-        return self.last_event
+        return self._event("nan", pending, row, place, names, VETOED)
 
     def _large(self, pending: _Pending, row: np.ndarray) -> list[TrainingEvent]:
         if pending.largest is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cfmvc.config import read_yaml
 from cfmvc.errors import ConfigError
+from cfmvc.registry.config import REGISTER_AGAIN
 from cfmvc.registry.proof.dvc_lock import Lock
 from cfmvc.registry.proof.link import BrokenLinkError, UncheckedLinkError
 from cfmvc.registry.proof.subject import Subject
@@ -19,7 +20,6 @@ from cfmvc.tracking.origin import LOCK_FILE, MD5_TAGS, PARAMS_FILE
 from cfmvc.tracking.store import UID_TAG, Store, is_lost
 
 _NEEDS_RUN = "it needs the run"
-REGISTER_AGAIN = "`dvc repro --force --single-item register` registers it anew"
 # MLflow puts it beside a model that it downloads.
 _META_FILE = "registered_model_meta"
 

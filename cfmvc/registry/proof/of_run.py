@@ -10,8 +10,9 @@ from packaging.utils import canonicalize_name
 
 from cfmvc.errors import listed
 from cfmvc.files import md5_of_file
+from cfmvc.registry.config import REGISTER_AGAIN
 from cfmvc.registry.proof.dvc_lock import dvc_md5
-from cfmvc.registry.proof.evidence import REGISTER_AGAIN, Evidence
+from cfmvc.registry.proof.evidence import Evidence
 from cfmvc.registry.proof.link import BrokenLinkError, UncheckedLinkError
 from cfmvc.registry.tags import EVALUATION_FILE
 from cfmvc.registry.training_facts import PEAK_MEMORY_TAG, STAGES, peak_memory_of

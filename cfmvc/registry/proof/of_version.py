@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 from cfmvc.files import read_json
+from cfmvc.registry.config import REGISTER_AGAIN
 from cfmvc.registry.hashes import sha256_of_folder, sha256_of_values
 from cfmvc.registry.proof.compiled import expect_compiled_of_source
-from cfmvc.registry.proof.evidence import REGISTER_AGAIN, Evidence
+from cfmvc.registry.proof.evidence import Evidence
 from cfmvc.registry.proof.link import BrokenLinkError
 from cfmvc.registry.tags import (
     BUNDLE_TAG,
