@@ -106,8 +106,14 @@ def open_storage(
 class _PatientStorage(RDBStorage):
     """A storage whose signs of life outlast a database that is away for one of them.
 
-    Optuna's thread ends with the first that fails, and a living trial is taken for dead.
+    Optuna's thread ends with the first that fails, and a living trial is taken for dead. Nor does
+    a trial without any sign of life ever count as dead: who writes something of it gives one first.
     """
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Write something of a trial down that its worker says."""
+        self.record_heartbeat(trial_id)  # Optuna's thread may not have come to its first one
+        super().set_trial_user_attr(trial_id, key, value)
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Write a sign of life down; one that cannot be is left out."""
