@@ -27,13 +27,13 @@ from cfmvc.stages.response import dose_curves, fit_response
 from cfmvc.stages.vae import TrainingCells
 
 SCREEN = {"n_cells": 10_000, "n_batches": 2, "n_cell_types": 1, "n_perturbations": 8}
-COMBINATIONS = {
+COMBINATIONS: dict[str, dict[str, Any]] = {
     "additive": {"n_interactive": 0},
     "limited": {"interaction": "limited", "perturbed_fraction": 0.5},
     "company": {"interaction": "company"},
     "own": {"interaction": "own"},
 }
-DOSES = {
+DOSES: dict[str, dict[str, Any]] = {
     "concentrations": {"doses": [10.0, 100.0, 1000.0, 10_000.0], "half_dose": 300.0},
     "in proportion": {"doses": [0.25, 0.5, 1.0, 2.0]},
 }

@@ -7,14 +7,15 @@ Two shifts have the covariance
 For the perturbations: *any* (:math:`a(p) a(p')`, what all of them share; ``a`` is the sum of the
 vector, at most 1), *same* (:math:`p \cdot p'`, so that a combination is the sum of its parts, times
 the gain), *together* (pairs that both have, what a combination has beyond its parts), *in company*
-(*same* between combinations alone: what a perturbation does there and not alone) and, where there
-are embeddings, which reach perturbations that were never seen, *like* (the product of embeddings as
-they were given) and *unlike* (that of their deviations from the middle: what tells one from the
-others). The zero of embeddings may mean something or not; from their middle a new one is always on
-the side where the others are not, so that of a few known ones too much would follow for it. For the
-contexts: everywhere, same batch, same cell type, same stratum, and like controls (the product of
-the strata's mean controls in principal components). All parts are positive semidefinite, and each
-is 0 for no perturbation.
+(*same* between combinations alone: what a perturbation does there and not alone), *bent* (columns
+in common times their bends: by how much a gene departs from the dose curve of its perturbation,
+which is that of all genes) and, where there are embeddings, which reach perturbations that were
+never seen, *like* (the product of embeddings as they were given) and *unlike* (that of their
+deviations from the middle: what tells one from the others). The zero of embeddings may mean
+something or not; from their middle a new one is always on the side where the others are not, so
+that of a few known ones too much would follow for it. For the contexts: everywhere, same batch,
+same cell type, same stratum, and like controls (the product of the strata's mean controls in
+principal components). All parts are positive semidefinite, and each is 0 for no perturbation.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import numpy as np
 from cfmvc.data.prepared import LEAST_CONTROLS
 
 N_STATE = 5  # principal components of the strata's mean controls
-_EFFECTS = np.asarray(["any", "same", "together", "in company", "like", "unlike"])  # see Conditions
+_EFFECTS = np.asarray(["any", "same", "together", "in company", "bent", "like", "unlike"])
 _TOLD = ("like", "unlike")  # by embeddings
 _N_CONTEXTS = 5
 
@@ -114,17 +115,21 @@ class Conditions:
         told = self.embedding @ others.embedding.T, self.deviation @ others.deviation.T
         return (*found, *told)
 
-    def _of_columns(self, others: "Conditions") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return *same*, *together* and *in company*."""
+    def _of_columns(self, others: "Conditions") -> tuple[np.ndarray, ...]:
+        """Return *same*, *together*, *in company* and *bent*."""
         same = self.p @ others.p.T
         both = np.outer(self.is_combination, others.is_combination)
-        pairs = in_company = np.broadcast_to(0.0, same.shape)  # of many, there is no room for zeros
+        none = np.broadcast_to(0.0, same.shape)  # of many, there is no room for zeros
+        pairs = in_company = bent = none
         if both.any():
             pairs = (same**2 - self.p**2 @ (others.p**2).T) / 2.0
             in_company = same * both
+        mine, theirs = (((c.p > 0.0) & (c.p != 1.0)).any(axis=0) for c in (self, others))
+        if (mine & theirs).any():
+            bent = bend(self.p[:, mine & theirs]) @ bend(others.p[:, mine & theirs]).T
         same *= self.gain[:, None]
         same *= others.gain
-        return same, pairs, in_company
+        return same, pairs, in_company, bent
 
     def _contexts(self, others: "Conditions") -> tuple[np.ndarray, ...]:
         batch, cell_type = self._same("batch", others), self._same("cell_type", others)
@@ -173,6 +178,26 @@ class StateBasis:
     def scores(self, controls: np.ndarray) -> np.ndarray:
         """Return the scores of mean controls ``(n, D)``, shape ``(n, S)``."""
         return np.asarray((controls - self.centre) @ self.axes.T)
+
+
+def bend(strength: np.ndarray) -> np.ndarray:
+    r"""Return how far a gene may be from the dose curve of all genes, ``(n, 2 K)``.
+
+    The derivative of a curve of Hill with respect to its saturation is in proportion to
+    :math:`s (1 - s)`: nothing without a dose, and nothing at the largest one, to which curves are
+    relative. Beyond that it goes on along its tangent, as far as twice the response: no gene is to
+    be carried away by what it does below. How far it leaves this is known of none, which is the
+    second half: a parabola, and from twice the response on its tangent.
+
+    Parameters
+    ----------
+    strength
+        How strongly doses act, ``(n, K)``.
+    """
+    beyond = np.maximum(strength - 1.0, 0.0)
+    own = np.where(beyond > 0.0, -np.minimum(beyond, 1.0), strength * (1.0 - strength))
+    left = np.where(beyond < 1.0, beyond**2, 2.0 * beyond - 1.0)
+    return np.concatenate([own, left], axis=1)
 
 
 def effects_of(parts: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ _N_GROUPS = 20
 # Where the logarithm of a variance is held that the data do not tell. Who gives embeddings believes
 # that they tell something (a few perturbations are explained by them as well as one by one), but
 # not all: what each perturbation has of its own must not be read into what embeddings say. And what
-# a few combinations have of their own must not be read into what their parts do in company.
-_PRIOR, _PRIOR_WEIGHT = {"in company": -4.5}, 1.0
+# a few combinations have of their own must not be read into what their parts do in company; nor
+# noise of small doses into the bends of genes, which would carry far beyond.
+_PRIOR, _PRIOR_WEIGHT = {"in company": -4.5, "bent": -6.0}, 1.0
 _PRIOR_WITH_EMBEDDINGS = {"like": 0.0, "same": -1.0}
 _PRIOR_OF_OTHERS = -3.0
 # Measured means are believed somewhat more than their noise alone would have it: what is lost by

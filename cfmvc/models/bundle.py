@@ -18,7 +18,7 @@ from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.models.mean_response import MeanResponse
 from cfmvc.models.reference import ReferenceCells
 
-FORMAT = 10
+FORMAT = 11
 _VAE = ("encoder.", "decoder.")
 WEIGHTS, DESCRIPTION, REFERENCE = "weights.safetensors", "model.json", "reference.safetensors"
 RESPONSE, SEEN = "response.safetensors", "seen_cells.npy"

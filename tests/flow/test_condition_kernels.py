@@ -8,17 +8,19 @@ from cfmvc.flow.condition_kernels import (
     N_STATE,
     Conditions,
     StateBasis,
+    bend,
     distinct,
     effects_of,
 )
+from cfmvc.flow.doses import DoseCurves
 
-N_PARTS, N_CONTEXTS = 30, 5
+N_PARTS, N_CONTEXTS = 35, 5
 
 
 def some(n: int, seed: int, n_embedding: int = 3) -> Conditions:
     """Multi-hot vectors with doses, among them the zero vector."""
     rng = np.random.default_rng(seed)
-    p = (rng.random((n, 6)) < 0.3) * rng.choice([0.5, 1.0], (n, 6))
+    p = (rng.random((n, 6)) < 0.3) * rng.choice([0.5, 1.0, 1.5, 4.0], (n, 6))
     p[0] = 0.0
     return Conditions(
         p,
@@ -70,6 +72,35 @@ def test_what_a_perturbation_does_in_company_is_shared_by_its_combinations() -> 
     np.testing.assert_array_equal(in_company[0], [2, 1, 0, 0])
 
 
+def test_a_bend_is_what_another_saturation_changes_in_a_curve() -> None:
+    """By finite differences, for curves of whatever steepness; at the largest dose nothing."""
+    x, step = np.linspace(0.0, 1.0, 11)[:, None], 1e-6
+    for saturation, steepness in ((0.0, 1.0), (0.5, 2.0), (20.0, 0.7)):
+        near = [
+            DoseCurves(np.ones(1), np.asarray([k]), np.asarray([steepness])).curved(x)
+            for k in (saturation, saturation + step)
+        ]
+        slope = (near[1] - near[0])[:, 0] / step
+        found = bend(near[0])
+        np.testing.assert_allclose(found[:, 0] / (1.0 + saturation), slope, atol=1e-5)
+        assert (found[:, 1] == 0.0).all()
+
+
+def test_beyond_the_largest_dose_a_bend_goes_on_and_less_is_known_of_it() -> None:
+    np.testing.assert_allclose(bend(np.asarray([[0.999], [1.001]]))[:, 0], [1e-3, -1e-3], rtol=2e-3)
+    at = np.asarray([[1.0], [1.5], [2.0], [3.0], [4.0]])
+    np.testing.assert_allclose(bend(at), [[0, 0], [-0.5, 0.25], [-1, 1], [-1, 3], [-1, 5]])
+
+
+def test_without_doses_nothing_is_bent() -> None:
+    conditions = some(8, 0)
+    ones = Conditions(**{**vars(conditions), "p": (conditions.p > 0).astype(float)})
+    is_bent = effects_of(np.arange(N_PARTS)) == "bent"
+    assert is_bent.sum() == N_CONTEXTS
+    assert not ones.kernels(ones)[is_bent].any()
+    assert conditions.kernels(conditions)[is_bent].any()
+
+
 def test_an_embedding_reaches_what_was_never_seen() -> None:
     embedding = np.asarray([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
     p = np.eye(3)
@@ -77,7 +108,7 @@ def test_an_embedding_reaches_what_was_never_seen() -> None:
     deviation = embedding - embedding.mean(axis=0)
     told = embedding, deviation, np.ones(3)
     conditions = Conditions(p, ones, ones, ones, ones, np.zeros((3, 0)), *told)
-    like, unlike = conditions.kernels(conditions)[[4 * N_CONTEXTS, 5 * N_CONTEXTS]]
+    like, unlike = conditions.kernels(conditions)[[5 * N_CONTEXTS, 6 * N_CONTEXTS]]
     assert like[2, 0] > like[2, 1] > 0
     np.testing.assert_allclose(unlike.sum(axis=1), 0.0, atol=1e-12)  # what all have is in no one
     assert unlike[2, 0] > 0 > unlike[2, 1]

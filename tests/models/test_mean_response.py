@@ -114,6 +114,28 @@ def test_of_measured_combinations_others_that_nobody_saw_are_told() -> None:
     np.testing.assert_allclose(asked(none_seen, p[-1].tolist(), 0, 0), p[-1] @ alone, atol=0.4)
 
 
+def test_genes_that_depart_from_the_curve_of_all_are_told_and_intervals_hold_them() -> None:
+    """Half of the genes rise faster than the dose, and half slower: no single curve is theirs."""
+    rng, n_genes, doses = np.random.default_rng(0), 400, np.asarray([0.0, 0.25, 0.5, 0.75, 1.0])
+    power = np.where(np.arange(n_genes) % 2, 2.0, 0.5)
+    truth = rng.normal(size=n_genes) * doses[:, None] ** power
+    where, n_cells = np.zeros(5, np.int64), np.full(5, 200)
+    measured = 1.0 + truth + 0.5 * rng.normal(size=truth.shape) / np.sqrt(200)
+    seen = doses != 0.5
+    p = np.stack([np.zeros(5), doses], axis=1)
+    cells = ConditionMeans(p[seen], where[seen], where[seen], n_cells[seen], measured[seen])
+    response = MeanResponse.fit(cells, np.full(n_genes, 0.5), np.zeros((2, 0)))
+    assert response is not None
+    found = asked(response, [0.0, 0.5], 0, 0)
+    at_one = asked(response, [0.0, 1.0], 0, 0)
+    assert np.square(found - truth[2]).mean() < 0.25 * np.square(0.5 * at_one - truth[2]).mean()
+    known = response.controls_of(0, 0)
+    assert known is not None
+    one = AskedShifts(p[[2]], where[:1], where[:1], known[0][None], n_cells[:1])
+    within = np.abs(found - truth[2]) < 1.645 * response.uncertainty(one)[0]
+    assert 0.75 < within.mean() < 0.98
+
+
 def test_no_perturbation_is_exactly_nothing() -> None:
     response = fitted(means()[0])
     assert (asked(response, [0.0, 0.0, 0.0]) == 0.0).all()
