@@ -5,7 +5,7 @@
 The folds of two published data sets (benchmarks/reference_folds.py), where their folder is given,
 and simulated screens in which combinations or doses are held out (benchmarks/not_additive.py). Of
 each held-out condition the measured mean shift of every gene is put beside the expected one; the
-interval is that of 90 %, with the noise of the two measured means added to the model's own
+interval is that of 90 %, with the noise of the condition's measured mean added to the model's own
 uncertainty. No network is trained: the mean response is learnt from the training cells alone, and
 cells are paired in principal components in the place of latents.
 """
@@ -53,7 +53,7 @@ def covered(fold: ad.AnnData) -> Iterator[dict[str, object]]:
     response = fit_response([cells.train], library, no_embedding, pairs, doses=curves)
     assert response is not None
     for one in held_out_shifts(fold, cells.vocabulary, library, response):
-        spread = np.sqrt(response.uncertainty(one.asked)[0] ** 2 + one.noise)
+        spread = np.sqrt(response.uncertainty(one.asked)[0] ** 2 + one.own_noise)
         expected = response.expected(one.asked)[0] + response.corrections(one.asked)[0]
         is_in = np.abs(one.measured - expected) < norm.ppf(0.5 + CONFIDENCE / 2) * spread
         top = np.argsort(-np.abs(one.measured))[:N_TOP]

@@ -30,14 +30,15 @@ class HeldOutShift:
         As the mean response is asked for it.
     measured
         Mean log expression less that of its stratum's training controls, ``(G,)``.
-    noise
-        Variance of that, ``(G,)``.
+    noise, own_noise
+        Variance of that, and of the condition's mean alone, ``(G,)``.
     """
 
     label: str
     asked: AskedShifts
     measured: np.ndarray
     noise: np.ndarray
+    own_noise: np.ndarray
 
 
 def held_out_shifts(
@@ -67,6 +68,7 @@ def held_out_shifts(
             AskedShifts(p, batch, cell_type, mean[None], np.asarray([n_controls])),
             np.asarray(logged.mean(axis=0)).reshape(-1) - mean,
             response.spread**2 * (1.0 / len(rows) + 1.0 / n_controls),
+            response.spread**2 / len(rows),
         )
 
 

@@ -110,11 +110,15 @@ class ShiftProcess:
         return np.where(asked.p.any(axis=1, keepdims=True), found, 0.0)
 
     def spread(self, asked: Conditions) -> np.ndarray:
-        """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``."""
-        found, unknown = np.zeros((len(asked), len(self.group))), _Unknown.of(self, asked)
+        """Return the standard deviation of what is not known of them, ``(n_asked, n_genes)``.
+
+        The noise of the controls is a part of it where shifts from the same ones were measured, and
+        :meth:`expected` has what is known of it. Elsewhere it is to be added.
+        """
+        found = np.zeros((len(asked), len(self.group)))
         for told in self._told(asked):
             sizes = RATIOS * self.sizes[told.group]
-            within = unknown.variance(sizes)[told.rows, :, None]
+            within = told.unknown.variance(sizes)[:, :, None]
             between = (told.means - told.mean[:, None]) ** 2
             variance = (told.shares * (within + between)).sum(axis=1)
             found[np.ix_(told.rows, told.genes)] = np.sqrt(variance)
@@ -122,7 +126,10 @@ class ShiftProcess:
 
     def usual_spread(self, asked: Conditions) -> np.ndarray:
         """Return the same of genes that are moved as is usual of their group (ratio 1)."""
-        return np.sqrt(_Unknown.of(self, asked).variance(self.sizes)[:, self.group])
+        known = self.conditions
+        across = asked.covariance(known, self.parts, self.variances) @ self.axes
+        unknown = _Unknown.of(self, asked, across, np.zeros_like(across))
+        return np.sqrt(unknown.variance(self.sizes)[:, self.group])
 
     def left_out(self, rows: np.ndarray) -> np.ndarray:
         """Return what is expected of some that were measured, from all others, ``(n_rows, G)``.
@@ -158,7 +165,9 @@ class ShiftProcess:
             some = asked.rows(rows)
             across = some.covariance(known, *learnt) @ self.axes
             # Controls that were measured high make every shift of their stratum come out low.
-            of_controls = NOISE_WEIGHT * some.noise_of_controls(known) @ self.axes
+            of_controls = some.noise_of_controls(known) @ self.axes
+            unknown = _Unknown.of(self, some, across, of_controls)
+            of_controls *= NOISE_WEIGHT
             sets, member = sets_of(some.p)
             shares = [scales.of(one).astype(np.float32) for one in sets]
             for group, of_group in enumerate(self.sizes.tolist()):
@@ -170,40 +179,50 @@ class ShiftProcess:
                     )
                     means[:, place] = gain @ scores[:, genes]
                 of_sets = np.stack([share[:, genes] for share in shares])
-                yield _Told(rows, genes, group, means, of_sets[member])
+                yield _Told(rows, genes, group, means, of_sets[member], unknown)
 
 
 @dataclass(frozen=True)
 class _Unknown:
-    """What is not known of conditions: their variance before, ``(n_asked,)``, and what takes of it.
+    """What is not known of conditions: the variance of signal and noise of their controls before.
 
-    ``across`` are the squared covariances with what was measured, ``(n_asked, n)``, in the axes in
-    which the signal has ``values`` and all of the noise is the identity: what was measured is no
-    surer than that.
+    ``signal`` and ``noise``, ``(n_asked,)``; what takes of it are their covariances with what was
+    measured, ``across`` and ``of_controls``, ``(n_asked, n)``, in the axes in which the measured
+    signal has ``values`` and all of the noise is the identity: what was measured is no surer.
     """
 
-    before: np.ndarray
+    signal: np.ndarray
+    noise: np.ndarray
     across: np.ndarray
+    of_controls: np.ndarray
     values: np.ndarray
 
     @classmethod
-    def of(cls, process: ShiftProcess, asked: Conditions) -> "_Unknown":
-        learnt, known = (process.parts, process.variances), process.conditions
+    def of(
+        cls, process: ShiftProcess, asked: Conditions, across: np.ndarray, of_controls: np.ndarray
+    ) -> "_Unknown":
+        """Put conditions beside what was measured; covariances in the process's axes."""
+        learnt = (process.parts, process.variances)
         own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
-        before = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own], float)
-        across = asked.covariance(known, *learnt) @ process.axes
+        signal = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own], float)
+        noise = of_controls.any(axis=1) / asked.n_controls
         # From the axes of a part of the noise to those of all of it.
-        return cls(before, NOISE_WEIGHT * across**2, NOISE_WEIGHT * process.values)
+        to_all = np.sqrt(NOISE_WEIGHT)
+        values = NOISE_WEIGHT * process.values
+        return cls(signal, noise, to_all * across, to_all * of_controls, values)
 
     def variance(self, sizes: np.ndarray) -> np.ndarray:
         """Return the variance at each size of the signal, ``(n_asked, n_sizes)``."""
-        gain = sizes**2 / (1.0 + self.values[:, None] * sizes)
-        return np.asarray((sizes * self.before[:, None] - self.across @ gain).clip(0.0))
+        gain = 1.0 / (1.0 + self.values[:, None] * sizes)
+        known = self.across**2 @ (sizes**2 * gain) + self.of_controls**2 @ gain
+        known += 2.0 * (self.across * self.of_controls) @ (sizes * gain)
+        before = sizes * self.signal[:, None] + self.noise[:, None]
+        return np.asarray((before - known).clip(0.0))
 
 
 @dataclass(frozen=True)
 class _Told:
-    """What is expected of some conditions ``rows`` and a group's genes.
+    """What is expected of some conditions ``rows`` and a group's genes, and what is not known.
 
     ``means`` at each ratio and the ratios' probabilities ``shares``, ``(n_rows, R, n_genes)``.
     """
@@ -213,6 +232,7 @@ class _Told:
     group: int
     means: np.ndarray
     shares: np.ndarray
+    unknown: _Unknown
 
     @property
     def mean(self) -> np.ndarray:

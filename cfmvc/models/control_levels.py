@@ -50,14 +50,30 @@ class ControlLevels:
         mean, n_cells
             Mean log-normalised expression ``(G,)`` of so many controls.
         """
-        others = (self.strata[:, 1] == cell_type) & (self.strata[:, 0] != batch)
+        others, precision = self._others(batch, cell_type)
         if not others.any():
             return np.zeros_like(mean)
-        precision = 1.0 / (self.between + self.spread**2 / self.n_cells[others, None])
         known = precision.sum(axis=0)
         centre = (precision * self.means[others]).sum(axis=0) / known
         noise = self.spread**2 / n_cells
         return np.asarray((centre - mean) * noise / (noise + self.between + 1.0 / known))
+
+    def unknown(self, batch: int, cell_type: int, n_cells: float) -> np.ndarray:
+        """Return the variance of a mean's noise that :meth:`correction` leaves, ``(G,)``.
+
+        Parameters as there.
+        """
+        others, precision = self._others(batch, cell_type)
+        noise = self.spread**2 / n_cells
+        if not others.any():
+            return np.asarray(noise)
+        apart = self.between + 1.0 / precision.sum(axis=0)
+        return np.asarray(noise * apart / (noise + apart))
+
+    def _others(self, batch: int, cell_type: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which strata are the cell type in other batches, and their precisions."""
+        others = (self.strata[:, 1] == cell_type) & (self.strata[:, 0] != batch)
+        return others, 1.0 / (self.between + self.spread**2 / self.n_cells[others, None])
 
 
 def between_batches(

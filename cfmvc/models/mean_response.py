@@ -5,6 +5,7 @@ mean is brought to where related conditions let it be expected (:mod:`cfmvc.mode
 Ridge regression on the perturbation and the state of the stratum's controls is a special case.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -214,23 +215,46 @@ class MeanResponse:
         Exactly 0 for no perturbation, and where the training has a shift from the same controls:
         there :meth:`expected` knows their noise by it.
         """
-        levels = ControlLevels(
-            self.strata, self.n_controls, self.controls, self.spread, self.between
+        return self._of_new_controls(
+            asked,
+            lambda row, stratum: self._levels.correction(
+                *stratum, asked.controls[row], float(asked.n_controls[row])
+            ),
         )
+
+    def uncertainty(self, asked: AskedShifts) -> np.ndarray:
+        """Return the standard deviations of the shifts around what is expected, ``(n, G)``.
+
+        Shifts are those from the controls that were asked with, whose noise is never all known.
+        """
+        of_process = self.process.spread(self._conditions(asked)) * self.spread
+        of_controls = self._of_new_controls(
+            asked, lambda row, stratum: self._levels.unknown(*stratum, float(asked.n_controls[row]))
+        )
+        return np.asarray(np.sqrt(of_process**2 + of_controls))
+
+    @property
+    def _levels(self) -> ControlLevels:
+        return ControlLevels(self.strata, self.n_controls, self.controls, self.spread, self.between)
+
+    def _of_new_controls(
+        self, asked: AskedShifts, of: Callable[[int, tuple[int, int]], np.ndarray]
+    ) -> np.ndarray:
+        """Return something for each perturbed condition whose controls no shift was taken from.
+
+        Shape ``(n, G)``, and 0 elsewhere; ``of`` is asked with the first row of each stratum.
+        """
         measured = self.process.conditions
         known = set(zip(measured.batch.tolist(), measured.cell_type.tolist(), strict=True))
         found, of_stratum = np.zeros(asked.controls.shape), dict[tuple[int, int], np.ndarray]()
         for row in np.flatnonzero(asked.p.any(axis=1)).tolist():
             stratum = (int(asked.batch[row]), int(asked.cell_type[row]))
-            if stratum not in known and stratum not in of_stratum:
-                measured_mean, n_cells = asked.controls[row], float(asked.n_controls[row])
-                of_stratum[stratum] = levels.correction(*stratum, measured_mean, n_cells)
-            found[row] = of_stratum.get(stratum, 0.0)
+            if stratum in known:
+                continue
+            if stratum not in of_stratum:
+                of_stratum[stratum] = of(row, stratum)
+            found[row] = of_stratum[stratum]
         return found
-
-    def uncertainty(self, asked: AskedShifts) -> np.ndarray:
-        """Return the standard deviations of the shifts around what is expected, ``(n, G)``."""
-        return self.process.spread(self._conditions(asked)) * self.spread
 
     def doubt(self, asked: AskedShifts) -> np.ndarray:
         """Return the same of genes that are moved as is usual of them, ``(n, G)``.

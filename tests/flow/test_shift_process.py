@@ -55,14 +55,18 @@ def test_is_the_posterior_of_the_textbook() -> None:
     block = np.ix_(known.p[:, 0] > 0, known.p[:, 0] > 0)  # all that is asked for
     shares = process.shares[known.p[:, 0] > 0][0]
     for gene in (0, 31, 199):
-        measured, means, variances, weights = shift[3:, gene], [], [], []
+        measured, means, variances, usual, weights = shift[3:, gene], [], [], [], []
         for ratio, share in zip(RATIOS, shares, strict=True):
             size = ratio * process.sizes[process.group[gene]]
             prior = size * np.tensordot(process.variances, both, 1)
             of_known = prior[3:, 3:] + NOISE_WEIGHT * noise
             means.append((prior[:3, 3:] + crossing) @ np.linalg.inv(of_known) @ measured)
-            told = prior[:3, 3:] @ np.linalg.inv(prior[3:, 3:] + noise) @ prior[3:, :3]
-            variances.append(np.diag(prior[:3, :3] - told))
+            precision = np.linalg.inv(prior[3:, 3:] + noise)
+            usual.append(np.diag(prior[:3, :3] - prior[:3, 3:] @ precision @ prior[3:, :3]))
+            # of the shift from the controls as they were measured
+            across = prior[:3, 3:] + crossing / NOISE_WEIGHT
+            before = np.diag(prior[:3, :3]) + 1.0 / asked.n_controls
+            variances.append(before - np.diag(across @ precision @ across.T))
             of_ratio = (prior[3:, 3:] + NOISE_OF_RATIOS * noise)[block]
             density = multivariate_normal(np.zeros(len(of_ratio)), of_ratio)
             weights.append(share * density.pdf(measured[block[0].ravel()]))
@@ -71,8 +75,8 @@ def test_is_the_posterior_of_the_textbook() -> None:
         variance = likely @ (np.asarray(variances) + (np.asarray(means) - mean) ** 2)
         np.testing.assert_allclose(process.expected(asked)[:, gene], mean, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(process.spread(asked)[:, gene] ** 2, variance, rtol=1e-4)
-        usual = process.usual_spread(asked)[:, gene] ** 2
-        np.testing.assert_allclose(usual, variances[2], rtol=1e-4)
+        usual_of_gene = process.usual_spread(asked)[:, gene] ** 2
+        np.testing.assert_allclose(usual_of_gene, usual[2], rtol=1e-4)
 
 
 def test_a_condition_is_left_out_as_if_it_had_never_been_measured() -> None:
