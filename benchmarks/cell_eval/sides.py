@@ -17,6 +17,7 @@ from cfmvc.evaluation.moments import Moments
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.responses import welch_t
 from cfmvc.evaluation.scorer import Scorer
+from cfmvc.evaluation.stratum_means import StratumMeans
 
 Array = NDArray[np.float64]
 
@@ -96,7 +97,7 @@ def sides_of(
         if len(rows) >= config.min_cells
     }
     (stratum,) = {condition.stratum for condition in true}
-    means = {condition: found.mean(axis=0) for condition, found in true.items()}
+    means = StratumMeans({condition: found.mean(axis=0) for condition, found in true.items()})
     predicted = {condition: predictor.predict(condition) for condition in true}
     cases = {
         str(condition.treatment): next(

@@ -31,11 +31,20 @@ class Prediction(NamedTuple):
     origin
         Number of what each cell was made of, from 0, shape ``(n_cells,)``; None: each of something
         else.
+    of_controls
+        Whether it was made of the stratum's real controls, of which these are the row numbers:
+        other controls would have given other cells.
     """
 
     cells: Array
     note: str = ""
     origin: NDArray[np.int64] | None = None
+    of_controls: bool = False
+
+
+def moved_controls(controls: Array, shift: Array | float = 0.0, note: str = "") -> Prediction:
+    """Return a stratum's real controls, all moved alike."""
+    return Prediction(controls + shift, note, np.arange(len(controls)), of_controls=True)
 
 
 class Baseline(Protocol):
@@ -56,7 +65,7 @@ class Control:
 
     def predict(self, condition: Condition) -> Prediction:
         """Return the controls as they are."""
-        return Prediction(self._reference.controls(condition.stratum))
+        return moved_controls(self._reference.controls(condition.stratum))
 
 
 class PerturbedMean:
@@ -77,9 +86,8 @@ class PerturbedMean:
             return Prediction(self._reference.cells(found), note)
         every = list(self._reference.deltas)
         if self._reference.n_cells(every) < _LEAST:
-            return Prediction(
-                self._reference.controls(condition.stratum), "no perturbed cells seen; control"
-            )
+            controls = self._reference.controls(condition.stratum)
+            return moved_controls(controls, note="no perturbed cells seen; control")
         seen = f"seen in {n_cells} cell" if n_cells else "not seen"
         near = [c for c in every if c.stratum == condition.stratum]
         if self._reference.n_cells(near) < _LEAST:
@@ -105,7 +113,7 @@ class Additive:
     def predict(self, condition: Condition) -> Prediction:
         """Return the shifted controls."""
         shift, note = self._shift(*condition)
-        return Prediction(self._reference.controls(condition.stratum) + shift, note)
+        return moved_controls(self._reference.controls(condition.stratum), shift, note)
 
     def _shift(self, treatment: Treatment, stratum: Stratum) -> tuple[Array, str]:
         found, note = self._reference.nearest(treatment, stratum)
@@ -140,9 +148,9 @@ class Ridge:
         """Return the shifted controls."""
         controls = self._reference.controls(condition.stratum)
         if self._regression is None:
-            return Prediction(controls, "no perturbed cell seen; control")
+            return moved_controls(controls, note="no perturbed cell seen; control")
         shift, note = self._regression.predict(condition)
-        return Prediction(controls + shift, note)
+        return moved_controls(controls, shift, note)
 
 
 class NearestPerturbation:
@@ -168,8 +176,8 @@ class NearestPerturbation:
         }
         if distances:
             return Prediction(self._reference.cells([min(distances, key=lambda o: distances[o])]))
-        cells = self._instead.predict(condition).cells
-        return Prediction(cells, "no other perturbation to choose; perturbed mean")
+        instead = self._instead.predict(condition)
+        return instead._replace(note="no other perturbation to choose; perturbed mean")
 
     def _distance(self, one: Treatment, other: Treatment) -> float | None:
         deltas = self._reference.deltas

@@ -25,15 +25,18 @@ class Truth:
         Weight of each gene, see :func:`cfmvc.evaluation.responses.gene_weights`.
     responds
         Which genes differ from the controls at a false discovery rate of 5 %.
-    other_means
-        Means of the real cells of the other perturbations of the stratum, shape
-        ``(n_others, n_genes)``.
+    stratum_means
+        Means of the real cells of all scored conditions of the stratum, which these share, shape
+        ``(n_conditions, n_genes)``.
+    others
+        Which of them are of other perturbations.
     """
 
     top: NDArray[np.int64]
     weights: Array
     responds: NDArray[np.bool_]
-    other_means: Array
+    stratum_means: Array
+    others: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Case:
     @cached_property
     def other_deltas(self) -> Array:
         """True shifts of the other perturbations of the stratum, shape ``(n_others, n_genes)``."""
-        return self.truth.other_means - self.controls.mean
+        return self.truth.stratum_means[self.truth.others] - self.controls.mean
 
     @cached_property
     def predicted_top(self) -> NDArray[np.int64]:

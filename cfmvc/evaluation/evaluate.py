@@ -16,6 +16,7 @@ from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.result import CEILING, MODEL, Evaluation, View
 from cfmvc.evaluation.scorer import Target
+from cfmvc.evaluation.stratum_means import StratumMeans
 
 Array = NDArray[np.float64]
 Ask = Callable[[list[Condition]], Mapping[str, ad.AnnData]]
@@ -143,7 +144,7 @@ class _Run:
         sizes: dict[Condition, tuple[int, int]] = {}
         for split in range(self._config.n_ceiling_splits):
             # halved twice, instead of keeping a copy of all test cells
-            means = {c: self._halves(c, split)[1].mean(axis=0) for c in scores}
+            means = StratumMeans({c: self._halves(c, split)[1].mean(axis=0) for c in scores})
             for condition in scores:
                 drawn, kept = self._halves(condition, split)
                 target = self._scorer.target(condition, kept, means, n_draws=0)

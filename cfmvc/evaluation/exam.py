@@ -16,11 +16,12 @@ from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import BASELINES, Baseline, Prediction
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
-from cfmvc.evaluation.generated import counts_of, generated_rows, origins_of
+from cfmvc.evaluation.generated import controls_of, counts_of, generated_rows, origins_of
 from cfmvc.evaluation.metrics import METRICS
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.result import MODEL
 from cfmvc.evaluation.scorer import Scorer, Target
+from cfmvc.evaluation.stratum_means import StratumMeans
 
 Array = NDArray[np.float64]
 _LEAST_ORIGINS = 2
@@ -151,12 +152,13 @@ class Exam:
         title = "generated cells" if name == MODEL else f"cells of '{name}'"
         rows = generated_rows(generated, self.cells, asked, self.control, title)
         logged = log_normalise(counts_of(generated, title), self.library)
-        return Answer(logged, rows, origins_of(generated))
+        made_of = controls_of(generated, self.cells)
+        return Answer(logged, rows, origins_of(generated), made_of, self.reference)
 
     @cached_property
-    def means(self) -> dict[Condition, Array]:
+    def means(self) -> StratumMeans:
         """Mean of the real cells of every scored condition."""
-        return {condition: true.mean(axis=0) for condition, true in self.truth.items()}
+        return StratumMeans({name: true.mean(axis=0) for name, true in self.truth.items()})
 
     def target(self, condition: Condition, n_draws: int) -> Target:
         """Return what a condition's prediction is put beside."""
@@ -183,11 +185,16 @@ class Exam:
 
 @dataclass(frozen=True)
 class Answer:
-    """Cells that were generated elsewhere, asked for like a baseline."""
+    """Cells that were generated elsewhere, asked for like a baseline.
+
+    ``origins`` number what each was made of, and ``made_of`` says which of the real cells that was.
+    """
 
     logged: sparse.csr_matrix
     rows: dict[Condition, Rows]
     origins: NDArray[np.int64]
+    made_of: NDArray[np.int64]
+    reference: Reference
 
     def predict(self, condition: Condition) -> Prediction:
         """Return a condition's cells.
@@ -204,7 +211,12 @@ class Answer:
                 f"the {len(rows)} generated cells of '{condition}' are all made of one control "
                 "cell (obs['control_cell']); give more controls of its batch and cell type"
             )
-        return Prediction(self.logged[rows].toarray(), origin=origin)
+        cells = self.logged[rows].toarray()
+        controls = pd.Index(self.reference.control_rows(condition.stratum))
+        of_controls = controls.get_indexer(self.made_of[rows])
+        if (of_controls >= 0).all():
+            return Prediction(cells, origin=of_controls, of_controls=True)
+        return Prediction(cells, origin=origin)
 
 
 def _partition(

@@ -67,6 +67,13 @@ def generated_rows(
     return {condition: found[condition] for condition in asked}
 
 
+def controls_of(cells: ad.AnnData, real: ad.AnnData) -> NDArray[np.int64]:
+    """Return which row of the real cells each cell was made of; -1: none of them, or unknown."""
+    if CONTROL_CELL not in cells.obs or not real.obs_names.is_unique:
+        return np.full(cells.n_obs, -1)
+    return np.asarray(real.obs_names.get_indexer(cells.obs[CONTROL_CELL].astype(object)))
+
+
 def origins_of(cells: ad.AnnData) -> NDArray[np.int64]:
     """Return the number of what each cell was made of, ``(n_cells,)``.
 

@@ -46,8 +46,8 @@ class Population:
     of_pcs
         Which cells these are, shape ``(n_pcs,)``.
     origin
-        Number of what each cell was made of, shape ``(n_cells,)``, all numbers up to the largest
-        being there; its own, if of nothing that others are made of, too.
+        Number of what each cell was made of, shape ``(n_cells,)``; its own, if of nothing that
+        others are made of, too.
     """
 
     cells: Array
@@ -66,17 +66,23 @@ class Population:
             np.ones(len(self.pcs)),
         )
 
-    def resampled(
-        self, top: NDArray[np.int64], n_draws: int, rng: np.random.Generator
-    ) -> Iterator[Moments]:
-        """Yield the moments of the cells of as many origins, drawn with replacement.
+    def resampled(self, top: NDArray[np.int64], drawn: Array) -> Iterator[Moments]:
+        """Yield the moments of the cells of origins that are drawn with replacement.
 
         Cells of one origin come and go together: another control cell would have given others.
         Those drawn more than once are counted, not copied: matrices of distances serve all draws.
+
+        Parameters
+        ----------
+        top
+            Numbers of the most shifted genes.
+        drawn
+            How often each origin is drawn, ``(n_draws, n_origins)``; where no two cells of
+            different origins are left, all are taken once.
         """
-        if n_draws == 0:
+        if not len(drawn):
             return
-        counts = self._drawn(n_draws, rng)
+        counts = self._counts(drawn)
         n = counts.sum(axis=1)
         # around the mean, so that squares do not lose the digits of a small variance
         centre = self.cells.mean(axis=0)
@@ -92,14 +98,20 @@ class Population:
             here = weights[self.of_pcs]
             yield Moments(int(size), mean + centre, spread / (size - 1), covariance, here)
 
-    def _drawn(self, n_draws: int, rng: np.random.Generator) -> Array:
+    def _counts(self, drawn: Array) -> Array:
         """Return how often each cell is drawn, ``(n_draws, n_cells)``."""
-        n = int(self.origin.max()) + 1
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
-        # one origin, drawn n times, makes no pair; of two every other draw would be such a one
-        while (alone := counts.max(axis=1) == n).any():
-            counts[alone] = rng.multinomial(n, np.full(n, 1 / n), size=int(alone.sum()))
-        return counts[:, self.origin]
+        here = np.unique(self.origin)
+        are_few = (drawn[:, here] > 0).sum(axis=1) < 2
+        return np.where(are_few[:, None], 1.0, drawn[:, self.origin])
+
+
+def drawn_with_replacement(n: int, n_draws: int, rng: np.random.Generator) -> Array:
+    """Return how often each of ``n`` is drawn, as many in all, ``(n_draws, n)``."""
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(np.float64)
+    # one, drawn n times, makes no pair; of two every other draw would be such a one
+    while (alone := counts.max(axis=1, initial=0) == n).any():
+        counts[alone] = rng.multinomial(n, np.full(n, 1 / n), size=int(alone.sum()))
+    return counts
 
 
 def _covariance(cells: Array) -> Array:

@@ -73,6 +73,10 @@ class Reference:
             self._held[stratum] = held
         return held
 
+    def control_rows(self, stratum: Stratum) -> Rows:
+        """Return which rows of all cells the real controls of a stratum are, in their order."""
+        return self._controls[stratum]
+
     def n_controls(self, stratum: Stratum) -> int:
         """Return how many real controls a stratum has."""
         return len(self._controls[stratum])

@@ -1,6 +1,6 @@
 """From cells to the scores of one prediction of one condition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,11 @@ from cfmvc.evaluation.conditions import Condition
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.distances import Pairs, median_bandwidth
 from cfmvc.evaluation.metrics import METRICS
-from cfmvc.evaluation.moments import Moments, Population
+from cfmvc.evaluation.moments import Moments, Population, drawn_with_replacement
 from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.responses import gene_weights, most_shifted, responds, welch_t
+from cfmvc.evaluation.stratum_means import StratumMeans
 
 Array = NDArray[np.float64]
 
@@ -38,6 +39,9 @@ class Target:
     draws
         Moments of true cells and controls, as they are and as other cells would have made them; the
         same for every prediction, so that differences between predictions do not carry them.
+    drawn_controls
+        How often each control is drawn, ``(n_draws, n_controls)``; the same for every condition of
+        the stratum, which share them.
     bandwidth
         Of the kernel: the median distance among true cells and controls.
     """
@@ -47,6 +51,7 @@ class Target:
     true: Population
     controls: Population
     draws: list[tuple[Moments, Moments]]
+    drawn_controls: Array
     bandwidth: float
 
 
@@ -73,7 +78,7 @@ class Scorer:
         self._pca = PCA(n_components, svd_solver="arpack", random_state=config.seed).fit(training)
 
     def target(
-        self, condition: Condition, true: Array, means: Mapping[Condition, Array], n_draws: int
+        self, condition: Condition, true: Array, means: StratumMeans, n_draws: int
     ) -> Target:
         """Look at what is true of a condition.
 
@@ -84,7 +89,7 @@ class Scorer:
         true
             Its real cells in log space, shape ``(n_cells, n_genes)``.
         means
-            Means of the real cells of every scored condition.
+            Of the real cells of every scored condition.
         n_draws
             How often other cells are drawn.
         """
@@ -96,28 +101,29 @@ class Scorer:
         none = np.zeros(0, dtype=np.int64)
         perturbed, unperturbed = true_cells.moments(none), controls.moments(none)
         t = welch_t(perturbed, unperturbed)
-        others = [
-            mean
-            for other, mean in means.items()
-            if other.stratum == condition.stratum
-            and other.treatment.perturbation != condition.treatment.perturbation
-        ]
         truth = Truth(
             most_shifted(t, self._config.n_top_genes),
             gene_weights(t),
             responds(perturbed, unperturbed),
-            np.array(others).reshape(len(others), true.shape[1]),
+            *means.beside(condition),
+        )
+        drawn = self._drawn(len(true), n_draws, "true", str(condition))
+        of_controls = self._drawn(
+            len(controls.cells), n_draws, "real controls", str(condition.stratum)
         )
         pairs = zip(
-            self._moments(true_cells, truth, n_draws, "true", condition),
-            self._moments(controls, truth, n_draws, "real controls", condition),
+            _moments(true_cells, truth, drawn),
+            _moments(controls, truth, of_controls),
             strict=True,
         )
         bandwidth = median_bandwidth(true_cells.pcs, controls.pcs)
-        return Target(condition, truth, true_cells, controls, list(pairs), bandwidth)
+        draws = list(pairs)
+        return Target(condition, truth, true_cells, controls, draws, of_controls, bandwidth)
 
     def cases(self, method: str, target: Target, predicted: Prediction) -> Iterator[Case]:
         """Put a prediction beside the truth: as it is first, then with other cells on both sides.
+
+        A prediction that is made of the real controls has the same other ones of these.
 
         Parameters
         ----------
@@ -131,9 +137,12 @@ class Scorer:
         population = self._population(predicted.cells, method, target.condition, predicted.origin)
         origin = population.origin[population.of_pcs]
         pairs = Pairs(population.pcs, target.true.pcs, target.bandwidth, origin)
-        n_draws = len(target.draws) - 1
-        drawn = self._moments(population, target.truth, n_draws, method, target.condition)
-        for mine, (true, controls) in zip(drawn, target.draws, strict=True):
+        drawn = target.drawn_controls
+        if not predicted.of_controls:
+            n_origins, n_draws = int(population.origin.max()) + 1, len(target.draws) - 1
+            drawn = self._drawn(n_origins, n_draws, method, str(target.condition))
+        moments = _moments(population, target.truth, drawn)
+        for mine, (true, controls) in zip(moments, target.draws, strict=True):
             yield Case(mine, true, controls, pairs, target.truth)
 
     def scores(self, method: str, target: Target, case: Case) -> dict[str, float]:
@@ -153,10 +162,6 @@ class Scorer:
                 raise DataError(f"'{name}' of '{method}' for {target.condition} is {value}")
         return values
 
-    def pcs(self, method: str, condition: Condition, cells: Array) -> Array:
-        """Return the principal components in which distances were taken."""
-        return self._population(cells, method, condition).pcs
-
     def _population(
         self,
         cells: Array,
@@ -171,9 +176,12 @@ class Scorer:
         mine = np.arange(len(cells)) if origin is None else origin
         return Population(cells, self._pca.transform(cells[chosen]), chosen, mine)
 
-    def _moments(
-        self, cells: Population, truth: Truth, n_draws: int, name: str, condition: Condition
-    ) -> Iterator[Moments]:
-        yield cells.moments(truth.top)
-        rng = random_generator(self._config.seed, "draws", name, str(condition))
-        yield from cells.resampled(truth.top, n_draws, rng)
+    def _drawn(self, n: int, n_draws: int, name: str, where: str) -> Array:
+        rng = random_generator(self._config.seed, "draws", name, where)
+        return drawn_with_replacement(n, n_draws, rng)
+
+
+def _moments(cells: Population, truth: Truth, drawn: Array) -> Iterator[Moments]:
+    """Yield moments of the cells as they are, and then of those that are drawn."""
+    yield cells.moments(truth.top)
+    yield from cells.resampled(truth.top, drawn)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cfmvc.evaluation.intervals import expanded
 from cfmvc.evaluation.metrics import METRICS, shown
 from cfmvc.evaluation.randomness import random_generator
 from cfmvc.evaluation.result import MODEL, Evaluation
@@ -166,7 +167,7 @@ def _compared(
         float(evaluation.averages.loc[MODEL, metric]),
         float(evaluation.averages.loc[rival, metric]),
         float(gains.values.mean()),
-        float(np.quantile(means, 1.0 - config.confidence)),
+        float(np.quantile(means, expanded(1.0 - config.confidence, len(gains.values)))),
     )
 
 

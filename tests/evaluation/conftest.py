@@ -50,11 +50,13 @@ def case_of(
     own, unperturbed = moments_of(true), moments_of(controls)
     t = welch_t(own, unperturbed)
     top = most_shifted(t, 50)
+    others = np.zeros((0, true.shape[1])) if others is None else others
     truth = Truth(
         top,
         gene_weights(t),
         responds(own, unperturbed),
-        np.zeros((0, true.shape[1])) if others is None else controls.mean(axis=0) + others,
+        controls.mean(axis=0) + others,
+        np.arange(len(others)),
     )
     moments = [population_of(cells).moments(top) for cells in (predicted, true, controls)]
     pairs = Pairs(predicted, true, median_bandwidth(true, controls))

@@ -161,6 +161,34 @@ def test_cells_made_of_one_control_cell_are_no_pair(
         run(cells, once, config)
 
 
+def test_other_controls_move_all_that_is_made_of_them(
+    cells: ad.AnnData, config: EvaluateConfig
+) -> None:
+    """Scores of a stratum share its controls, and a prediction made of these has the same ones."""
+    truth = cells[(cells.obs["split"] == "test") & (cells.obs["perturbation"] != "control")].copy()
+    made, parts = list[ad.AnnData](), truth.obs.groupby(["perturbation", "batch", "cell_type"])
+    is_control = (cells.obs["perturbation"] == "control") & (cells.obs["split"] != "test")
+    for labels, _ in parts:
+        own = is_control & (cells.obs["batch"] == labels[1])
+        some = cells[own & (cells.obs["cell_type"] == labels[2])].copy()
+        some.obs["control_cell"] = list(some.obs_names)
+        some.obs["perturbation"] = labels[0]
+        made.append(some)
+    moved = ad.concat(made, index_unique="-", merge="same")
+    exam = Exam.of(cells, config, "control", "+")
+    evaluation = evaluate(cells, moved, config, "control", "+")
+    drawn = evaluation.draws.set_index("method")
+    for method in ("control", "model"):  # both are the controls as they are
+        assert len(drawn.loc[method]) == config.n_draws * evaluation.n_conditions
+        assert (drawn.loc[method, "pearson_delta"] == 0.0).all()
+    assert drawn.loc["additive", "pearson_delta"].std() > 0
+    counts = {name: exam.target(name, config.n_draws).drawn_controls for name in exam.truth}
+    for one, mine in counts.items():
+        for other, theirs in counts.items():
+            is_same = np.array_equal(mine, theirs)
+            assert is_same == (one.stratum == other.stratum)
+
+
 def test_generated_controls_and_unasked_conditions_change_nothing(
     cells: ad.AnnData, config: EvaluateConfig
 ) -> None:

@@ -18,17 +18,35 @@ def test_conditions_alone_give_the_standard_error_of_a_mean() -> None:
     np.testing.assert_allclose(interval(means, 0.95), expected, atol=0.1 * error)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Conditions differ, and each is measured with an error that the draws show."""
+@pytest.mark.parametrize(
+    ("between", "own", "shared"),
+    [(1.0, 0.0, 0.0), (1.0, 0.5, 0.0), (0.3, 1.0, 0.0), (0.3, 0.3, 0.5), (0.1, 0.0, 1.0)],
+)
+@pytest.mark.parametrize("n", [8, 30])
+def test_intervals_cover_the_truth_as_often_as_they_say(
+    between: float, own: float, shared: float, n: int
+) -> None:
+    """Conditions differ, and are measured with errors of their own, and with one of them all."""
     rng = np.random.default_rng(1)
     n_covered = 0
-    for _ in range(200):
-        true = rng.normal(0.0, 1.0, size=30)
-        measured = true + rng.normal(0.0, 0.5, size=30)
-        draws = measured[:, None] + rng.normal(0.0, 0.5, size=(30, 20))
-        low, high = interval(Scores(measured, draws).means(400, rng), 0.9)
+    for _ in range(300):
+        errors = own * rng.normal(size=(n, 21)) + shared * rng.normal(size=21)
+        measured = between * rng.normal(size=n) + errors[:, 0]
+        scores = Scores(measured, measured[:, None] + errors[:, 1:])
+        low, high = interval(scores.means(2000, rng), 0.9, n)
         n_covered += low < 0.0 < high
-    assert 165 <= n_covered <= 198, "90 % of 200, and a little more for the errors drawn anew"
+    assert 0.85 < n_covered / 300 < 0.95
+
+
+def test_a_single_condition_is_as_sure_as_its_draws_say() -> None:
+    rng, covered = np.random.default_rng(6), np.zeros(2)
+    for _ in range(600):
+        measured, *draws = rng.normal(size=21)
+        scores = Scores(np.array([measured]), measured + np.array([draws]))
+        means = interval(scores.means(400, rng), 0.9)
+        bounds = [float(bound[0]) for bound in scores.bounds(0.9)]
+        covered += [low < 0.0 < high for low, high in (means, bounds)]
+    np.testing.assert_allclose(covered / 600, 0.9, atol=0.03)
 
 
 def test_an_error_that_noise_adds_to_every_draw_does_not_count() -> None:
@@ -50,7 +68,8 @@ def test_what_two_methods_share_does_not_blur_their_difference() -> None:
 
 
 def test_conditions_without_the_score_are_left_out() -> None:
-    scores = Scores(np.array([1.0, np.nan, 3.0]), np.array([[1.0], [np.nan], [3.0]])).defined()
+    drawn = np.array([[1.0, 1.0], [np.nan, np.nan], [3.0, 3.0]])
+    scores = Scores(np.array([1.0, np.nan, 3.0]), drawn).defined()
     assert scores.values.tolist() == [1.0, 3.0]
     means = scores.means(100, np.random.default_rng(0))
     assert set(means) <= {1.0, 2.0, 3.0}

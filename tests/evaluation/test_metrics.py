@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score
 
 from cfmvc.evaluation.distances import Pairs, energy_distance, median_bandwidth, squared_mmd
 from cfmvc.evaluation.metrics import METRICS
-from cfmvc.evaluation.moments import Population
+from cfmvc.evaluation.moments import Population, drawn_with_replacement
 from cfmvc.evaluation.responses import expected_share, gene_weights, most_shifted, responds, welch_t
 from cfmvc.evaluation.shifts import (
     direction,
@@ -317,8 +317,7 @@ def test_cells_of_one_origin_are_redrawn_together() -> None:
     cells, top, origin = rng.normal(5.0, 1.0, size=(9, 4)), np.array([2, 0]), np.arange(9) % 4
     population = Population(cells, cells, np.arange(9), origin)
     counts = np.random.default_rng(7).multinomial(4, np.full(4, 1 / 4), size=5)
-    assert counts.max() < 4  # none of one origin alone, which would be drawn anew
-    drawn = population.resampled(top, 5, np.random.default_rng(7))
+    drawn = population.resampled(top, counts.astype(float))
     for often, moments in zip(counts, drawn, strict=True):
         copies = np.repeat(cells, often[origin], axis=0)
         assert moments.n_cells == len(copies)
@@ -333,7 +332,7 @@ def test_resampled_moments_are_those_of_the_copied_cells() -> None:
     cells, top = rng.normal(5.0, 1.0, size=(20, 6)), np.array([4, 1])
     population = Population(cells, cells[::2], np.arange(0, 20, 2), np.arange(20))
     counts = np.random.default_rng(7).multinomial(20, np.full(20, 1 / 20), size=3)
-    drawn = population.resampled(top, 3, np.random.default_rng(7))
+    drawn = population.resampled(top, counts.astype(float))
     for weights, moments in zip(counts, drawn, strict=True):
         copies = np.repeat(cells, weights, axis=0)
         np.testing.assert_allclose(moments.mean, copies.mean(axis=0))
@@ -347,8 +346,8 @@ def test_a_gene_whose_cells_are_not_drawn_does_not_vary() -> None:
     rng = np.random.default_rng(0)
     cells = np.log1p(rng.poisson(0.1, size=(11, 200)) * rng.uniform(1, 9, size=(11, 1)))
     top = np.arange(60)
-    drawn = population_of(cells).resampled(top, 50, np.random.default_rng(1))
-    for moments in drawn:
+    counts = drawn_with_replacement(11, 50, np.random.default_rng(1))
+    for moments in population_of(cells).resampled(top, counts):
         copies = np.repeat(cells, moments.pc_weights.astype(int), axis=0)
         varies = (copies != copies[0]).any(axis=0)
         assert ((moments.variance > 0) == varies).all()
@@ -361,5 +360,16 @@ def test_a_gene_whose_cells_are_not_drawn_does_not_vary() -> None:
 def test_of_two_cells_no_draw_is_one_of_them_twice() -> None:
     cells = np.array([[0.0, 1.0], [2.0, 1.0]])
     population = population_of(cells)
-    drawn = list(population.resampled(np.arange(1), 40, np.random.default_rng(0)))
+    counts = drawn_with_replacement(2, 40, np.random.default_rng(0))
+    drawn = list(population.resampled(np.arange(1), counts))
+    assert len(drawn) == 40
     assert all((moments.pc_weights == 1).all() for moments in drawn)
+
+
+def test_where_one_origin_alone_is_drawn_all_cells_are_taken_once() -> None:
+    """Controls are drawn for all that is made of them, and of some little is left."""
+    cells = np.arange(12.0).reshape(6, 2)
+    population = Population(cells, cells, np.arange(6), np.array([0, 0, 2, 2, 2, 2]))
+    counts = np.array([[2.0, 1.0, 0.0], [2.0, 0.0, 1.0], [0.0, 3.0, 0.0]])
+    drawn = [moments.pc_weights.tolist() for moments in population.resampled(np.arange(1), counts)]
+    assert drawn == [[1.0] * 6, [2.0, 2.0, 1.0, 1.0, 1.0, 1.0], [1.0] * 6]
