@@ -74,4 +74,6 @@ def interval_over_folds(
     rng = random_generator(config.seed, "folds", metric)
     drawn = rng.integers(n_folds, size=(n_folds, n))
     chosen = means[drawn, np.arange(n_folds)[:, None], np.arange(n)]
-    return interval(chosen.mean(axis=0), config.confidence)
+    # of a single fold it is all about conditions
+    n_units = len(next(iter(found.values())).values) if n_folds == 1 else 0
+    return interval(chosen.mean(axis=0), config.confidence, n_units)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from cfmvc.data.vocabulary import Vocabulary
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.encoding import encode_table
 from cfmvc.stages.vae import TrainingCells
@@ -47,7 +48,7 @@ def latent_picture(bundle: Bundle, cells: TrainingCells) -> Any:
     latents, table = latents.select(is_finite), table.subset(is_finite.cpu().numpy())
     points = _in_a_plane(latents.int_mean.cpu().numpy())
     labels = {
-        "perturbation": _perturbation_names(latents.p, bundle.vocabulary.perturbations),
+        "perturbation": _perturbation_names(latents.p, bundle.vocabulary),
         "cell type": np.asarray(bundle.vocabulary.cell_types)[table.cell_type],
         "batch": np.asarray(bundle.vocabulary.batches)[table.batch],
     }
@@ -94,7 +95,8 @@ def _scatter(axes: Any, points: np.ndarray, names: np.ndarray) -> None:
         text.set_parse_math(False)
 
 
-def _perturbation_names(p: torch.Tensor, known: tuple[str, ...]) -> np.ndarray:
+def _perturbation_names(p: torch.Tensor, known: Vocabulary) -> np.ndarray:
     rows = p.cpu().numpy() != 0
-    names = np.asarray(known, dtype=object)
-    return np.asarray(["+".join(names[row]) if row.any() else known[0] for row in rows])
+    names, control = np.asarray(known.perturbations, dtype=object), known.perturbations[0]
+    joined = [known.separator.join(names[row]) if row.any() else control for row in rows]
+    return np.asarray(joined)

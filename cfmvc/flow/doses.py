@@ -30,6 +30,7 @@ from cfmvc.flow.stratum_products import products_of_strata
 _STEEP, _BENT = np.meshgrid(2.0 ** (np.arange(-2, 4) / 2.0), np.arange(-4.0, 2.0, 0.25))
 _STEEPNESS, _HALF = np.append(1.0, _STEEP), np.append(2.0, _BENT)
 _LINE = 0
+_MOST = 1e20  # of a power of a dose, which float32 then still holds times a saturation
 _SATURATION = np.where(np.arange(len(_HALF)) == _LINE, 0.0, 10.0 ** (-_HALF * _STEEPNESS))
 _DECADES, _FACTOR = 1.0, 0.35  # by so much do half doses and logarithms of steepness differ
 _OFF = (np.subtract.outer(_HALF, _HALF) / _DECADES) ** 2
@@ -76,9 +77,9 @@ class DoseCurves:
     def curved(self, p: Any) -> Any:
         """Return the same, without a look at whether there is a curve."""
         x = p / self.largest
-        powers = x**self.steepness
+        powers = (x**self.steepness).clip(max=_MOST)
         found = (1.0 + self.saturation) * powers / (1.0 + self.saturation * powers)
-        return found - (found - x) * ((x > 1.0) & (found > x))
+        return found.clip(max=x.clip(min=1.0))
 
     def doses(self, strength: np.ndarray) -> np.ndarray:
         """Return the inverse of :meth:`strength`, which is at most 1."""

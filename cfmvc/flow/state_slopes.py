@@ -26,6 +26,7 @@ from cfmvc.flow.condition_kernels import StateBasis
 from cfmvc.flow.doses import DoseCurves
 
 # Both were chosen on Kang and simulated cells, with cell types held out.
+_FEWEST = 2  # pairs a state, beside which nothing is known of a slope
 _PRIOR_CELLS = 500.0  # as if so many cells had been seen of which the state says nothing
 _SHRINKAGE = 2.0  # of what is expected by chance; pairs share cells, and 1 would be for independent
 
@@ -117,7 +118,7 @@ class ChangeSums:
     def slope(self, prior: float) -> np.ndarray:
         """Return the slopes, ``(S, G)``; ``prior`` is added to the squares of every state."""
         n_states = len(self.state)
-        if self.n <= 2 * n_states:
+        if self.n <= _FEWEST * n_states:
             return np.zeros_like(self.both)
         plain = np.linalg.pinv(self.state, hermitian=True) @ self.both
         told = (plain * self.both).sum(axis=0)
@@ -174,7 +175,7 @@ class StateSlopes:
         if pairs is not None and len(basis.axes):
             state = np.asarray(pairs.expression @ basis.axes.T) - basis.centre @ basis.axes.T
             groups = [group for group in pairs.groups if _tells_one(group)]
-            known = _known(state, pairs.expression, groups, doses)
+            known = _known(state, pairs.expression, _of_enough(groups, state.shape[1]), doses)
             variance = _variance([state[group.before] for group in groups])
         columns = np.asarray(sorted(known), dtype=np.int64)
         slope = np.zeros((len(columns), *basis.axes.shape), np.float32)
@@ -205,6 +206,20 @@ class StateSlopes:
 def _tells_one(group: PairGroup) -> bool:
     """Whether pairs tell of one perturbation column, or of chance."""
     return len(group.before) > 1 and int(np.count_nonzero(group.p)) <= 1
+
+
+def _of_enough(groups: list[PairGroup], n_states: int) -> list[PairGroup]:
+    """Leave out perturbations of too few pairs for a slope; of very many all may be such."""
+    vectors = np.stack([group.p for group in groups]) if groups else np.zeros((0, 1))
+    columns = np.where(vectors.any(axis=1), (vectors != 0).argmax(axis=1), -1)
+    n_pairs = dict.fromkeys(columns.tolist(), 0)
+    for column, group in zip(columns.tolist(), groups, strict=True):
+        n_pairs[column] += len(group.before) - 1
+    return [
+        group
+        for column, group in zip(columns.tolist(), groups, strict=True)
+        if column < 0 or n_pairs[column] > _FEWEST * n_states
+    ]
 
 
 def _known(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,16 @@ def test_above_the_largest_dose_no_curve_goes_beyond_proportion() -> None:
     np.testing.assert_allclose(steep.strength(np.asarray([[2.0], [10.0]])), [[2.0], [10.0]])
     bent = DoseCurves(np.ones(1), np.asarray([9.0]), np.asarray([1.0]))
     assert bent.strength(np.asarray([[10.0]]))[0, 0] == pytest.approx(100.0 / 91.0)
+
+
+def test_a_dose_of_any_size_is_finite_in_single_precision_too() -> None:
+    curves = DoseCurves(np.ones(3), np.asarray([2e11, 0.0, 9.0]), np.asarray([2.83, 2.83, 1.0]))
+    single = DoseCurves(*(torch.from_numpy(part).float() for part in vars(curves).values()))
+    doses = np.asarray([[0.0] * 3, [1.0] * 3, [1e10] * 3])
+    found = [curves.curved(doses), single.curved(torch.from_numpy(doses).float()).numpy()]
+    expected = [[0, 0, 0], [1, 1, 1], [1.0, 1e10, 10 / 9]]
+    for some in found:
+        np.testing.assert_allclose(some, expected, rtol=1e-5)
 
 
 def test_of_the_usual_curve_a_drug_is_told_that_was_given_at_one_dose() -> None:

@@ -146,6 +146,7 @@ def test_of_few_pairs_and_of_one_cell_type_nothing_is_known(n: int) -> None:
     few = PairedCells(pairs.expression, [PairGroup(DRUG, rows, rows + N_CELLS)])
     asked = DRUG[None], np.asarray([1]), LEVELS[1:2]
     assert (fitted(few).shifts(*asked) == 0.0).all()
+    assert not len(fitted(few).columns)
     assert (fitted(None).shifts(*asked) == 0.0).all()
     alone = StateSlopes.fit(np.asarray([1]), LEVELS[1:2], pairs, np.ones(len(DRUG)))
     assert (alone.shifts(*asked) == 0.0).all()
