@@ -204,10 +204,21 @@ class ContextEncoder(nn.Module):
         return context
 
     def alpha(self, p: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Return ``pert_alpha`` of perturbations in their contexts."""
-        weight = self.perturbation.weight
-        dose = p[:, 1:].to(weight.dtype)
+        """Return ``pert_alpha`` of perturbations in their contexts.
+
+        Above the largest dose of the training it goes on in proportion: interaction and gate, which
+        have seen no more, would multiply what they make of it.
+        """
+        dose = p[:, 1:].to(self.perturbation.weight.dtype)
         dose = dose / self.largest_dose[1:] if self._in_proportion else self._doses.curved(dose)
+        if self.training:  # there is no stronger one, and a step's time counts
+            return self._alpha_within(dose, context)
+        strongest = nn.functional.pad(dose, (1, 0), value=1.0).amax(1, keepdim=True)
+        return self._alpha_within(dose / strongest, context) * strongest
+
+    def _alpha_within(self, dose: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Return ``pert_alpha`` of perturbations as strong as the training's, at most."""
+        weight = self.perturbation.weight
         if self.has_embedding:
             # Their largest norm is 1, and a network wants entries of about that size.
             entries = self.embedding[1:] * math.sqrt(self.embedding.shape[1])

@@ -1,6 +1,8 @@
 """A perturbation in a region: what changes, what must not, and whether the truth is met."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -206,6 +208,23 @@ def test_places_and_doses_that_were_never_seen_are_told(bundle: Bundle, tissue: 
     assert notes[0].startswith(f"{n} of {n} cells to change are outside of the places of the train")
     assert "the prediction there is a guess; are the units the same?" in notes[0]
     assert notes[1] == "A: dose 3 of 'A' is beyond the largest of the training, 1"
+
+
+def test_twice_the_largest_dose_changes_about_twice_as_much(
+    bundle: Bundle, tissue: AnnData
+) -> None:
+    """Of a model whose gate is strong, and whose response is so small that it is proportional."""
+    model = copy.deepcopy(bundle.model)
+    with torch.no_grad():
+        model.context.perturbation.weight.mul_(10.0)
+        model.context.gate[2].weight.mul_(20.0)
+        model.field.mix.weight.mul_(1e-3)
+    strong = replace(bundle, model=model)
+    once, twice = (
+        np.abs(changed(strong, tissue, dose=dose).cells.var["mean_change"]).sum()
+        for dose in (1.0, 2.0)
+    )
+    assert 1.5 < twice / once < 2.5
 
 
 def without_places(cells: AnnData) -> None:
