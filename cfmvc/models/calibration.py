@@ -14,6 +14,9 @@ binomial number of new ones, of mean ``m`` and shape ``a``, is added:
 So nothing is drawn, and Newton's method finds the factors, all genes at once. The integral is taken
 over :math:`\log w` by the trapezoidal rule, from where the integrand is the count's mean, times
 ``w``, and its rest a geometric series.
+
+How the log expression of a single cell is expected to change comes by the same way:
+:func:`log_change`.
 """
 
 import math
@@ -29,6 +32,7 @@ _STILL = 1e-2  # log expression: the next step of Newton's would move no gene by
 _LARGEST_STEP, _LARGEST = 2.0, 12.0  # of the logarithms of the factors
 _SMALLEST_SLOPE = 1e-4
 _ALMOST_ONE = 1.0 - 1e-6
+_AT_A_TIME = 256  # cells whose change is found at once
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,40 @@ def log_factors(
     return found, mean
 
 
+def log_change(cells: Virtual, library: float) -> torch.Tensor:
+    r"""Return how the log-normalised expression of real cells is expected to change, ``(B, G)``.
+
+    The logarithm of the expected count is above what is expected of the logarithm. Their gap is
+    Frullani's integral of :math:`L(w) - \exp(-w E x)`, so that it is nothing, to the bit, where a
+    count stays what it is.
+
+    Parameters
+    ----------
+    cells
+        With the counts of the real cells.
+    library
+        Total counts to which cells are normalised: the present ones by the total that they have,
+        the later ones by the one that is expected.
+    """
+    assert cells.counts is not None
+    sizes = [len(some) for some in cells.after.split(_AT_A_TIME)]
+    changes = [_log_change(some, library) for some in cells.split(sizes)]
+    return torch.cat(changes)
+
+
+def _log_change(cells: Virtual, library: float) -> torch.Tensor:
+    assert cells.counts is not None
+    counts = _Counts.of(cells, cells.after)
+    size, now = counts.size(library), library / cells.counts.sum(1, keepdim=True).clamp_min(1.0)
+    change = torch.log1p(counts.expected * size) - torch.log1p(cells.counts * now)
+    grown, transform = torch.empty_like(change), torch.empty_like(change)
+    for node in counts.nodes(library, cells.theta).tolist():
+        counts.transform(node, grown, transform)
+        of_expected = torch.mul(counts.expected, -node, out=grown).exp_()
+        change -= transform.sub_(of_expected).mul_(_STEP * torch.exp(-node / size))
+    return change
+
+
 @dataclass(frozen=True)
 class _Counts:
     """Distributions of counts by their transforms ``exp(-w stay) (1 + base e)^exponent``.
@@ -156,27 +194,40 @@ class _Counts:
         moved = torch.where(rises, rate.mul_(shape).mul_(after), expected)
         return cls(base, exponent, stay, expected, moved)
 
+    def size(self, library: float) -> torch.Tensor:
+        """Return by how much each cell is scaled to its expected total, ``(B, 1)``."""
+        return library / self.expected.sum(1, keepdim=True).clamp_min(1.0)
+
+    def nodes(self, library: float, theta: torch.Tensor) -> torch.Tensor:
+        """Return the places of the integrals of these cells, ``(nodes,)``."""
+        largest = self.expected.amax(0)
+        largest = (largest + largest.square() * (1.0 + 1.0 / theta)).sqrt().max()
+        return _nodes(self.size(library), largest)
+
+    def transform(self, node: float, grown: torch.Tensor, transform: torch.Tensor) -> float:
+        """Write ``1 + base e`` and the transform at ``w = node``, and return ``e``."""
+        e = min(-math.expm1(-node), _ALMOST_ONE)
+        torch.mul(self.base, e, out=grown).add_(1.0)
+        torch.log(grown, out=transform).mul_(self.exponent)
+        if self.stay is not None:
+            transform.add_(self.stay, alpha=-node)
+        transform.exp_()
+        return e
+
 
 def _expectation(
     cells: Virtual, after: torch.Tensor, library: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean over cells of the expected log expression, and its slope, ``(G,)`` each."""
     counts = _Counts.of(cells, after)
-    size = library / counts.expected.sum(1, keepdim=True).clamp_min(1.0)
-    largest = counts.expected.amax(0)
-    largest = (largest + largest.square() * (1.0 + 1.0 / cells.theta)).sqrt().max()
-    nodes = _nodes(size, largest)
+    size, nodes = counts.size(library), counts.nodes(library, cells.theta)
     weights = torch.exp(-nodes / size).mul_(_STEP / len(size))  # (B, nodes)
     rest = _STEP * float(nodes[0]) / math.expm1(_STEP)
     mean, slope = rest * counts.expected.mean(0), rest * counts.moved.mean(0)
     grown, transform = torch.empty_like(after), torch.empty_like(after)
     for weight, node in zip(weights.T.contiguous(), nodes.tolist(), strict=True):
-        e = min(-math.expm1(-node), _ALMOST_ONE)
-        torch.mul(counts.base, e, out=grown).add_(1.0)
-        torch.log(grown, out=transform).mul_(counts.exponent)
-        if counts.stay is not None:
-            transform.add_(counts.stay, alpha=-node)
-        mean += weight.sum() - weight @ transform.exp_()
+        e = counts.transform(node, grown, transform)
+        mean += weight.sum() - weight @ transform
         slope += e * (weight @ transform.div_(grown).mul_(counts.moved))
     return mean, slope
 

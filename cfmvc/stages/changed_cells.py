@@ -5,14 +5,10 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
-from cfmvc.data.normalise import log_normalise
-from cfmvc.models.bundle import Bundle
-
-_ROWS = 1024  # cells whose change is dense at a time
+_ROWS = 1024  # cells whose change is made sparse at a time
 
 
 def with_changes(
-    bundle: Bundle,
     cells: AnnData,
     counts: csr_matrix,
     carried: AnnData,
@@ -23,14 +19,12 @@ def with_changes(
 
     Parameters
     ----------
-    bundle
-        The model that has predicted.
     cells
         All cells.
     counts
         Their counts, ``(n_cells, n_genes)``.
     carried
-        The changed cells, with ``layers["counts"]`` and ``layers["mean"]`` of the model's genes.
+        The changed cells, with ``layers["counts"]`` and ``layers["change"]`` of the model's genes.
     rows
         Which cells they are.
     position
@@ -41,7 +35,7 @@ def with_changes(
     AnnData
         As in :class:`~cfmvc.stages.region.RegionChange`, without ``in_region`` and new labels.
     """
-    change, sizes, total = _changes(bundle, counts[rows][:, position], carried.layers["mean"])
+    change, sizes, total = _changes(carried.layers["change"])
     before = counts[rows]
     is_predicted = np.zeros(cells.n_vars, dtype=bool)
     is_predicted[position] = True
@@ -68,20 +62,15 @@ def with_changes(
     return changed
 
 
-def _changes(
-    bundle: Bundle, before: csr_matrix, expected: np.ndarray
-) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+def _changes(dense: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     """Return the change of each gene, its length a cell, and its sum a gene."""
     blocks, sizes = [], []
-    total = np.zeros(before.shape[1], dtype=np.float64)
-    for start in range(0, len(expected), _ROWS):
-        some = slice(start, start + _ROWS)
-        now = log_normalise(before[some], bundle.median_library).toarray()
-        later = log_normalise(csr_matrix(expected[some]), bundle.median_library).toarray()
-        change = later - now
-        total += change.sum(axis=0)
-        sizes.append(np.linalg.norm(change, axis=1).astype(np.float32))
-        blocks.append(csr_matrix(change.astype(np.float32)))
+    total = np.zeros(dense.shape[1], dtype=np.float64)
+    for start in range(0, len(dense), _ROWS):
+        some = dense[start : start + _ROWS]
+        total += some.sum(axis=0, dtype=np.float64)
+        sizes.append(np.linalg.norm(some, axis=1))
+        blocks.append(csr_matrix(some))
     return vstack(blocks, format="csr"), np.concatenate(sizes), total.astype(np.float32)
 
 

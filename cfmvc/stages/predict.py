@@ -16,7 +16,7 @@ from cfmvc.data.cell_ids import CONTROL_CELL
 from cfmvc.errors import DataError
 from cfmvc.flow.solvers import NonFiniteVelocity
 from cfmvc.models.bundle import Bundle
-from cfmvc.models.calibration import Virtual, scaled
+from cfmvc.models.calibration import Virtual, log_change, scaled
 from cfmvc.models.conditions import is_control
 from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_sample
 from cfmvc.models.encoder import draw
@@ -177,7 +177,8 @@ def carry_controls(
     Returns
     -------
     Prediction
-        One cell an origin, in their order.
+        One cell an origin, in their order. Instead of ``layers["mean"]`` they have
+        ``layers["change"]``: how their log-normalised expression is expected to change.
 
     Raises
     ------
@@ -192,8 +193,9 @@ def carry_controls(
     with seeded(seed, bundle.device), torch.no_grad():
         generator = _Generator(bundle, background, n_steps, method, None, is_paired=True)
         library = background.cells.library[origins]
-        parts, means = generator.carry(wanted, origins, library, progress)
-    made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, means)
+        parts, changes = generator.carry(wanted, origins, library, progress)
+    made = assembled(bundle.gene_names, asked, wanted.row.cpu(), parts, None)
+    made.cells.layers["change"] = changes
     return with_expectation(made, bundle, asked, wanted.p, generator.expectation)
 
 
@@ -230,7 +232,7 @@ class _Generator:
         progress: Callable[[int, int], None],
         with_means: bool = True,
     ) -> tuple[list[Part], np.ndarray | None]:
-        """Return sampled counts and events, a chunk of cells at a time, and all expectations.
+        """Return sampled counts and events, a chunk of cells at a time, and what is told of all.
 
         From given control cells, or from noise where they are None, and with given total counts.
         """
@@ -246,10 +248,19 @@ class _Generator:
             if self.expectation is not None:
                 factors = self.expectation.log_factors[row]
                 cells = replace(cells, after=scaled(cells.after, factors))
-            expected = None if means is None else torch.from_numpy(means[chunk])
-            parts.append((_sampled(cells, expected), events))
+            if means is not None:
+                torch.from_numpy(means[chunk]).copy_(self._told(cells))
+            parts.append((_sampled(cells), events))
             progress(start + len(row), len(wanted))
         return parts, means
+
+    def _told(self, cells: Virtual) -> torch.Tensor:
+        """Return what is told of virtual cells beside their counts, ``(B, n_genes)``."""
+        if cells.counts is None or cells.before is None:
+            return cells.after
+        if self.is_paired:
+            return log_change(cells, self.bundle.median_library)
+        return counterfactual_mean(cells.counts, cells.before, cells.after, cells.theta)
 
     def origins(self, wanted: Wanted) -> torch.Tensor | None:
         """Draw a control cell of its stratum for each cell."""
@@ -377,13 +388,9 @@ class _Generator:
         return library
 
 
-def _sampled(cells: Virtual, expected: torch.Tensor | None) -> csr_matrix:
-    """Return counts of virtual cells; write their expectation where somebody wants it."""
+def _sampled(cells: Virtual) -> csr_matrix:
+    """Return counts of virtual cells."""
     if cells.counts is None or cells.before is None:
-        if expected is not None:
-            expected.copy_(cells.after)
         return sparse_counts(nb_sample(cells.after, cells.theta).cpu().numpy())
     known = (cells.counts, cells.before, cells.after, cells.theta)
-    if expected is not None:
-        expected.copy_(counterfactual_mean(*known))
     return sparse_counts(counterfactual_sample(*known).cpu().numpy())

@@ -32,8 +32,9 @@ class RegionChange:
         ``layers["counts"]``
             float32 CSR; those of changed cells as they would be, all others to the bit as given.
         ``layers["change"]``
-            Expected change of each gene, ``log1p`` of counts scaled to the model's median library,
-            float32 CSR; stored for changed cells alone.
+            Expected change of each gene in ``log1p`` of counts scaled to the model's median library
+            (:func:`~cfmvc.models.calibration.log_change`), float32 CSR; stored for changed cells
+            alone.
         ``obs``
             ``in_region`` (bool); ``change`` (float32), the Euclidean length of a cell's change, 0
             where it is not changed; changed cells carry the label (and dose) of the perturbation.
@@ -132,7 +133,7 @@ def perturb_region(
         {"seed": seed, "n_steps": n_steps, "method": method, "progress": progress},
     )
     position = cells.var_names.get_indexer(bundle.gene_names)
-    changed = with_changes(bundle, cells, counts, carried.cells, rows, position)
+    changed = with_changes(cells, counts, carried.cells, rows, position)
     changed.obs["in_region"] = in_region
     label_changed(changed, bundle.vocabulary.control, perturbation, dose, is_changed)
     changed.uns["perturb_region"] = {

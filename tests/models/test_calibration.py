@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, nbinom
 
-from cfmvc.models.calibration import Virtual, _expectation, log_factors, scaled
+from cfmvc.models.calibration import Virtual, _expectation, log_change, log_factors, scaled
 from cfmvc.models.counterfactual import counterfactual_mean, counterfactual_sample
 
 N_CELLS, N_GENES = 64, 40
@@ -159,3 +159,55 @@ def test_doubtful_targets_are_followed_as_far_as_is_likely() -> None:
     assert float(found[gene]) == pytest.approx(best, rel=0.2)
     surely, _ = log_factors(cells, target, library)
     assert 0.0 < float(found[gene]) < 0.9 * float(surely[gene])
+
+
+def test_change_of_each_cell_is_that_of_the_counts_that_are_drawn() -> None:
+    cells = virtual()
+    library, n_draws = 60.0, 4000
+    torch.manual_seed(0)
+    expected = counterfactual_mean(cells.counts, cells.before, cells.after, cells.theta)
+    size = library / expected.sum(1, keepdim=True)
+    now = torch.log1p(library * cells.counts / cells.counts.sum(1, keepdim=True))
+    total, squares = torch.zeros_like(now), torch.zeros_like(now)
+    for _ in range(n_draws):
+        change = torch.log1p(size * _drawn(cells)) - now
+        total += change
+        squares += change.square()
+    mean = total / n_draws
+    error = (squares / n_draws - mean.square()).clamp_min(0.0).sqrt() / n_draws**0.5
+    found = log_change(cells, library)
+    assert ((found - mean).abs() < 5 * error + 0.002).all()
+    # The logarithm of the expectation would not have done.
+    of_expected = torch.log1p(size * expected) - now
+    assert (of_expected - mean).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.05, 0.15), (0.3, 0.15)])
+def test_change_of_rare_counts_is_that_of_their_distributions(before: float, after: float) -> None:
+    """Neither rises nor falls are told too large, of a gene beside one that fills the total."""
+    theta, n_cells, library = torch.tensor([2.0, 1e6]), 20_000, 1000.0
+    torch.manual_seed(0)
+    means = [torch.tensor([[mean, 1000.0]]).expand(n_cells, 2) for mean in (before, after)]
+    counts = torch.poisson(torch._standard_gamma(theta.expand(n_cells, 2)) / theta * means[0])
+    counts[:, 1] = 1000.0
+    told = log_change(Virtual(counts, *means, theta), library)[:, 0].mean()
+    x = np.arange(200)
+    start, end = (nbinom.pmf(x, 2.0, 2.0 / (2.0 + mean)) @ np.log1p(x) for mean in (before, after))
+    assert float(told) == pytest.approx(end - start, rel=0.05)
+
+
+def test_what_stays_as_it_is_changes_by_exactly_nothing() -> None:
+    cells = virtual()
+    after = cells.after.clone()
+    after[::3] = cells.before[::3]
+    cells.counts[1] = 0.0  # of no counts nothing can stay
+    change = log_change(Virtual(cells.counts, cells.before, after, cells.theta), 60.0)
+    assert (change[::3] == 0.0).all()
+    assert (change[2] != 0.0).any()
+    assert torch.isfinite(change).all()
+
+
+def test_changes_of_many_cells_are_those_of_some_at_a_time() -> None:
+    many = Virtual(*(v.repeat(9, 1) if v.dim() == 2 else v for v in vars(virtual()).values()))
+    some = log_change(virtual(), 60.0).repeat(9, 1)
+    torch.testing.assert_close(log_change(many, 60.0), some)
