@@ -32,6 +32,13 @@ def perturb_region_command(
     dose: Annotated[
         float | None, typer.Option(help="In the units of the training [default: 1].")
     ] = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only cells of this batch, e.g. of one section; may be given several times "
+            "[default: of all]."
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Map of the change to draw (.png, .svg or .pdf).")
     ] = None,
@@ -87,7 +94,9 @@ def perturb_region_command(
         from cfmvc.cli.perturbing import RegionOrder, perturb_region_file
 
     named = None if genes is None else [gene.strip() for gene in genes.split(",") if gene.strip()]
-    order = RegionOrder(perturbation, dose, region, named, n_genes or 1, seed, n_steps, method)
+    order = RegionOrder(
+        perturbation, dose, region, batch or None, named, n_genes or 1, seed, n_steps, method
+    )
     result = perturb_region_file(
         model, cells, order, out, picture, mapping or [], control, device, embeddings
     )

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cfmvc.data.canonical import write_canonical
 from cfmvc.data.regions import Annotation, parse_region
 from cfmvc.errors import ConfigError, DataError, listed, suggest
 from cfmvc.progress.cells import CellProgress
+from cfmvc.stages.place import of_batches
 from cfmvc.stages.region import RegionChange, perturb_region
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -25,8 +26,8 @@ class RegionOrder:
 
     Parameters
     ----------
-    perturbation, dose, region
-        What to set, and where.
+    perturbation, dose, region, batches
+        What to set, and where; of all batches where ``batches`` is None.
     genes
         Names of the genes to show, or None for the ``n_genes`` that change most.
     seed, n_steps, method
@@ -36,6 +37,7 @@ class RegionOrder:
     perturbation: str
     dose: float | None
     region: str
+    batches: list[str] | None
     genes: list[str] | None
     n_genes: int
     seed: int
@@ -71,6 +73,7 @@ def perturb_region_file(
             order.perturbation,
             region,
             dose=order.dose,
+            batches=order.batches,
             seed=order.seed,
             n_steps=order.n_steps,
             method=order.method,
@@ -79,7 +82,7 @@ def perturb_region_file(
     genes = order.genes or change.genes[: order.n_genes]
     _write(change, model, out)
     if picture is not None:
-        _draw(tissue, change, genes, picture)
+        _draw(tissue, change, genes, order.batches, picture)
     means = change.cells.var["mean_change"]
     return {
         "out": str(out),
@@ -131,7 +134,18 @@ def _write(change: RegionChange, model: str, out: Path) -> None:
     write_canonical(change.cells, out)
 
 
-def _draw(tissue: AnnData, change: RegionChange, genes: list[str], picture: Path) -> None:
+def _draw(
+    tissue: AnnData,
+    change: RegionChange,
+    genes: list[str],
+    batches: list[str] | None,
+    picture: Path,
+) -> None:
     from cfmvc.evaluation.region_figures import region_picture, save_picture
 
+    if batches is not None:  # others may lie at the same places
+        mine = of_batches(tissue.obs["batch"], batches)
+        tissue = tissue[mine]
+        cells, is_changed = change.cells[mine], change.is_changed[mine]
+        change = replace(change, cells=cells, is_changed=is_changed)
     save_picture(region_picture(tissue, change, genes), picture)

@@ -1,10 +1,14 @@
 """Coordinates of cells to predict for, beside those that a model was trained on."""
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from cfmvc.errors import DataError
+from cfmvc.errors import DataError, listed, suggest
 from cfmvc.models.bundle import Bundle
 
 # A model keeps a sample of its cells: the outermost of the training may lie so much further out.
@@ -58,6 +62,65 @@ def notes_on_place(bundle: Bundle, places: NDArray[np.floating]) -> list[str]:
         f"{int(is_outside.sum()):,} of {len(places):,} cells to change are outside of the places "
         f"of the training ({trained}): the prediction there is a guess; are the units the same?"
     ]
+
+
+def of_batches(labels: pd.Series, batches: Sequence[str] | None) -> NDArray[np.bool_]:
+    """Return which cells are of one of the batches, ``(n_cells,)``; all, if none are given.
+
+    Raises
+    ------
+    DataError
+        If a batch has no cell.
+    """
+    text = labels.astype(str)
+    if batches is None:
+        return np.ones(len(text), dtype=bool)
+    known = sorted(set(text))
+    for batch in batches:
+        if batch not in known:
+            raise DataError(
+                f"no cell is of batch '{batch}'{suggest(batch, known)}; batches: {listed(known)}"
+            )
+    return np.asarray(text.isin(batches), dtype=bool)
+
+
+def note_on_batches(labels: pd.Series, places: NDArray[np.floating]) -> list[str]:
+    """Return a warning where cells of several batches lie over each other.
+
+    Sections of their own may well count from the same corner: a region then has cells of them all.
+
+    Parameters
+    ----------
+    labels
+        Batches of the cells of a region.
+    places
+        Their coordinates, ``(n_cells, 2 or 3)``.
+    """
+    text = labels.astype(str).to_numpy()
+    boxes = {
+        batch: (places[text == batch].min(axis=0), places[text == batch].max(axis=0))
+        for batch in sorted(set(text))
+    }
+    over_others = {
+        batch
+        for pair in combinations(boxes, 2)
+        if _overlap(*(boxes[batch] for batch in pair))
+        for batch in pair
+    }
+    if not over_others:
+        return []
+    return [
+        f"the region takes cells of {len(over_others)} batches whose coordinates overlap: "
+        f"{listed(sorted(over_others))}; if they are sections of their own, restrict it to one "
+        "(--batch NAME), or else it is a region of each, and pictures draw them over each other"
+    ]
+
+
+def _overlap(
+    one: tuple[NDArray[np.floating], ...], other: tuple[NDArray[np.floating], ...]
+) -> bool:
+    """Return whether two boxes, by their lowest and highest corners, have a place in common."""
+    return bool((np.maximum(one[0], other[0]) <= np.minimum(one[1], other[1])).all())
 
 
 def extent_of(places: NDArray[np.floating]) -> str:

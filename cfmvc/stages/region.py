@@ -1,6 +1,6 @@
 """A perturbation in a region of a tissue: its control cells, each as it would be there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +9,13 @@ import torch
 from anndata import AnnData
 
 from cfmvc.data.reading import canonical_rows, to_csr
-from cfmvc.data.regions import parse_region
+from cfmvc.data.regions import Annotation, parse_region
 from cfmvc.errors import DataError, listed
 from cfmvc.models.bundle import Bundle
 from cfmvc.stages.background import background_of
 from cfmvc.stages.beyond import beyond_training, sentences, unlike_embeddings, without_dose
 from cfmvc.stages.changed_cells import label_changed, with_changes
-from cfmvc.stages.place import extent_of, notes_on_place, places_of
+from cfmvc.stages.place import extent_of, note_on_batches, notes_on_place, of_batches, places_of
 from cfmvc.stages.predict import carry_controls, expect_flow
 from cfmvc.stages.prediction import Prediction
 
@@ -66,6 +66,7 @@ def perturb_region(
     region: str,
     *,
     dose: float | None = None,
+    batches: Sequence[str] | None = None,
     seed: int,
     n_steps: int,
     method: str = "euler",
@@ -91,6 +92,8 @@ def perturb_region(
         As :func:`cfmvc.data.regions.parse_region` reads it.
     dose
         Multiplies the perturbation; 1 if not given.
+    batches
+        Whose cells alone may be in the region; all, if not given.
     seed, n_steps, method
         Of the sampling and the integration.
     progress
@@ -103,18 +106,20 @@ def perturb_region(
     UnknownLabelError
         If the perturbation, or batch or cell type of a cell to change, was not in the training.
     DataError
-        If the model has no flow, there are no coordinates, or the region has no control cell.
+        If the model has no flow, there are no coordinates, a batch has no cell, or the region has
+        no control cell.
     """
     expect_flow(bundle)
     place = parse_region(region)
     doses = None if dose is None else [dose]
     p = bundle.vocabulary.perturbation_matrix([perturbation], doses)
     places = places_of(bundle, cells)
-    in_region = place.holds(places, cells.obs)
+    may_be = of_batches(cells.obs["batch"], batches)
+    in_region = place.holds(places, cells.obs) & may_be
     if not in_region.any():
         raise DataError(
-            f"region {region}: none of {cells.n_obs:,} cells is in it; "
-            f"the coordinates run from {extent_of(places)}"
+            f"region {region}: none of {may_be.sum():,} cells is in it; "
+            f"the coordinates run from {extent_of(places[may_be])}"
         )
     is_changed = _controls_in(bundle, cells, in_region, region)
     rows = np.flatnonzero(is_changed)
@@ -140,6 +145,7 @@ def perturb_region(
         **{"perturbation": perturbation, "dose": 1.0 if dose is None else dose, "region": region},
         **{"n_changed": len(rows), "seed": seed, "n_steps": n_steps, "method": method},
         "library": bundle.median_library,
+        **({} if batches is None else {"batches": list(batches)}),
     }
     strongest = np.argsort(-changed.var["mean_change"].abs().to_numpy()[position], kind="stable")
     return RegionChange(
@@ -192,16 +198,20 @@ def _notes(
 ) -> list[str]:
     if not p.any():
         return ["no perturbation, or dose 0: nothing changes"]
-    notes = notes_on_place(bundle, np.asarray(cells.obsm["spatial"])[is_changed])
+    asked, places = cells.uns["perturb_region"], np.asarray(cells.obsm["spatial"])
+    notes = notes_on_place(bundle, places[is_changed])
+    in_region = cells.obs["in_region"].to_numpy()
     reference, names = bundle.model.reference, bundle.vocabulary.perturbations
     if reference is not None:
-        label = str(cells.uns["perturb_region"]["perturbation"])
+        label = str(asked["perturbation"])
         vector = torch.from_numpy(p).to(bundle.device)
         embedding = bundle.model.context.embedding
         notes += sentences(unlike_embeddings(embedding, names, vector, [label]))
         notes += sentences(beyond_training(reference, names, vector, [label]))
         notes += without_dose(reference) if dose is None else []
-    n_left = int((cells.obs["in_region"].to_numpy() & ~is_changed).sum())
+    if "batches" not in asked and not isinstance(parse_region(asked["region"]), Annotation):
+        notes += note_on_batches(cells.obs["batch"][in_region], places[in_region])
+    n_left = int((in_region & ~is_changed).sum())
     if n_left:
         notes.append(f"{n_left:,} cells of the region are perturbed already, and stay as they are")
     n_unknown = int((~cells.var["is_predicted"]).sum())

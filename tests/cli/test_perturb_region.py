@@ -168,6 +168,26 @@ def test_a_column_that_gave_way_to_another_is_still_asked_for_by_its_name(
     assert json.loads(result.stdout)["n_in_region"] == is_lane.sum()
 
 
+def test_a_region_of_one_section_alone(
+    command: tuple[str | Path, ...], tissue: Path, tmp_path: Path
+) -> None:
+    asked = (*command, "--region", REGION, "--picture", tmp_path / "change.svg", "--json")
+    everywhere = cfmvc(*asked)
+    assert "batches whose coordinates overlap: 'b1', 'b2'" in everywhere.stderr
+    of_all = (tmp_path / "change.svg").read_bytes()
+    result = cfmvc(*asked, "--batch", "b1", "--force")
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert "overlap" not in result.stderr
+    before, after = anndata.read_h5ad(tissue), anndata.read_h5ad(tmp_path / "changed.h5ad")
+    is_b1 = (before.obs["batch"] == "b1").to_numpy()
+    assert after.n_obs == before.n_obs
+    assert not after.obs["in_region"][~is_b1].any()
+    n_changed = [json.loads(run.stdout)["n_changed"] for run in (everywhere, result)]
+    assert 0 < n_changed[1] < n_changed[0]
+    assert (tmp_path / "change.svg").read_bytes() != of_all
+    assert "no cell is of batch 'b'" in refusal(*asked, "--batch", "b", "--force")
+
+
 def test_chosen_genes_are_reported(command: tuple[str | Path, ...]) -> None:
     result = cfmvc(*command, "--region", REGION, "--genes", "gene3, gene0", "--json")
     assert list(json.loads(result.stdout)["genes"]) == ["gene3", "gene0"]
