@@ -13,6 +13,7 @@ from cfmvc.models.bundle import Bundle
 
 # A model keeps a sample of its cells: the outermost of the training may lie so much further out.
 _MARGIN = 0.05
+_SMALL = 0.01  # of the training's extent: millimetres for micrometres are a thousandth
 
 
 def places_of(bundle: Bundle, cells: AnnData) -> NDArray[np.floating]:
@@ -37,7 +38,9 @@ def places_of(bundle: Bundle, cells: AnnData) -> NDArray[np.floating]:
     return places
 
 
-def notes_on_place(bundle: Bundle, places: NDArray[np.floating]) -> list[str]:
+def notes_on_place(
+    bundle: Bundle, places: NDArray[np.floating], tissue: NDArray[np.floating]
+) -> list[str]:
     """Return warnings of places that the model knows nothing of.
 
     Parameters
@@ -46,6 +49,8 @@ def notes_on_place(bundle: Bundle, places: NDArray[np.floating]) -> list[str]:
         A trained model.
     places
         Coordinates of the cells to predict for, ``(n_cells, 2 or 3)``.
+    tissue
+        Those of all cells, likewise: a region may be small, but its tissue hardly is.
     """
     if bundle.model.context.place is None:
         return [
@@ -55,13 +60,19 @@ def notes_on_place(bundle: Bundle, places: NDArray[np.floating]) -> list[str]:
     low, high = _trained_range(bundle)
     margin = _MARGIN * (high - low)
     is_outside = ((places < low - margin) | (places > high + margin)).any(axis=1)
-    if not is_outside.any():
-        return []
-    trained = extent_of(np.stack([low, high]))
-    return [
-        f"{int(is_outside.sum()):,} of {len(places):,} cells to change are outside of the places "
-        f"of the training ({trained}): the prediction there is a guess; are the units the same?"
-    ]
+    trained, notes = extent_of(np.stack([low, high])), []
+    if is_outside.any():
+        notes.append(
+            f"{int(is_outside.sum()):,} of {len(places):,} cells to change are outside of the "
+            f"places of the training ({trained}): the prediction there is a guess; "
+            "are the units the same?"
+        )
+    if len(tissue) > 1 and np.ptp(tissue, axis=0).max() < _SMALL * (high - low).max():
+        notes.append(
+            f"all cells lie within {extent_of(tissue)}, less than a hundredth of the places of the "
+            f"training ({trained}): are the units the same?"
+        )
+    return notes
 
 
 def of_batches(labels: pd.Series, batches: Sequence[str] | None) -> NDArray[np.bool_]:

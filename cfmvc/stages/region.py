@@ -199,7 +199,7 @@ def _notes(
     if not p.any():
         return ["no perturbation, or dose 0: nothing changes"]
     asked, places = cells.uns["perturb_region"], np.asarray(cells.obsm["spatial"])
-    notes = notes_on_place(bundle, places[is_changed])
+    notes = notes_on_place(bundle, places[is_changed], places)
     in_region = cells.obs["in_region"].to_numpy()
     reference, names = bundle.model.reference, bundle.vocabulary.perturbations
     if reference is not None:

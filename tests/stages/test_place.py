@@ -21,6 +21,20 @@ def overlapping(told: list[str]) -> list[str]:
     return [note for note in told if "whose coordinates overlap" in note]
 
 
+def test_coordinates_in_a_larger_unit_are_told(bundle: Bundle, tissue: AnnData) -> None:
+    def small(told: list[str]) -> list[str]:
+        return [note for note in told if "less than a hundredth of the places" in note]
+
+    assert not small(notes(bundle, tissue))
+    # a small region is none of a small tissue
+    x, y = tissue.obsm["spatial"][(tissue.obs["perturbation"] == "control").to_numpy()][0]
+    assert not small(notes(bundle, tissue, f"circle:{x},{y},0.1"))
+    tissue.obsm["spatial"] = tissue.obsm["spatial"] / 1000 + np.float32(50.0)  # as from the middle
+    (note,) = small(notes(bundle, tissue, "0,100,0,100"))
+    assert note.startswith("all cells lie within x 50 to 50.1, y 50 to 50.1, less than")
+    assert note.endswith("): are the units the same?")
+
+
 def test_batches_that_share_coordinates_are_named(bundle: Bundle, tissue: AnnData) -> None:
     (note,) = overlapping(notes(bundle, tissue))
     assert "cells of 2 batches whose coordinates overlap: 'b1', 'b2'; " in note
