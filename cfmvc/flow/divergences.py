@@ -4,10 +4,11 @@ Both are V-statistics (diagonals included), which cannot be negative. Cells are 
 instead of by indexing, so that nothing in a training step waits for the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
+MOST_COMPARED = 1 << 27  # entries of pairs of vectors that are compared at once
 _TINY = 1e-12
 
 Divergence = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -23,11 +24,28 @@ def same_condition(*columns: torch.Tensor) -> torch.Tensor:
     """
     agree = None
     for column in columns:
-        values = column if column.dim() == 2 else column[:, None]
-        equal = (values[:, None, :] == values[None, :, :]).all(-1)
-        agree = equal if agree is None else agree & equal
+        for values in _comparable(column):
+            equal = (values[:, None, :] == values[None, :, :]).all(-1)
+            agree = equal if agree is None else agree & equal
     assert agree is not None
     return agree
+
+
+def _comparable(column: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Return tables, ``(B, few)``, that agree where the column does.
+
+    Pairs of wide vectors would be billions of entries: on the host the vectors are numbered. A GPU
+    would wait for how many there are, and compares some entries at a time.
+    """
+    if column.dim() == 1:
+        return [column[:, None]]
+    if _on_host(column) and column.shape[1] > 1:
+        return [torch.unique(column, dim=0, return_inverse=True)[1][:, None]]
+    return column.split(max(MOST_COMPARED // max(len(column), 1) ** 2, 1), dim=1)
+
+
+def _on_host(column: torch.Tensor) -> bool:
+    return column.device.type == "cpu"
 
 
 def energy(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from cfmvc.flow.divergences import MOST_COMPARED
 from cfmvc.models.cfmvc import CFMVCModel
 from cfmvc.training.memory import NUMBER, Arrays
 
@@ -75,9 +76,10 @@ class ModelMemory:
         if lambda_dist == 0 or moment == "forward":
             return held
         # Three sets of differences of which two are kept, with their squares' gradients; and which
-        # pairs agree in every column of p (flow/divergences.py).
+        # pairs agree in every column of p, some columns at a time.
         pairs = Arrays("pairs of cells", n * n * sizes["dim_int"] * NUMBER, 5)
-        return [*held, pairs, Arrays("pairs of cells", n * n * sizes["n_perts"])]
+        compared = min(n * n * sizes["n_perts"], max(n * n, MOST_COMPARED))
+        return [*held, pairs, Arrays("pairs of cells", compared)]
 
     def encoding(self, n: int, n_all: int) -> list[Arrays]:
         """Return what it takes to encode ``n_all`` cells, ``n`` at a time (models/reference.py)."""

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+from torch.profiler import profile
 from torchdiffeq import odeint
 
 from cfmvc.errors import ConfigError
+from cfmvc.flow import divergences
 from cfmvc.flow.couplings import independent, optimal_transport
 from cfmvc.flow.divergences import DIVERGENCES, energy, mmd, same_condition
 from cfmvc.flow.paths import TIMES, straight_path
@@ -134,6 +136,38 @@ def test_couplings_use_every_source_about_equally(n: int, m: int, seed: int) -> 
         assert paired.shape == (m,)
         uses = np.bincount(paired, minlength=n)
         assert uses.max() <= -(-m // n)
+
+
+def tables() -> st.SearchStrategy[list[list[float]]]:
+    doses = st.sampled_from([0.0, -0.0, 0.5, 1.0, 1e-30, 1.0 + 2.0**-23])
+    return st.integers(1, 4).flatmap(
+        lambda k: st.lists(st.lists(doses, min_size=k, max_size=k), min_size=1, max_size=12)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.sampled_from([1, 100, 1 << 27]), st.booleans())
+def test_conditions_are_the_same_where_every_entry_is(
+    rows: list[list[float]], most: int, on_gpu: bool
+) -> None:
+    p = torch.tensor(rows)
+    stratum = torch.arange(len(p)) % 2
+    expected = (p[:, None] == p[None]).all(-1) & (stratum[:, None] == stratum[None])
+    with pytest.MonkeyPatch.context() as patch:
+        if on_gpu:  # the way that a GPU goes
+            patch.setattr(divergences, "MOST_COMPARED", most)
+            patch.setattr(divergences, "_on_host", lambda column: False)
+        assert torch.equal(same_condition(p, stratum), expected)
+
+
+def test_conditions_of_thousands_of_perturbations_take_little_memory() -> None:
+    p = torch.zeros(512, 4000)
+    p[torch.arange(512), torch.arange(512) % 100] = 1.0
+    with profile(profile_memory=True) as seen:
+        same = same_condition(p, torch.zeros(512, dtype=torch.int64))
+    assert same.sum() == sum(n * n for n in np.bincount(np.arange(512) % 100).tolist())
+    most = max(event.cpu_memory_usage for event in seen.key_averages())
+    assert most < 50e6, "all pairs of entries are a gigabyte"
 
 
 def brute_force_energy(a: torch.Tensor, b: torch.Tensor) -> float:
