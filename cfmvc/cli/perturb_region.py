@@ -75,7 +75,7 @@ def perturb_region_command(
     Every control cell of the region becomes what it would be under the perturbation, at its own
     coordinates; all other cells stay as they are. Writes all cells, changed counts in
     layers["counts"], the expected change of each gene in layers["change"], and in_region and
-    change (its size) in obs.
+    change (its size) in obs. X, raw, other layers and obsm but the coordinates are left out.
 
     Example: cfmvc perturb-region --model model --cells tissue.h5ad --perturbation IFNb
     --region circle:500,300,120 --out changed.h5ad --picture change.png
