@@ -40,13 +40,64 @@ def applied(workspace: Path) -> list[str]:
     return [*lines, "next: git diff params.yaml, then dvc repro"]
 
 
+def doubts(workspace: Path) -> list[str]:
+    """Return what speaks against a study's best parameters, which are the user's to take.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`applied`.
+    """
+    said, now = _result(workspace / BEST), read_yaml(workspace / "params.yaml")
+    tested = said.get("test")
+    found = [_doubt_of_test(*next(iter(tested.items())))] if tested else []
+    others = {
+        section: {key: value for key, value in values.items() if now[section].get(key) != value}
+        for section, values in said.get("found_with", {}).items()
+        if isinstance(now.get(section), Mapping)
+    }
+    if any(others.values()):
+        there = {
+            section: {key: now[section].get(key) for key in others[section]} for section in others
+        }
+        found.append(
+            f"they were found with {settings_text(others)}, and `dvc repro` trains with what "
+            f"params.yaml says: {settings_text(there)}"
+        )
+    return [doubt for doubt in found if doubt]
+
+
+def settings_text(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return values as the option ``--set`` takes them."""
+    return ", ".join(
+        f"{s}.{key}={value}" for s, kept in sections.items() for key, value in kept.items()
+    )
+
+
+def _doubt_of_test(objective: str, tested: Mapping[str, Any]) -> str:
+    """Return what a study's test says against its best trial: by the first objective it is so."""
+    if tested["verdict"] == "not defined":
+        return f"the test could not confirm them: {objective} is not defined on its conditions"
+    if tested["verdict"] != "not confirmed":
+        return ""
+    return (
+        f"the test has not confirmed them: {objective} is {tested['best']:.4g} with them, and "
+        f"{tested['present_parameters']:.4g}, which is better, with those that the study began with"
+    )
+
+
 def _best(file: Path) -> dict[str, dict[str, Any]]:
     """Return the values of a study's best trial, by section."""
+    return dict(_result(file)["params"])
+
+
+def _result(file: Path) -> dict[str, Any]:
+    """Return what a study has found."""
     is_made = file.is_file() and file.read_text() != NOTHING
-    found = read_yaml(file).get("params") if is_made else None
-    if not found or not _is_in_sections(found):
+    said = read_yaml(file) if is_made else {}
+    if not said.get("params") or not _is_in_sections(said["params"]):
         raise ConfigError(f"{BEST}: no best parameters there; `cfmvc tune` makes them")
-    return dict(found)
+    return said
 
 
 def _is_in_sections(values: Any) -> bool:

@@ -81,9 +81,13 @@ def apply_command() -> None:
     """Put the best parameters into params.yaml, for review.
 
     Takes results/tune/best_params.yaml, and changes the lines of params.yaml that differ; comments
-    and all other lines stay as they are.
+    and all other lines stay as they are. A warning says if the test of the study has not confirmed
+    them, or if it was carried out with other values beside them.
     """
-    from cfmvc.cli.applying import applied
+    from cfmvc.cli.applying import applied, doubts
 
-    for line in applied(Path.cwd()):
+    lines = applied(Path.cwd())
+    for doubt in doubts(Path.cwd()):
+        print(f"warning: {doubt}", file=sys.stderr)
+    for line in lines:
         print(line)

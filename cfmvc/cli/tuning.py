@@ -1,13 +1,13 @@
 """The work behind ``cfmvc tune``."""
 
 import json
-import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from cfmvc.cli.applying import settings_text
 from cfmvc.cli.promoting import promoted
 from cfmvc.config import override, read_yaml
 from cfmvc.errors import CfmvcError, ConfigError, listed
@@ -15,6 +15,11 @@ from cfmvc.registry.registry import Registry
 from cfmvc.tracking.run import TAGS_VARIABLE
 from cfmvc.tuning.files import BEST
 from cfmvc.tuning.tune import TuneResult, tune
+
+_VERDICTS = {
+    "not confirmed": "NOT confirmed, the present parameters do better",
+    "not defined": "not defined on these conditions",
+}
 
 
 def tuned(
@@ -55,7 +60,7 @@ def study_text(result: TuneResult) -> str:
     if result.confirmations:
         lines.append("test (conditions that no trial has seen)")
     for found in result.confirmations:
-        verdict = _verdict(found.best, found.present, found.is_better)
+        verdict = _VERDICTS.get(found.verdict, found.verdict)
         lines.append(
             f"  {found.objective.label}: {found.best:.4g} with trial {result.best['trial']}, "
             f"{found.present:.4g} with the present parameters: {verdict}"
@@ -65,7 +70,9 @@ def study_text(result: TuneResult) -> str:
         lines += ["", f"{BEST}: trial {result.best['trial']}, where it differs from params.yaml"]
         for name, (before, after) in result.changes.items():
             lines.append(f"  {name:{width}}  {_short(before)} -> {_short(after)}")
-        lines.append("next: cfmvc tune apply, then dvc repro")
+        if beside := result.best.get("found_with"):
+            lines.append(f"all trials had {settings_text(beside)}, which params.yaml does not say")
+        lines.append(_next(result))
     else:
         lines += ["", "the present parameters are the best of these trials"]
     return "\n".join(lines)
@@ -138,12 +145,14 @@ def changed_parameters(result: TuneResult, settings: list[str]) -> list[str]:
     return asked + [f"{name}={json.dumps(after)}" for name, (_, after) in result.changes.items()]
 
 
-def _verdict(best: float, present: float, is_better: bool) -> str:
-    if not math.isfinite(best) or not math.isfinite(present):
-        return "not defined on these conditions"
-    if is_better:
-        return "confirmed"
-    return "the same" if best == present else "NOT confirmed, the present parameters do better"
+def _next(result: TuneResult) -> str:
+    """Return what to do; the best of several objectives is so by the first one."""
+    if result.confirmations and result.confirmations[0].verdict == "not confirmed":
+        return (
+            "the present parameters stay, for the test prefers them; "
+            "`cfmvc tune apply` would take the others all the same"
+        )
+    return "next: cfmvc tune apply, then dvc repro"
 
 
 def _short(value: Any) -> str:

@@ -1,13 +1,16 @@
 """The best parameters and the present ones, trained in full and compared on the test conditions."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cfmvc.tracking.tracker import NullTracker, Tracker
 from cfmvc.tuning.objectives import Objective
 from cfmvc.tuning.space import Values, merged
 from cfmvc.tuning.trainer import Trainer
+
+Verdict = Literal["confirmed", "the same", "not confirmed", "not defined"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,27 @@ class Confirmation:
     def is_better(self) -> bool:
         """Whether the test says what the validation has said."""
         return self.objective.is_better(self.best, self.present)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the test says of the best parameters."""
+        if not math.isfinite(self.best) or not math.isfinite(self.present):
+            return "not defined"
+        if self.is_better:
+            return "confirmed"
+        return "the same" if self.best == self.present else "not confirmed"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; None for what is not defined."""
+        return {
+            "best": _defined(self.best),
+            "present_parameters": _defined(self.present),
+            "verdict": self.verdict,
+        }
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def confirm(

@@ -12,9 +12,10 @@ NOTHING = """\
 """
 
 
-def write_results(workspace: Path, best: str, trials: str) -> None:
-    """Write both files."""
-    for path, content in ((BEST, best), (TRIALS, trials)):
+def write_results(workspace: Path, best: str, trials: str | None = None) -> None:
+    """Write both files; without a table of the trials the other one alone."""
+    contents = {BEST: best} if trials is None else {BEST: best, TRIALS: trials}
+    for path, content in contents.items():
         with atomic_path(workspace / path) as made:
             made.write_text(content)
 

@@ -1,6 +1,7 @@
 """What comes out of a study: a table of its trials, and the best parameters as a file."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
 from cfmvc.tuning.files import FIRST_COLUMNS, NOTHING
-from cfmvc.tuning.search import RETRY_OF, Search, best_trials, finished
+from cfmvc.tuning.search import RETRY_OF, SHAPING, Search, best_trials, finished
+from cfmvc.tuning.space import Values
 from cfmvc.tuning.worker import CLAIM, FACTS, REASON, VAE_TRAINED
 
 _HEADER = """\
@@ -45,8 +47,20 @@ def trials_table(study: Study, search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else [*FIRST_COLUMNS, "best", *names])
 
 
-def best_as_dict(study: Study, search: Search, front: list[FrozenTrial]) -> dict[str, Any] | None:
-    """Return what ``best_params.yaml`` says of the best trials; None if no trial is complete."""
+def best_as_dict(
+    study: Study, search: Search, front: list[FrozenTrial], written: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what ``best_params.yaml`` says of the best trials; None if no trial is complete.
+
+    Parameters
+    ----------
+    study, search
+        The study and its plan.
+    front
+        Its best trials, the first of which is told of.
+    written
+        What ``params.yaml`` says: the plan may have other values, by ``--set``.
+    """
     if not front:
         return None
     best = front[0]
@@ -61,11 +75,27 @@ def best_as_dict(study: Study, search: Search, front: list[FrozenTrial]) -> dict
     }
     if len(front) > 1:
         said["pareto_front"] = [trial.number for trial in front]
+    if beside := _set_beside(search, written, best.params):
+        said["found_with"] = _in_sections(beside)
+    return {**said, "params": _in_sections(best.params)}
+
+
+def _set_beside(search: Search, written: Mapping[str, Any], chosen: Values) -> Values:
+    """Return what shaped a trial, was not chosen by it, and stands otherwise in ``params.yaml``."""
+    return {
+        name: value
+        for section in SHAPING
+        for key, value in search.params[section].items()
+        if (name := f"{section}.{key}") not in chosen and value != written.get(section, {}).get(key)
+    }
+
+
+def _in_sections(values: Values) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {}
-    for name, value in best.params.items():
+    for name, value in values.items():
         section, _, key = name.partition(".")
         sections.setdefault(section, {})[key] = value
-    return {**said, "params": sections}
+    return sections
 
 
 def present_trial(study: Study) -> FrozenTrial | None:

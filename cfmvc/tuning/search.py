@@ -29,7 +29,7 @@ RETRY_OF, QUEUED = "failed_trial", "fixed_params"  # Optuna's own names for them
 # What shapes a trial's value beside the searched parameters; the machine's share is not part of it.
 # Rooms of the package in which values are made.
 _ROOMS = ("data", "evaluation", "flow", "models", "stages", "training")
-_SHAPING = (*SECTIONS, "generate", "evaluate")
+SHAPING = (*SECTIONS, "generate", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Search:
         values = {
             "data": data.data_md5,
             "split": data.split_sha256,
-            "params": {name: self.params.get(name) for name in _SHAPING},
+            "params": {name: self.params.get(name) for name in SHAPING},
             "space": self.space.as_json(),
             "objectives": [objective.name for objective in self.objectives],
             "n_cells": self.config.n_cells,

@@ -1,6 +1,5 @@
 """A study from its plan to its results: whoever runs this owns the study's run in MLflow."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from cfmvc.config import section_of
+from cfmvc.config import read_yaml, section_of
 from cfmvc.errors import CfmvcError, Preempted, TrackingError
 from cfmvc.tracking import SpoolTracker, TrackingConfig, stage_run
 from cfmvc.tracking.child_runs import ChildRuns
@@ -68,20 +67,13 @@ class TuneResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        tested = {
-            found.objective.label: {
-                "best": _defined(found.best),
-                "present_parameters": _defined(found.present),
-            }
-            for found in self.confirmations
-        }
         return {
             "study": self.study,
             "n_trials": self.n_trials,
             "n_vae_trainings": self.n_vae_trainings,
             "validation_conditions": self.held_out,
             "best": self.best,
-            "test": tested,
+            "test": _tested(self.confirmations),
         }
 
 
@@ -97,6 +89,8 @@ class StudyAtHand:
         Where runs are kept.
     trainer
         Trains and scores on the validation conditions.
+    written
+        What ``params.yaml`` said when the study was opened: somebody may edit it meanwhile.
     """
 
     search: Search
@@ -105,6 +99,7 @@ class StudyAtHand:
     workspace: Path
     tracking: TrackingConfig
     trainer: Trainer
+    written: dict[str, Any]
 
     @classmethod
     def open(cls, workspace: Path, params: dict[str, Any]) -> "StudyAtHand":
@@ -132,7 +127,9 @@ class StudyAtHand:
         trainer = Trainer(
             data, vae_store(workspace), search.config.n_cells, looks, home / ".cfmvc" / "nan"
         )
-        return cls(search, study, uri, workspace, tracking, trainer)
+        file = workspace / "params.yaml"
+        written = read_yaml(file) if file.is_file() else params
+        return cls(search, study, uri, workspace, tracking, trainer, written)
 
     def worker(self, deadline: float | None, say: Callable[[str], None]) -> Worker:
         """Return a worker of this process."""
@@ -192,7 +189,7 @@ def tune(
             else:
                 at_hand.worker(deadline, say).work()
         front = best_trials(study)  # once: other machines may go on
-        best = best_as_dict(study, search, front)
+        best = _best(at_hand, front)
         if tracker is not None:
             _publish(at_hand, tracker, front)
         if best is None:
@@ -201,6 +198,9 @@ def tune(
             say(f"study '{name}': another process here owns it, and writes the results")
         elif with_test:
             confirmations = _confirmed(at_hand, params, front[0].params, tracker, say)
+            best["test"] = _tested(confirmations)
+            write_results(workspace, best_text(best))
+            tracker.log_text(best_text(best), BEST.name)
     return TuneResult(
         name,
         best,
@@ -274,10 +274,14 @@ def _published_at_the_worst(
         raise
 
 
+def _best(at_hand: StudyAtHand, front: list[FrozenTrial]) -> dict[str, Any] | None:
+    return best_as_dict(at_hand.study, at_hand.search, front, at_hand.written)
+
+
 def _publish(at_hand: StudyAtHand, tracker: SpoolTracker, front: list[FrozenTrial]) -> None:
     """Write the results as files, and log them with the pictures."""
     study, search = at_hand.study, at_hand.search
-    text = best_text(best_as_dict(study, search, front))
+    text = best_text(_best(at_hand, front))
     table = trials_table(study, search).to_csv(index=False)
     write_results(at_hand.workspace, text, table)
     tracker.log_text(text, BEST.name)
@@ -310,8 +314,8 @@ def _confirmed(
     return confirm(trainer, params, best, at_hand.search.objectives, tracker, say, n_trials)
 
 
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _tested(confirmations: list[Confirmation]) -> dict[str, Any]:
+    return {found.objective.label: found.as_json() for found in confirmations}
 
 
 def _by_state(study: Study) -> dict[str, int]:

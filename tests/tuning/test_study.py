@@ -95,6 +95,8 @@ def test_a_study_is_one_run_with_a_child_for_each_trial(
     (confirmation,) = result.confirmations
     assert confirmation.best == parent.data.metrics["test/best/energy_distance"]
     assert confirmation.present == parent.data.metrics["test/present/energy_distance"]
+    assert said["test"] == {"energy_distance": confirmation.as_json()}
+    assert "found_with" not in said
 
 
 def test_pictures_of_a_study_leave_those_of_others_as_they_were() -> None:
@@ -275,9 +277,11 @@ def test_without_prepared_cells_it_says_what_makes_them(
 def test_the_best_parameters_go_into_the_file_and_nothing_else_does(
     workspace: Path, params: dict[str, Any]
 ) -> None:
-    warm = [{"flow.lr": 0.007}]
-    tune(workspace, with_tune(params, n_trials=2, warm_start=warm), with_test=False)
+    planned = with_tune(params, n_trials=2, warm_start=[{"flow.lr": 0.007}])
+    planned["vae"] = {**planned["vae"], "n_epochs": 3}  # by --set
+    tune(workspace, planned, with_test=False)
     said = YAML(typ="safe").load(workspace / BEST)
+    assert said["found_with"] == {"vae": {"n_epochs": 3}}
     said["params"] = {"flow": {"lr": 0.007, "source": "noise"}, "vae": {"beta": 2.5e-05}}
     (workspace / BEST).write_text("# c\n")
     YAML().dump(said, workspace / BEST)

@@ -33,4 +33,22 @@ def test_an_objective_that_the_test_does_not_define_is_not_called_worse() -> Non
     found = result(float("nan"), float("nan"))
     assert "not defined on these conditions" in study_text(found)
     tested = json.loads(json.dumps(found.as_json(), allow_nan=False))["test"]
-    assert list(tested.values()) == [{"best": None, "present_parameters": None}]
+    nothing = {"best": None, "present_parameters": None, "verdict": "not defined"}
+    assert list(tested.values()) == [nothing]
+
+
+def test_what_the_test_has_not_confirmed_is_not_the_next_thing_to_do() -> None:
+    assert study_text(result(best=0.5, present=0.4)).endswith(
+        "\nnext: cfmvc tune apply, then dvc repro"
+    )
+    worse = study_text(result(best=0.4, present=0.5))
+    assert "NOT confirmed" in worse
+    assert "next:" not in worse
+    assert "the present parameters stay" in worse
+    assert "`cfmvc tune apply` would take the others all the same" in worse
+
+
+def test_values_that_params_yaml_does_not_have_are_told_with_the_best_ones() -> None:
+    found = result()
+    found.best["found_with"] = {"vae": {"n_epochs": 8}}
+    assert "all trials had vae.n_epochs=8, which params.yaml does not say" in study_text(found)
