@@ -19,7 +19,7 @@ from cfmvc.tracking.database_lock import one_at_a_time
 from cfmvc.tuning.config import TuneConfig
 from cfmvc.tuning.objectives import Objective, objectives_of
 from cfmvc.tuning.samplers import SeededByTrial, pruner_of
-from cfmvc.tuning.space import SECTIONS, Space
+from cfmvc.tuning.space import SECTIONS, Space, Values
 from cfmvc.tuning.storage import key_of, open_storage
 from cfmvc.tuning.trainer import expect_sections
 from cfmvc.tuning.validation import TuningCells
@@ -136,7 +136,7 @@ class Search:
 
         Where one was killed meanwhile, some of them are; whatever else is there is not ours.
         """
-        first = [self.space.warm(values) for values in ({}, *self.config.warm_start)]
+        first = self._first()
         trials = study.get_trials(deepcopy=False)
         directions = [direction.name.lower() for direction in study.directions]
         queued = [trial.system_attrs.get(QUEUED) for trial in trials]
@@ -154,6 +154,14 @@ class Search:
             study.enqueue_trial(values)
         study.set_user_attr(PARENT, uuid.uuid4().hex)
         study.set_user_attr(FINGERPRINT, fingerprint)
+
+    def _first(self) -> list[Values]:
+        """Return the first trials: of the present values and of warm starts, each point once."""
+        first = list[Values]()
+        for values in ({}, *self.config.warm_start):
+            if (whole := self.space.warm(values)) not in first:
+                first.append(whole)
+        return first
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         name = self.config.pruner if self.is_pruned else "none"

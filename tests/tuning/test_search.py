@@ -58,6 +58,20 @@ def test_what_was_killed_while_it_queued_its_first_trials_queues_the_rest(
     assert study.user_attrs[FINGERPRINT] == "f"
 
 
+@pytest.mark.parametrize("n_queued", [0, 1])
+def test_a_point_that_comes_twice_is_tried_once(
+    n_queued: int, params: dict[str, Any], uri: str
+) -> None:
+    """As after ``cfmvc tune apply``, which makes a warm start the present values."""
+    params["flow"] = {**params["flow"], "lr": 0.002}
+    warm = [{"flow.lr": 0.002}, {"flow.lr": 0.003}, {"flow.lr": 0.003}, {"vae.beta": 0.7}]
+    if n_queued:  # killed while it queued them
+        killed = optuna.create_study(storage=uri, study_name="s", direction="minimize")
+        killed.enqueue_trial({"flow.lr": 0.002})
+    study = Search.of(with_tune(params, warm_start=warm, n_trials=9)).open(uri, "s", "f")
+    assert queued(study) == [{"flow.lr": 0.002}, {"flow.lr": 0.003}]
+
+
 def test_no_more_trials_are_queued_than_were_asked_for(params: dict[str, Any], uri: str) -> None:
     study = search_of(params, n_trials=2).open(uri, "s", "f")
     assert queued(study) == [{"flow.lr": params["flow"]["lr"]}, {"flow.lr": 0.002}]

@@ -190,11 +190,11 @@ def test_a_study_in_which_all_fails_ends_with_the_reason(
 def test_a_study_that_failures_end_leaves_what_it_has_found(
     workspace: Path, store: Store, params: dict[str, Any]
 ) -> None:
-    wide = {"flow.hidden_dim": 2_000_000_000}
+    wide = [2_000_000_000, 2_000_000_001]
     planned = with_tune(
         params,
-        space={"flow.hidden_dim": {"choices": [16, wide["flow.hidden_dim"]]}},
-        warm_start=[wide, wide],
+        space={"flow.hidden_dim": {"choices": [16, *wide]}},
+        warm_start=[{"flow.hidden_dim": width} for width in wide],
         n_trials=9,
         max_failures_in_a_row=2,
     )
