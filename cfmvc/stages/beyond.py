@@ -71,6 +71,11 @@ def beyond_training(
             )
         if len(columns) > 1 and not unseen and tuple(columns) not in patterns:
             yield label, "never seen together; what is particular to these is not known"
+        if len(columns) == 1 and not unseen and tuple(columns) not in patterns:
+            yield (
+                label,
+                "never seen alone, only with others; what it does without these is not known",
+            )
 
 
 def without_dose(reference: ReferenceCells) -> Iterator[str]:

@@ -49,6 +49,15 @@ def test_each_way_out_is_named() -> None:
     assert together.startswith("condition 0: never seen together")
 
 
+def test_what_was_seen_with_others_only_is_named_where_it_is_asked_for_alone() -> None:
+    """The cells of B alone are left out; it comes with A."""
+    cells = reference().select(torch.tensor([0, 1, 3, 4]))
+    asked = torch.tensor([[0, 1.0, 0, 0, 0], [0, 0, 1.0, 0, 0], [0, 1.0, 1.0, 0, 0]])
+    assert sentences(beyond_training(cells, NAMES, asked, ["A", "B", "A+B"])) == [
+        "B: never seen alone, only with others; what it does without these is not known"
+    ]
+
+
 def test_what_holds_of_several_conditions_is_said_once() -> None:
     high, pair = [0, 3.0, 0, 0, 0], [0, 1.0, 0, 1.0, 0]
     assert said(high, pair, high, high, high) == [
