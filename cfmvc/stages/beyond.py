@@ -78,22 +78,34 @@ def beyond_training(
             )
 
 
-def without_dose(reference: ReferenceCells) -> Iterator[str]:
-    """Yield a warning if the training had other doses than the 1 that is taken where none is given.
+def without_dose(reference: ReferenceCells, p: torch.Tensor, labels: list[str]) -> Iterator[Warned]:
+    """Yield a warning for each condition of which the training had other doses than 1 alone.
+
+    Where no dose is given, 1 is taken. A perturbation that no training cell was given is measured
+    by the doses of the others.
 
     Parameters
     ----------
     reference
         Cells that the model keeps of every condition of its training.
+    p, labels
+        As in :func:`beyond_training`.
     """
-    vectors = reference.vectors[reference.vector.unique()]
-    doses = vectors[vectors > 0].unique()
-    if len(doses) and not (doses == 1.0).any():
-        low, high = float(doses.min()), float(doses.max())
-        yield (
-            f"no dose was asked for: 1 is taken for all conditions, and those of the training are "
-            f"{low:g} to {high:g}"
-        )
+    vectors = reference.vectors[reference.vector.unique()].to(p)
+    if not vectors.any():
+        return
+    most = vectors.amax(0)
+    least = torch.where(vectors > 0, vectors, torch.inf).amin(0)
+    is_unseen = most == 0
+    most[is_unseen], least[is_unseen] = most.max(), least.min()
+    for row, label in zip(p, labels, strict=True):
+        columns = row.nonzero().reshape(-1).tolist()
+        ranges = {(float(least[column]), float(most[column])) for column in columns}
+        for low, high in sorted(ranges - {(1.0, 1.0)}):
+            those = f"that of the training is {low:g}"
+            if low < high:
+                those = f"those of the training are {low:g} to {high:g}"
+            yield label, f"no dose was asked for: 1 is taken, and {those}"
 
 
 def unlike_embeddings(

@@ -103,7 +103,7 @@ def with_expectation(
     if bundle.model.reference is not None:
         made.warnings += sentences(beyond_training(bundle.model.reference, names, p, labels))
         if "dose" not in asked:
-            made.warnings += without_dose(bundle.model.reference)
+            made.warnings += sentences(without_dose(bundle.model.reference, p, labels))
     if expectation is None:
         return made
     made.warnings += sentences(unlike_training(expectation.state, labels))

@@ -208,7 +208,8 @@ def _notes(
         embedding = bundle.model.context.embedding
         notes += sentences(unlike_embeddings(embedding, names, vector, [label]))
         notes += sentences(beyond_training(reference, names, vector, [label]))
-        notes += without_dose(reference) if dose is None else []
+        if dose is None:
+            notes += sentences(without_dose(reference, vector, [label]))
     if "batches" not in asked and not isinstance(parse_region(asked["region"]), Annotation):
         notes += note_on_batches(cells.obs["batch"][in_region], places[in_region])
     n_left = int((in_region & ~is_changed).sum())

@@ -317,6 +317,12 @@ def test_doses_are_learnt_and_asked_for(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert sorted(anndata.read_h5ad(tmp_path / "pred.h5ad").obs["dose"].unique()) == [0.0, 2.0]
+    asked.drop(columns="dose").to_csv(tmp_path / "conditions.csv", index=False)
+    result = cfmvc(
+        *("predict", "--model", tmp_path / "m", "--conditions", tmp_path / "conditions.csv"),
+        *("--out", tmp_path / "undosed.h5ad"),
+    )
+    assert "no dose was asked for: 1 is taken, and that of the training is 2" in result.stderr
 
 
 def test_the_next_command_works_as_it_is_printed(

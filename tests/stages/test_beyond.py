@@ -77,18 +77,20 @@ def test_cells_without_controls_beside_them_have_measured_nothing() -> None:
 
 
 def test_a_dose_that_nobody_asked_for_is_named_where_the_training_had_others() -> None:
-    cells = reference()
-    assert list(without_dose(cells)) == []
-    (warning,) = without_dose(
-        replace(
-            cells,
-            vectors=torch.tensor([10.0, 100.0])[:, None] * 1.0,
-            vector=torch.tensor([0, 0, 1, 1, 1]),
-        )
-    )
-    assert warning.endswith(
-        "1 is taken for all conditions, and those of the training are 10 to 100"
-    )
+    """A was given at 1 and 2, B and C at 1 alone, the last one never."""
+    asked, labels = torch.eye(5), list(NAMES)
+    asked[0] = 0.0
+    assert sentences(without_dose(reference(), asked, labels)) == [
+        "A, new: no dose was asked for: 1 is taken, and those of the training are 1 to 2"
+    ]
+    vectors = torch.tensor([[0, 0, 0, 0, 0], [0, 10.0, 0, 0, 0], [0, 0, 1.0, 1.0, 0]])
+    cells = replace(reference(), vectors=vectors, vector=torch.tensor([0, 0, 1, 1, 2]))
+    both = torch.tensor([[0, 1.0, 1.0, 0, 0]])
+    assert sentences(without_dose(cells, torch.cat([asked, both]), [*labels, "A+B"])) == [
+        "A, A+B: no dose was asked for: 1 is taken, and that of the training is 10",
+        "new: no dose was asked for: 1 is taken, and those of the training are 1 to 10",
+    ]
+    assert list(without_dose(cells, asked[2:4], labels[2:4])) == []
 
 
 def test_an_embedding_far_from_those_of_the_training_is_named() -> None:
