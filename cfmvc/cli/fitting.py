@@ -16,6 +16,7 @@ from cfmvc.cli.columns import MAPPED, mapped
 from cfmvc.cli.unfinished import Unfinished
 from cfmvc.config import Section, default_params_file, override, parse_section, read_yaml
 from cfmvc.data.canonical import check_and_load
+from cfmvc.data.check_embeddings import useless
 from cfmvc.data.config import DataConfig, SplitConfig
 from cfmvc.data.embeddings import EMBEDDINGS, expect_covered, read_embeddings
 from cfmvc.data.splits import validation_cells
@@ -66,13 +67,18 @@ class _Settings:
 
 
 def _covering(path: Path, cells: AnnData, data: DataConfig) -> pd.DataFrame:
-    """Read embeddings, and raise a ``DataError`` that names the file if some have none."""
+    """Read embeddings, and raise a ``DataError`` that names the file if some have none.
+
+    Vectors that tell nothing are warned of.
+    """
     found = read_embeddings(path)
     try:
         labels = cells.obs["perturbation"].unique()
         expect_covered(found, labels, data.separator, data.control)
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix('embeddings: ')}") from error
+    for doubt in useless(found, data.control):
+        print(f"warning: {path}: {doubt}", file=sys.stderr)
     return found
 
 

@@ -62,7 +62,7 @@ def perturb_region_file(
     if picture is not None:
         importlib.import_module("matplotlib")  # where it is missing, before the work
     parse_region(order.region)  # a fault of it is told before anything is read
-    bundle = opened(model, device, embeddings)
+    bundle, warnings = opened(model, device, embeddings)
     _check_genes(order.genes, bundle.gene_names)
     tissue = read_controls(cells, bundle, mapping, control)
     region = _with_our_names(order.region, mapping, tissue.obs.columns)
@@ -79,6 +79,7 @@ def perturb_region_file(
             method=order.method,
             progress=progress,
         )
+    change.notes.extend(warnings)
     genes = order.genes or change.genes[: order.n_genes]
     _write(change, model, out)
     if picture is not None:

@@ -11,12 +11,14 @@ from anndata import AnnData
 from cfmvc.cli.columns import mapped
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.data.canonical import load_controls, rename_control, write_canonical
+from cfmvc.data.check_embeddings import useless
 from cfmvc.data.config import DataConfig
 from cfmvc.data.embeddings import read_embeddings
 from cfmvc.errors import ConfigError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
 from cfmvc.models.extension import with_embeddings
 from cfmvc.progress.cells import CellProgress
+from cfmvc.stages.beyond import other_vectors
 from cfmvc.stages.compute import Device, use
 from cfmvc.stages.conditions import LABELS
 from cfmvc.stages.predict import predict_cells
@@ -38,7 +40,7 @@ def predict_file(
     with_means: bool = True,
 ) -> dict[str, Any]:
     """Read model, conditions and controls; write the virtual cells; return what was made."""
-    bundle = opened(model, device, embeddings)
+    bundle, warnings = opened(model, device, embeddings)
     asked = _read_conditions(conditions)
     given = None if controls is None else read_controls(controls, bundle, mapping, control)
     with CellProgress("generate") as progress:
@@ -63,17 +65,30 @@ def predict_file(
         "n_conditions": len(asked_of(prediction.cells.obs).drop_duplicates()),
         "n_genes": prediction.cells.n_vars,
         "n_velocity_events": len(prediction.events),
-        "warnings": prediction.warnings,
+        "warnings": warnings + prediction.warnings,
     }
 
 
-def opened(model: str, device: str, embeddings: Path | None) -> Bundle:
-    """Return a model on its device, told of more perturbations where there are embeddings."""
+def opened(model: str, device: str, embeddings: Path | None) -> tuple[Bundle, list[str]]:
+    """Return a model on its device, told of more perturbations where there are embeddings.
+
+    And warnings of these.
+    """
     if device not in get_args(Device):
         raise ConfigError(f"--device {device}: valid: {listed(get_args(Device))}")
     where = use(device, n_threads=0)  # type: ignore[arg-type]
     bundle = load_bundle(bundle_folder(model), where)
-    return bundle if embeddings is None else with_embeddings(bundle, read_embeddings(embeddings))
+    if embeddings is None:
+        return bundle, []
+    given = read_embeddings(embeddings)
+    wider = with_embeddings(bundle, given)
+    warnings = [*useless(given, bundle.vocabulary.control)]
+    if others := other_vectors(bundle, given):
+        of_these = listed(others, 5)
+        warnings.append(
+            f"the model keeps the vectors of its training for {of_these}; others are given"
+        )
+    return wider, [f"{embeddings}: {warning}" for warning in warnings]
 
 
 def bundle_folder(model: str) -> Path:

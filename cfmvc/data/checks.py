@@ -15,9 +15,9 @@ from anndata import AnnData
 
 from cfmvc.data.check_counts import check_counts
 from cfmvc.data.check_design import check_design
+from cfmvc.data.check_embeddings import check_covered, check_embeddings
 from cfmvc.data.check_labels import check_arms, check_labels, check_separator
 from cfmvc.data.config import DataConfig
-from cfmvc.data.embeddings import check_covered, check_embeddings
 from cfmvc.data.faults import Fault
 from cfmvc.data.labels import COLUMNS, canonical_labels, column_of, holds_fractions, read_labels
 from cfmvc.data.reading import is_sparse
@@ -60,7 +60,7 @@ def check_contents(adata: AnnData, config: DataConfig) -> list[Fault]:
         *check_labels(adata, config),
         *_check_dose(adata, config),
         *_check_spatial(adata, config.spatial),
-        *check_embeddings(adata, config.embeddings, config.perturbation),
+        *check_embeddings(adata, config),
     ]
 
 

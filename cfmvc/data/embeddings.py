@@ -1,7 +1,6 @@
 """Embeddings of perturbations: one vector each, also of those that no cell was given."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from cfmvc.data.config import DataConfig
-from cfmvc.data.faults import Fault
 from cfmvc.data.labels import read_labels
 from cfmvc.data.vocabulary import perturbing_parts
-from cfmvc.errors import DataError, listed, suggest
+from cfmvc.errors import DataError, listed
 
 EMBEDDINGS = "perturbation_embeddings"  # the key of ``uns`` in canonical cells
 
@@ -38,6 +35,11 @@ def find_embeddings(adata: AnnData, key: str, perturbation: str) -> pd.DataFrame
     """
     if key in adata.uns:
         return _table(adata.uns[key], f"uns['{key}']")
+    return embeddings_of_cells(adata, key, perturbation)
+
+
+def embeddings_of_cells(adata: AnnData, key: str, perturbation: str) -> pd.DataFrame | None:
+    """Return the embeddings that a file has a cell, in ``obsm``, as :func:`find_embeddings`."""
     if key not in adata.obsm or perturbation not in adata.obs:
         return None
     held = adata.obsm[key]
@@ -85,39 +87,6 @@ def _is_header(line: pd.Series) -> bool:
     if pd.isna(line[0]) or not np.isfinite(numbers).all():
         return True
     return len(numbers) > 2 and np.array_equal(numbers, np.arange(len(numbers)))
-
-
-def check_embeddings(adata: AnnData, key: str, perturbation: str) -> Iterator[Fault]:
-    """Yield what is wrong with the embeddings of a file."""
-    is_named = key not in ("", EMBEDDINGS)
-    if is_named and key not in adata.uns and key not in adata.obsm:
-        there = [str(name) for name in (*adata.uns, *adata.obsm)]
-        yield Fault(
-            "error",
-            f"uns['{key}'] or obsm['{key}']",
-            f"no such embeddings{suggest(key, there)}; the file has {listed(there) or 'none'}",
-            remedy="name the embeddings with --map embeddings=KEY",
-        )
-        return
-    try:
-        find_embeddings(adata, key, perturbation)
-    except DataError as error:
-        where, _, message = str(error).partition(": ")
-        yield Fault("error", where, message)
-
-
-def check_covered(adata: AnnData, labels: Iterable[str], config: DataConfig) -> Iterator[Fault]:
-    """Yield a fault where a file has embeddings, and not of all the perturbations of its cells."""
-    with suppress(DataError):  # a fault of its own
-        embeddings = find_embeddings(adata, config.embeddings, config.perturbation)
-        if embeddings is None:
-            return
-        try:
-            expect_covered(embeddings, labels, config.separator, config.control)
-        except DataError as error:
-            where = "uns" if config.embeddings in adata.uns else "obsm"
-            message = str(error).removeprefix("embeddings: ")
-            yield Fault("error", f"{where}['{config.embeddings}']", message)
 
 
 def expect_covered(

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 
@@ -16,6 +14,7 @@ from cfmvc.errors import CfmvcError, DataError, listed
 from cfmvc.models import Bundle, load_bundle
 from cfmvc.models.extension import with_embeddings
 from cfmvc.registry.evaluation_set import EvaluationSet
+from cfmvc.stages.beyond import other_vectors
 from cfmvc.stages.held_out import predict_held_out
 from cfmvc.stages.predict import GenerateConfig
 
@@ -117,10 +116,8 @@ def told_of_embeddings(bundle: Bundle, cells: AnnData) -> Bundle:
     if vectors is None or not context.has_embedding or not (_parts_asked(bundle, cells) - {*known}):
         return bundle
     wider = with_embeddings(bundle, vectors)  # says if they are of another length
-    shared = [label for label in known[1:] if label in vectors.index]
-    there = context.embedding[[known.index(label) for label in shared]]
-    given = context.in_own_units(_as_tensor(vectors.loc[shared]).to(bundle.device))
-    if not shared or not torch.allclose(given, there, rtol=1e-3, atol=1e-3):
+    is_shared = not vectors.index.intersection(known[1:]).empty
+    if not is_shared or other_vectors(bundle, vectors):
         raise DataError(
             "embeddings: the vectors of the perturbations that it knows are not those of its "
             f"training (known: {listed(known[1:])}), so that a new one tells it nothing"
@@ -153,7 +150,3 @@ def _unable(version: int, role: str, error: Exception) -> Void:
         f"void: version {version} ({role}) cannot predict the held-out conditions of this project: "
         f"{error}. {_REMEDY[role]}"
     )
-
-
-def _as_tensor(vectors: pd.DataFrame) -> torch.Tensor:
-    return torch.from_numpy(vectors.to_numpy(dtype=np.float64))

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 
+from cfmvc.models.bundle import Bundle
 from cfmvc.models.reference import ReferenceCells
 
 _A_LITTLE = 1.0 + 1e-4  # doses in single precision
@@ -129,6 +131,25 @@ def unlike_embeddings(
                     f"the embedding of '{names[column]}' is {norms[column]:.1f} times as far from "
                     "the average one as any of the training; are the units the same?",
                 )
+
+
+def other_vectors(bundle: Bundle, embeddings: pd.DataFrame) -> list[str]:
+    """Return the known perturbations of which a table has another vector than the training had.
+
+    Parameters
+    ----------
+    bundle
+        A model that was trained with embeddings.
+    embeddings
+        A row a label, as long as those of the training.
+    """
+    context, names = bundle.model.context, bundle.vocabulary.perturbations
+    column = {name: number for number, name in enumerate(names) if number}  # not the control
+    shared = [label for label in embeddings.index if label in column]
+    given = torch.from_numpy(embeddings.loc[shared].to_numpy(dtype=np.float64))
+    there = context.embedding[[column[label] for label in shared]]
+    is_same = torch.isclose(context.in_own_units(given.to(bundle.device)), there, 1e-3, 1e-3)
+    return [label for label, same in zip(shared, is_same.all(1).tolist(), strict=True) if not same]
 
 
 def unlike_training(scores: np.ndarray, labels: list[str]) -> Iterator[Warned]:

@@ -325,6 +325,23 @@ def test_doses_are_learnt_and_asked_for(tmp_path: Path) -> None:
     assert "no dose was asked for: 1 is taken, and that of the training is 2" in result.stderr
 
 
+def test_vectors_that_tell_nothing_are_warned_of(
+    train_file: Path, conditions: Path, tmp_path: Path
+) -> None:
+    vectors, later = tmp_path / "vectors.csv", tmp_path / "later.csv"
+    vectors.write_text("A,1,2\nB,0,0\n")
+    result = cfmvc("fit", train_file, "--out", tmp_path / "m", "--embeddings", vectors, *QUICK)
+    assert f"warning: {vectors}: the vector of 'B' is 0 in all places" in result.stderr
+    later.write_text("A,1,3\nB,0,0\nnew,1,1\n")
+    result = cfmvc(
+        *("predict", "--model", tmp_path / "m", "--conditions", conditions),
+        *("--embeddings", later, "--out", tmp_path / "pred.h5ad"),
+    )
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert f"warning: {later}: the vector of 'B' is 0 in all places" in result.stderr
+    assert f"warning: {later}: the model keeps the vectors of its training for 'A'" in result.stderr
+
+
 def test_the_next_command_works_as_it_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,3 +136,40 @@ def test_a_missing_vector_names_the_perturbation() -> None:
         expect_covered(expected(), ["A+C", "control"], "+", "control")
     with pytest.raises(DataError, match="no such file"):
         read_embeddings(Path("nowhere.csv"))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"A": 0.0, "B/1": 0.0}, "all vectors are 0, and tell nothing: 'A', 'B/1'"),
+        ({"A": 2.0, "B/1": 2.0, "control": 0.0}, "all vectors are alike, and tell none from"),
+        ({"A": 1.0, "B/1": 0.0}, "the vector of 'B/1' is 0 in all places"),
+        ({"A": 0.0, "B/1": 1.0, "C": 0.0}, "the vectors of 'A', 'C' are 0 in all places"),
+        ({"A": 1.0, "B/1": 2.0, "control": 0.0}, ""),
+    ],
+)
+def test_vectors_that_tell_nothing_are_warned_of(vectors: dict[str, float], message: str) -> None:
+    given = cells()
+    given.uns[EMBEDDINGS] = {label: [value, value] for label, value in vectors.items()}
+    found = [str(fault) for fault in check_cells(given, CONFIG) if EMBEDDINGS in fault.where]
+    assert len(found) == bool(message)
+    assert all(text.startswith(f"uns['{EMBEDDINGS}']: {message}") for text in found)
+    assert all(fault.severity == "warning" for fault in check_cells(given, CONFIG))
+
+
+def test_the_vectors_of_cells_that_are_not_read_are_named_where_they_are_others() -> None:
+    given = cells()
+    given.uns[EMBEDDINGS] = VECTORS | {"A+B/1": [5.0, 5.0], "control": [0.0, 0.0]}
+    same = np.asarray([given.uns[EMBEDDINGS][label] for label in given.obs["perturbation"]])
+    given.obsm[EMBEDDINGS] = same.astype(np.float32)
+    assert [fault for fault in check_cells(given, CONFIG) if EMBEDDINGS in fault.where] == []
+    is_a = given.obs["perturbation"].eq("A").to_numpy()
+    for others in (same[:, :1], np.where(is_a[:, None], 9.0, same)):
+        given.obsm[EMBEDDINGS] = others
+        (fault,) = [fault for fault in check_cells(given, CONFIG) if EMBEDDINGS in fault.where]
+        assert fault.severity == "warning"
+        words = f"obsm['{EMBEDDINGS}']: uns['{EMBEDDINGS}'] is used, and this has another vector of"
+        assert str(fault).startswith(f"{words} 'A'")
+    given.obsm[EMBEDDINGS] = np.arange(2.0 * len(same)).reshape(-1, 2)
+    (fault,) = [fault for fault in check_cells(given, CONFIG) if EMBEDDINGS in fault.where]
+    assert "is used, and not this: cells of 'control' have different vectors" in str(fault)

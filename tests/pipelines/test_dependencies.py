@@ -45,8 +45,8 @@ TRAINED_FROM = tuple(f"cfmvc/data/{name}" for name in ("ahead", "resident", "sam
 CHECKS = {
     f"cfmvc/data/{name}.py"
     for name in (
-        *("check_counts", "check_design", "check_labels", "checks", "config", "faults"),
-        *("canonical", "count_tally", "labels"),
+        *("check_counts", "check_design", "check_embeddings", "check_labels", "checks"),
+        *("canonical", "config", "count_tally", "faults", "labels"),
     )
 }
 

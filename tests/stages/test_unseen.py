@@ -16,6 +16,7 @@ from cfmvc.errors import DataError, UnknownLabelError
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.extension import with_embeddings
 from cfmvc.stages import fit_flow, fit_vae, predict_cells
+from cfmvc.stages.beyond import other_vectors
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.expectation import _columns_of_flow
 from cfmvc.stages.prepared import training_cells
@@ -146,6 +147,17 @@ def test_a_vector_may_come_later_and_tells_the_same(
         predicted(bundle, cells, "new")
     known = cells.uns[EMBEDDINGS].loc[["P1"]]
     assert with_embeddings(bundle, known) is bundle
+
+
+def test_known_perturbations_keep_the_vectors_of_the_training(
+    bundle: Bundle, cells: AnnData
+) -> None:
+    given = cells.uns[EMBEDDINGS].copy()
+    assert other_vectors(bundle, given.round(5)) == []
+    first, control = given.index[0], bundle.vocabulary.control
+    given.loc[first] += 0.5
+    given.loc["new"] = given.loc[control] = 7.0
+    assert other_vectors(bundle, given) == [first]
 
 
 def test_what_cannot_be_told_is_an_error(bundle: Bundle, cells: AnnData) -> None:
