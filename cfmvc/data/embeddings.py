@@ -47,15 +47,37 @@ def embeddings_of_cells(adata: AnnData, key: str, perturbation: str) -> pd.DataF
     labels = read_labels(adata.obs[perturbation]).text
     table = pd.DataFrame(vectors, index=labels)
     first = table[~table.index.duplicated()]
-    others = first.loc[labels].to_numpy()
-    differ = ((vectors != others) & ~(pd.isna(vectors) & pd.isna(others))).any(axis=1)
-    if differ.any():
+    if message := _disagreement(vectors, first.loc[labels].to_numpy(), labels, adata.obs_names):
         raise DataError(
-            f"obsm['{key}']: cells of '{labels[differ][0]}' have different vectors; an embedding "
-            "belongs to the perturbation, so give one vector a label (uns takes a table)"
+            f"obsm['{key}']: {message}; an embedding belongs to the perturbation, so give one "
+            "vector a label (uns takes a table)"
         )
     # All NaN is no vector: the control needs none, and of the others it is said that they lack it.
     return _table(first[~first.isna().all(axis=1)], f"obsm['{key}']")
+
+
+def _disagreement(
+    vectors: np.ndarray, first: np.ndarray, labels: np.ndarray, names: pd.Index
+) -> str:
+    """Return in which label cells have other vectors than its first one; empty if in none.
+
+    Parameters
+    ----------
+    vectors, first
+        Of each cell, and of the first cell of its label, ``(n_cells, E)``.
+    labels, names
+        Of the cells.
+    """
+    is_nan = pd.isna(vectors)
+    differ = ((vectors != first) & ~(is_nan & pd.isna(first))).any(axis=1)
+    if not differ.any():
+        return ""
+    label = labels[differ][0]
+    lacking = np.flatnonzero((labels == label) & is_nan.any(axis=1))
+    if not len(lacking):
+        return f"cells of '{label}' have different vectors"
+    what = "no vector" if is_nan[lacking[0]].all() else "missing values in its vector"
+    return f"cell '{names[lacking[0]]}' has {what}, and others of '{label}' have one"
 
 
 def read_embeddings(path: Path) -> pd.DataFrame:
@@ -69,7 +91,13 @@ def read_embeddings(path: Path) -> pd.DataFrame:
         If there is no such file, or it is no such table.
     """
     try:
-        header = 0 if _is_header(pd.read_csv(path, header=None, nrows=1).iloc[0]) else None
+        line = pd.read_csv(path, header=None, nrows=1).iloc[0]
+        if len(line) == 1:
+            raise DataError(
+                f"{path}: its first line is '{line[0]}'; separate the columns (a label, and its "
+                "vector) with commas"
+            )
+        header = 0 if _is_header(line) else None
         table = pd.read_csv(path, header=header, index_col=0, dtype={0: str})
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
@@ -113,13 +141,7 @@ def expect_covered(
 
 def _table(held: Any, where: str) -> pd.DataFrame:
     if isinstance(held, Mapping):
-        sizes = {len(np.atleast_1d(vector)) for vector in held.values()}
-        if not sizes:
-            raise DataError(f"{where}: no vector at all; add them, or remove it")
-        if len(sizes) != 1:
-            raise DataError(f"{where}: vectors of different lengths: {listed(sorted(sizes))}")
-        rows = np.stack([np.atleast_1d(np.asarray(vector)) for vector in held.values()])
-        held = pd.DataFrame(rows, index=[str(label) for label in held])
+        held = _of_mapping(held, where)
     empty = isinstance(held, pd.DataFrame) and held.empty
     if not isinstance(held, pd.DataFrame) or empty:
         raise DataError(
@@ -129,7 +151,7 @@ def _table(held: Any, where: str) -> pd.DataFrame:
     try:
         values = held.to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: not all values are numbers: {error}") from error
+        raise DataError(f"{where}: {_no_number(held) or error}") from error
     labels = pd.Index([str(label) for label in held.index], dtype=object)
     if labels.has_duplicates:
         raise DataError(f"{where}: '{labels[labels.duplicated()][0]}' has more than one vector")
@@ -138,3 +160,32 @@ def _table(held: Any, where: str) -> pd.DataFrame:
         raise DataError(f"{where}: the vector of '{row}' has missing or infinite values")
     columns = [str(number) for number in range(values.shape[1])]
     return pd.DataFrame(values, index=labels, columns=columns).sort_index()
+
+
+def _of_mapping(held: Mapping[Any, Any], where: str) -> pd.DataFrame:
+    labels = [str(label) for label in held]
+    vectors = [np.atleast_1d(np.asarray(vector)) for vector in held.values()]
+    if not labels:
+        raise DataError(f"{where}: no vector at all; add them, or remove it")
+    first = dict[int, str]()  # label of each length
+    for label, vector in zip(labels, vectors, strict=True):
+        if vector.ndim > 1:
+            raise DataError(
+                f"{where}: of '{label}' there is a matrix {vector.shape}, and no vector"
+            )
+        first.setdefault(len(vector), label)
+    if len(first) != 1:
+        lengths = ", ".join(f"{length} of '{label}'" for length, label in sorted(first.items())[:5])
+        raise DataError(f"{where}: vectors of different lengths: {lengths}")
+    return pd.DataFrame(np.stack(vectors), index=labels)
+
+
+def _no_number(table: pd.DataFrame) -> str:
+    """Return the first value that is no number, with its label; empty if there is none."""
+    for label, row in zip(table.index, table.to_numpy(dtype=object), strict=True):
+        for value in row:
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                return f"the vector of '{label}' has '{value}', which is no number"
+    return ""

@@ -60,6 +60,14 @@ def test_a_header_is_no_perturbation_and_none_is_needed(first: str, tmp_path: Pa
     pd.testing.assert_frame_equal(found, expected(), check_names=False)
 
 
+@pytest.mark.parametrize("first", ["label;x;y", "A;1;2", "A\t1\t2", "A 1 2"])
+def test_a_table_without_commas_says_what_separates_its_columns(first: str, tmp_path: Path) -> None:
+    file = tmp_path / "vectors.csv"
+    file.write_text(f"{first}\n{first.replace('A', 'B')}\n")
+    with pytest.raises(DataError, match=f"{file}: its first line is '{first}'; separate the col"):
+        read_embeddings(file)
+
+
 def test_embeddings_that_the_user_named_must_be_there() -> None:
     given = cells()
     given.uns["esm"] = VECTORS
@@ -82,9 +90,14 @@ def test_vectors_of_cells_are_taken_once_a_label() -> None:
     found = find_embeddings(given, "esm", "perturbation")
     assert found is not None
     assert found.loc["B/1"].tolist() == [2.0, 4.0]
-    given.obsm["esm"][0] += 1.0
-    with pytest.raises(DataError, match="cells of 'control' have different vectors"):
-        find_embeddings(given, "esm", "perturbation")
+    for change, message in (
+        (1.0, "cells of 'control' have different vectors"),
+        ([np.nan, 0.0], "cell 'cell0' has missing values in its vector, and others of 'control'"),
+        (np.nan, "cell 'cell0' has no vector, and others of 'control' have one"),
+    ):
+        given.obsm["esm"][0] += change
+        with pytest.raises(DataError, match=message):
+            find_embeddings(given, "esm", "perturbation")
 
 
 def test_labels_of_cells_with_vectors_are_read_as_all_labels_are() -> None:
@@ -115,11 +128,13 @@ def test_they_come_through_the_canonical_file_and_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"A": [1.0], "B": [1.0, 2.0]}, "different lengths"),
+        ({"A": [1.0], "B": [1.0, 2.0], "C": [0.0]}, "different lengths: 1 of 'A', 2 of 'B'"),
+        ({"A": [1.0], "B": [[1.0, 2.0]]}, "of 'B' there is a matrix (1, 2), and no vector"),
         ({"A": [1.0], "B": [np.nan]}, "the vector of 'B' has missing or infinite values"),
-        ({"A": ["x"], "B": ["y"]}, "not all values are numbers"),
+        ({"A": ["1"], "B": ["x"]}, "the vector of 'B' has 'x', which is no number"),
         ("text", "expected a table"),
         (pd.DataFrame([[1.0], [2.0]], index=["A", "A"]), "'A' has more than one vector"),
+        ({1: [1.0], "1": [2.0]}, "'1' has more than one vector"),
     ],
 )
 def test_what_is_no_embedding_is_a_fault_of_the_file(held: object, message: str) -> None:
