@@ -1,6 +1,6 @@
 """Where the mean of virtual cells belongs: factors on their means, condition by condition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from cfmvc.stages.background import Background
 _MOST_CELLS = 64  # of a stratum's controls, which the factors are found on
 _NEW_CELLS = 64  # where there are none
 _AT_ONCE = 16  # conditions whose cells are carried together
+_ASKED_AT_ONCE = 512  # conditions of which it is asked together what is expected
 
 Carried = Callable[[torch.Tensor, torch.Tensor | None], Virtual]
 """Makes virtual cells of condition rows ``(B,)`` out of controls ``(B,)``, or out of noise."""
@@ -75,34 +76,44 @@ def expectation_of(
     p, batch, cell_type = (v.cpu().numpy() for v in (asked.p, asked.batch, asked.cell_type))
     of_row = list(zip(batch.tolist(), cell_type.tolist(), strict=True))
     strata = {stratum: _Stratum.of(bundle, background, *stratum) for stratum in set(of_row)}
-    means = np.stack([strata[stratum].mean for stratum in of_row])
-    n_controls = np.asarray([strata[stratum].n_controls for stratum in of_row])
-    found = np.isfinite(means).all(axis=1)  # elsewhere nobody knows what a shift is taken from
-    shifts = AskedShifts(p[found], batch[found], cell_type[found], means[found], n_controls[found])
-    # At once: what is costly does not hang on how many conditions are asked for.
-    expected, shift, spread, doubt = (np.full(means.shape, np.nan, np.float32) for _ in range(4))
+    # elsewhere nobody knows what a shift is taken from
+    found = np.asarray([np.isfinite(strata[stratum].mean).all() for stratum in of_row])
+    size = len(p), len(bundle.gene_names)
+    expected, shift, spread, doubt = (np.full(size, np.nan, np.float32) for _ in range(4))
     flow_alone, unknown_to_flow = _columns_of_flow(bundle, response)
     is_flow_alone = np.asarray(p[:, flow_alone].any(axis=1))
     # Between some embeddings and others a flow goes wherever its weights happen to lead.
     ways = np.where(p[:, unknown_to_flow].any(axis=1), 1.0, share)
     # A flow from these very controls has their noise in its mean as well: it goes all of the way.
-    of_all = ways[found, None] if bundle.model.source == "control" else 1.0
-    expected[found] = response.expected(shifts) + response.corrections(shifts) / of_all
-    spread[found], doubt[found] = response.uncertainty(shifts), response.doubt(shifts)
-    state = np.full((len(means), len(response.basis.axes)), np.nan)
-    state[found] = response.basis.scores(means[found])
-    factors = torch.zeros(means.shape, device=bundle.device)
+    ways_of_noise = ways if bundle.model.source == "control" else np.ones_like(ways)
+    state = np.full((len(p), len(response.basis.axes)), np.nan)
+    for rows in _in_blocks(np.flatnonzero(found)):
+        known = [strata[of_row[row]] for row in rows]
+        means, n_controls = zip(*((one.mean, one.n_controls) for one in known), strict=True)
+        controls = np.stack(means), np.asarray(n_controls)
+        shifts = AskedShifts(p[rows], batch[rows], cell_type[rows], *controls)
+        noise = response.corrections(shifts) / ways_of_noise[rows, None]
+        expected[rows] = response.expected(shifts) + noise
+        spread[rows], doubt[rows] = response.uncertainty(shifts), response.doubt(shifts)
+        state[rows] = response.basis.scores(controls[0])
+    factors = torch.zeros(size, device=bundle.device)
     is_perturbed = p.any(axis=1)
     shift[found & ~is_perturbed] = 0.0
-    for rows in _together(np.flatnonzero(found & is_perturbed).tolist(), of_row, strata):
-        for row, cells in zip(rows, _carried(rows, of_row, strata, carried), strict=True):
-            start = _start(cells, means[row], library)
+    for some in _together(np.flatnonzero(found & is_perturbed).tolist(), of_row, strata):
+        for row, cells in zip(some, _carried(some, of_row, strata, carried), strict=True):
+            start = _start(cells, strata[of_row[row]].mean, library)
             target = start + torch.from_numpy(expected[row]).to(start)
             sd = torch.from_numpy(doubt[row]).to(start)
             way = 0.0 if is_flow_alone[row] else float(ways[row])
             factors[row], mean = log_factors(cells, target, library, way, sd)
             shift[row] = (mean - start).cpu().numpy()
     return Expectation(factors, shift, spread, state, is_flow_alone)
+
+
+def _in_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield many rows at once, what is costly hanging little on how many; of all is no room."""
+    for start in range(0, len(rows), _ASKED_AT_ONCE):
+        yield rows[start : start + _ASKED_AT_ONCE]
 
 
 def flow_shift_of(

@@ -240,8 +240,8 @@ def mean_response_phase(
         "learning the mean response",
         [
             *there,
-            # Sums of expression as they come, and in order; their means.
-            Arrays("means of all conditions", shape.n_conditions * shape.n_genes * 8, 3),
+            # Sums of expression, their means, and the products of both.
+            Arrays("means of the conditions", n_kept * shape.n_genes * 8, 3),
             # Shifts and levels, and what is left of them.
             Arrays("shifts of the conditions", n_kept * shape.n_genes * 8, 3),
             Arrays(

@@ -72,65 +72,76 @@ def dose_curves(tables: list[CellTable], library: float) -> DoseCurves:
 def _means_of(
     tables: list[CellTable], library: float, paired: "_Paired", all_doses: bool = False
 ) -> tuple[ConditionMeans, np.ndarray]:
-    """Return the conditions that are learnt from, and the spread within all of them.
+    """Return the conditions that are learnt from, and the spread within them.
 
     With ``all_doses``, those that doses are learnt from.
     """
-    vectors, sums = _vectors(tables), _Sums(tables[0].n_genes)
-    for table in tables:
-        kinds = np.asarray([vectors[vector.tobytes()] for vector in table.conditions])
-        keys = np.stack([kinds[table.condition], table.batch, table.cell_type], axis=1)
-        for rows in _slices(len(table)):
-            logged = log_normalise(table.rows(rows), library)
-            sums.add(keys[rows], logged)
-            if table is tables[0]:
-                paired.add(rows.start, logged)
-    keys, n_cells, means, spread = sums.finished()
-    distinct = _distinct(vectors)
+    vectors = _vectors(tables)
+    distinct, (keys, members) = _distinct(vectors), _keys(tables, vectors)
+    n_cells = np.bincount(np.concatenate(members), minlength=len(keys))
     is_control = ~np.asarray(distinct.any(axis=1))[keys[:, 0]]
     if all_doses:
         kept = with_all_doses(sets_of(distinct)[1][keys[:, 0]], is_control, keys[:, 1:], n_cells)
     else:
         kept = remembered(keys[:, 0], is_control, keys[:, 1:], n_cells)
-    if len(kept) < len(keys):  # not another copy of all of them
-        keys, n_cells, means = keys[kept], n_cells[kept], means[kept]
-    kind, batch, cell_type = keys.T
+    place, sums = np.full(len(keys), -1), _Sums(len(kept), tables[0].n_genes)
+    place[kept] = np.arange(len(kept))
+    for table, member in zip(tables, members, strict=True):
+        for rows in _slices(len(table)):
+            logged = log_normalise(table.rows(rows), library)
+            sums.add(place[member[rows]], logged)
+            if table is tables[0]:
+                paired.add(rows.start, logged)
+    is_there, means, spread = sums.finished()
+    kind, batch, cell_type = keys[kept][is_there].T
     p = distinct[kind].astype(np.float64)
-    return ConditionMeans(p, batch, cell_type, n_cells, means), spread
+    return ConditionMeans(p, batch, cell_type, sums.n_cells[is_there], means), spread
+
+
+def _keys(
+    tables: list[CellTable], vectors: dict[bytes, int]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return all conditions (vector, batch, cell type), in order, and which one each cell is of."""
+    columns = []
+    for table in tables:
+        kinds = [vectors[vector.tobytes()] for vector in table.conditions]
+        kind = np.asarray(kinds, dtype=np.int64)[table.condition]
+        columns.append(np.stack([kind, table.batch, table.cell_type]))
+    every = np.concatenate(columns, axis=1)
+    shape = every.max(axis=1, initial=0) + 1
+    codes, member = np.unique(np.ravel_multi_index(tuple(every), shape), return_inverse=True)
+    ends = np.cumsum([len(table) for table in tables])[:-1]
+    return np.stack(np.unravel_index(codes, shape), axis=1), np.split(member.reshape(-1), ends)
 
 
 class _Sums:
-    """Sums and squares of expression, condition by condition."""
+    """Sums and squares of expression of some conditions; of all there may be no room for them."""
 
-    def __init__(self, n_genes: int) -> None:
-        self._sums: dict[tuple[int, ...], np.ndarray] = {}
-        self._n_cells: dict[tuple[int, ...], int] = {}
-        self._squares = np.zeros(n_genes)
+    def __init__(self, n_conditions: int, n_genes: int) -> None:
+        self.n_cells = np.zeros(n_conditions, dtype=np.int64)
+        self._sums, self._squares = np.zeros((n_conditions, n_genes)), np.zeros(n_genes)
 
-    def add(self, keys: np.ndarray, logged: csr_matrix) -> None:
-        finite = np.isfinite(np.asarray(logged.sum(axis=1)).reshape(-1))
-        keys, logged = keys[finite], logged[finite]  # the guard names the cells that are not
-        n_genes = len(self._squares)
-        self._squares += np.bincount(logged.indices, logged.data**2, minlength=n_genes)
-        distinct, member = np.unique(keys, axis=0, return_inverse=True)
-        ones = np.ones(len(keys))
-        rows = csr_matrix(
-            (ones, (member.reshape(-1), np.arange(len(keys)))), (len(distinct), len(keys))
-        )
-        sums = (rows @ logged).toarray()
-        sizes = np.bincount(member.reshape(-1), minlength=len(distinct))
-        for key, some, n in zip(map(tuple, distinct.tolist()), sums, sizes.tolist(), strict=True):
-            self._sums[key] = self._sums.get(key, 0.0) + some
-            self._n_cells[key] = self._n_cells.get(key, 0) + n
+    def add(self, place: np.ndarray, logged: csr_matrix) -> None:
+        """Add cells, of the condition with that number; of none where it is negative."""
+        # the guard names the cells that are not finite
+        counted = np.isfinite(np.asarray(logged.sum(axis=1)).reshape(-1)) & (place >= 0)
+        place, logged = place[counted], logged[counted]
+        squares = np.bincount(logged.indices, logged.data**2, minlength=len(self._squares))
+        self._squares += squares
+        here, member = np.unique(place, return_inverse=True)
+        ones, cells = np.ones(len(place)), np.arange(len(place))
+        rows = csr_matrix((ones, (member.reshape(-1), cells)), (len(here), len(place)))
+        self._sums[here] += (rows @ logged).toarray()
+        self.n_cells += np.bincount(place, minlength=len(self.n_cells))
 
-    def finished(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return keys, numbers of cells, means, and the spread within conditions."""
-        keys = sorted(self._sums)
-        n_cells = np.asarray([self._n_cells[key] for key in keys])
-        sums = np.stack([self._sums[key] for key in keys])
+    def finished(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return which conditions have cells, their means, and the spread within them."""
+        is_there = self.n_cells > 0
+        sums = self._sums if is_there.all() else self._sums[is_there]
+        n_cells = self.n_cells[is_there]
         means = sums / n_cells[:, None]
         within = (self._squares - (sums * means).sum(axis=0)).clip(0.0)
-        return np.asarray(keys), n_cells, means, np.sqrt(within / max(n_cells.sum() - len(keys), 1))
+        return is_there, means, np.sqrt(within / max(n_cells.sum() - len(n_cells), 1))
 
 
 class _Paired:

@@ -18,7 +18,7 @@ from cfmvc.errors import CfmvcError
 from cfmvc.flow.shift_process import ShiftProcess
 from cfmvc.models.bundle import Bundle, load_bundle, save_bundle
 from cfmvc.models.mean_response import AskedShifts
-from cfmvc.stages import fit_flow, fit_vae, predict_cells
+from cfmvc.stages import expectation, fit_flow, fit_vae, predict_cells
 from cfmvc.stages.compute import ComputeConfig, use
 from cfmvc.stages.prepared import training_cells
 from cfmvc.training.config import FlowConfig, VaeConfig
@@ -172,6 +172,17 @@ def test_the_shift_and_its_uncertainty_come_with_the_cells(
     if bundle.model.source == "control":
         # but for what the expectation itself is unsure of
         np.testing.assert_allclose(shift[:, 0], expected_of(bundle, 0), atol=0.1)
+
+
+def test_asked_in_blocks_the_same_is_expected(
+    bundle: Bundle, cells: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict_cells(bundle, CONDITIONS, cells, seed=0, n_steps=4).cells
+    monkeypatch.setattr(expectation, "_ASKED_AT_ONCE", 2)
+    assert len(CONDITIONS) > 2
+    parts = predict_cells(bundle, CONDITIONS, cells, seed=0, n_steps=4).cells
+    for name in ("shift", "shift_sd"):
+        np.testing.assert_allclose(parts.varm[name], whole.varm[name], rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_mean_response_does_not_remember_the_flow_tells_alone(

@@ -78,7 +78,14 @@ def test_paired_cells_are_the_tables_own(at_a_time: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("n_perturbations", "n_genes", "n_batches", "n_embedding"),
-    [(1000, 200, 4, 0), (200, 2000, 4, 0), (300, 500, 4, 0), (600, 1000, 1, 0), (600, 200, 4, 8)],
+    [
+        (1000, 200, 4, 0),
+        (1500, 2000, 4, 0),
+        (200, 2000, 4, 0),
+        (300, 500, 4, 0),
+        (600, 1000, 1, 0),
+        (600, 200, 4, 8),
+    ],
 )
 def test_many_conditions_need_the_memory_that_is_expected(
     n_perturbations: int, n_genes: int, n_batches: int, n_embedding: int
