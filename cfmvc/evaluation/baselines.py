@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cfmvc.data.vocabulary import split_label
 from cfmvc.evaluation.conditions import Condition, Stratum, Treatment
+from cfmvc.evaluation.embedded_shift import EmbeddedShift
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.ridge import RidgeShift
 
@@ -149,8 +150,22 @@ class Ridge:
         controls = self._reference.controls(condition.stratum)
         if self._regression is None:
             return moved_controls(controls, note="no perturbed cell seen; control")
-        shift, note = self._regression.predict(condition)
-        return moved_controls(controls, shift, note)
+        return moved_controls(controls, *self._regression.predict(condition))
+
+
+class EmbeddingRidge:
+    """Real controls plus a shift regressed on embeddings, see :class:`EmbeddedShift`."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._regression = EmbeddedShift(reference) if reference.deltas else None
+
+    def predict(self, condition: Condition) -> Prediction:
+        """Return the shifted controls."""
+        controls = self._reference.controls(condition.stratum)
+        if self._regression is None:
+            return moved_controls(controls, note="no perturbed cell seen; control")
+        return moved_controls(controls, *self._regression.predict(condition))
 
 
 class NearestPerturbation:
@@ -189,6 +204,15 @@ class NearestPerturbation:
         return float(np.mean(shared)) if shared else None
 
 
+def baselines_of(reference: Reference) -> dict[str, Baseline]:
+    """Return every baseline of a reference, by name."""
+    found = {name: baseline(reference) for name, baseline in BASELINES.items()}
+    if reference.embeddings is None:
+        return found
+    return {**found, EMBEDDING_RIDGE: EmbeddingRidge(reference)}
+
+
+EMBEDDING_RIDGE = "embedding_ridge"  # where perturbations have embeddings, beside the others
 BASELINES: dict[str, type[Baseline]] = {
     "control": Control,
     "perturbed_mean": PerturbedMean,

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cfmvc.data.embeddings import EMBEDDINGS, find_embeddings
 from cfmvc.data.normalise import log_normalise, median_library
 from cfmvc.data.prepared import LEAST_CONTROLS
 from cfmvc.errors import DataError
-from cfmvc.evaluation.baselines import BASELINES, Baseline, Prediction
+from cfmvc.evaluation.baselines import Baseline, Prediction, baselines_of
 from cfmvc.evaluation.conditions import Condition, Rows, rows_of_conditions
 from cfmvc.evaluation.config import EvaluateConfig
 from cfmvc.evaluation.generated import controls_of, counts_of, generated_rows, origins_of
@@ -103,9 +104,9 @@ class Exam:
         counts = counts_of(cells, "real cells")
         library = median_library(counts[~is_test])
         logged = log_normalise(counts, library)
-        reference = Reference(
-            logged, rows_of_conditions(cells.obs, control, ~is_test), control, separator
-        )
+        known = rows_of_conditions(cells.obs, control, ~is_test)
+        embeddings = find_embeddings(cells, EMBEDDINGS, "perturbation")
+        reference = Reference(logged, known, control, separator, embeddings)
         held_out = {
             condition: rows
             for condition, rows in rows_of_conditions(cells.obs, control, is_test).items()
@@ -129,7 +130,7 @@ class Exam:
     @cached_property
     def baselines(self) -> dict[str, Baseline]:
         """Every baseline, built from the reference."""
-        return {name: baseline(self.reference) for name, baseline in BASELINES.items()}
+        return baselines_of(self.reference)
 
     def parts(self, most: int) -> list[list[Condition]]:
         """Return the conditions to ask for: together what was held out, if it is no more than that.

@@ -19,6 +19,7 @@ COLOURS = {
     "ridge": "#009E73",
     "nearest_perturbation": "#CC79A7",
     "latent_arithmetic": "#E69F00",
+    "embedding_ridge": "#117733",  # of Tol's: the palette is at its end
     CEILING: "#000000",
 }
 MARKERS = {
@@ -29,6 +30,7 @@ MARKERS = {
     "ridge": "v",
     "nearest_perturbation": "P",
     "latent_arithmetic": "X",
+    "embedding_ridge": "<",
     CEILING: "|",
 }
 AXES = {

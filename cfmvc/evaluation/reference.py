@@ -6,6 +6,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -31,12 +32,19 @@ class Reference:
         Label of the unperturbed cells.
     separator
         Joins the parts of a combination.
+    embeddings
+        A vector a perturbation, the labels as index, also of those that were held out; or None.
     """
 
     def __init__(
-        self, logged: sparse.csr_matrix, rows: dict[Condition, Rows], control: str, separator: str
+        self,
+        logged: sparse.csr_matrix,
+        rows: dict[Condition, Rows],
+        control: str,
+        separator: str,
+        embeddings: pd.DataFrame | None = None,
     ) -> None:
-        self._logged = logged
+        self._logged, self.embeddings = logged, embeddings
         self._held: WeakValueDictionary[Stratum, Array] = WeakValueDictionary()
         self.separator = separator
         self._controls = {

@@ -34,10 +34,12 @@ class RidgeShift:
         self._columns = {part: column for column, part in enumerate(sorted(parts))}
         doses = [(part, c.treatment.dose or 0.0) for c in conditions for part in self._parts(c)]
         self._max_dose = {part: dose or 1.0 for part, dose in sorted(doses)}  # the last one stays
-        self._scores = _stratum_scores(reference, {c.stratum for c in conditions})
+        self._scores = stratum_scores(reference, {c.stratum for c in conditions})
         rows = np.stack([self._row(condition) for condition in conditions])
         shifts = np.stack([reference.deltas[condition] for condition in conditions])
-        self._model = _fit(rows, shifts, [str(condition.stratum) for condition in conditions])
+        self._model = fitted_ridge(
+            rows, shifts, [str(condition.stratum) for condition in conditions]
+        )
 
     def predict(self, condition: Condition) -> tuple[Array, str]:
         """Return the shift, shape ``(n_genes,)``, and a note if a perturbation was never seen."""
@@ -57,7 +59,16 @@ class RidgeShift:
         return np.concatenate([hot, self._scores[condition.stratum]])
 
 
-def _stratum_scores(reference: Reference, fitted: set[Stratum]) -> dict[Stratum, Array]:
+def stratum_scores(reference: Reference, fitted: set[Stratum]) -> dict[Stratum, Array]:
+    """Return principal components of the strata's mean controls, the largest of which is 1.
+
+    Parameters
+    ----------
+    reference
+        Gives the controls.
+    fitted
+        Strata that a regression sees: their scores say what the largest one is.
+    """
     strata = reference.strata
     means = np.stack([reference.control_means[stratum] for stratum in strata])
     is_known = np.asarray([reference.n_controls(s) >= LEAST_CONTROLS for s in strata])
@@ -73,8 +84,9 @@ def _stratum_scores(reference: Reference, fitted: set[Stratum]) -> dict[Stratum,
     return dict(zip(strata, scores / (largest if largest > 0 else 1.0), strict=True))
 
 
-def _fit(rows: Array, shifts: Array, groups: list[str]) -> Ridge:
-    penalty = float(PENALTIES[0])  # where there is no stratum to leave out
+def fitted_ridge(rows: Array, shifts: Array, groups: list[str]) -> Ridge:
+    """Return a regression with the penalty of least error when each group is left out in turn."""
+    penalty = float(PENALTIES[0])  # where there is none to leave out
     if len(set(groups)) > 1:
         penalty = float(PENALTIES[np.argmin(left_out_errors(rows, shifts, groups))])
     return Ridge(alpha=penalty).fit(rows, shifts)

@@ -8,11 +8,13 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from cfmvc.errors import DataError
 from cfmvc.evaluation.baselines import (
     BASELINES,
+    EMBEDDING_RIDGE,
     Additive,
     Control,
     NearestPerturbation,
     PerturbedMean,
     Ridge,
+    baselines_of,
 )
 from cfmvc.evaluation.conditions import Condition, Stratum, Treatment, rows_of_conditions
 from cfmvc.evaluation.reference import Reference
@@ -253,6 +255,34 @@ def test_ridge_recovers_effects_that_depend_on_the_state_of_the_controls() -> No
     additive = Additive(reference).predict(asked("A", "b0", "T")).cells.mean(axis=0)
     assert np.abs(ridge - truth).max() < 0.02
     assert np.abs(additive - truth).max() > 0.1
+
+
+def test_a_perturbation_that_was_never_seen_is_told_by_its_embedding() -> None:
+    """Effects are linear in the vectors, and the sum of the parts of a combination."""
+    rng = np.random.default_rng(0)
+    vectors = pd.DataFrame(rng.normal(size=(12, 2)) + 5.0, index=[f"P{n}" for n in range(12)])
+    effects = (vectors.to_numpy() @ rng.normal(size=(2, N_GENES)) + 1.0) / 10
+    means = {
+        ("control", "b1", "T"): BASE,
+        ("control", "b2", "T"): BASE + 1,
+        **{(f"P{n}", "b1", "T"): BASE + effects[n] for n in range(11)},
+        ("P1+P2", "b1", "T"): BASE + effects[1] + effects[2],
+    }
+    reference = reference_of(means)
+    assert EMBEDDING_RIDGE not in baselines_of(reference)
+    reference.embeddings = vectors
+    told = baselines_of(reference)
+    assert list(told) == [*BASELINES, EMBEDDING_RIDGE]
+    for label, effect in (("P11", effects[11]), ("P3+P11", effects[3] + effects[11])):
+        predicted = told[EMBEDDING_RIDGE].predict(asked(label, "b2", "T"))
+        found = predicted.cells.mean(axis=0) - (BASE + 1)
+        np.testing.assert_allclose(found, effect, atol=0.05)
+        assert predicted.note == ""
+    assert "no embedding" in told[EMBEDDING_RIDGE].predict(asked("Z", "b2", "T")).note
+    nothing = reference_of({key: mean for key, mean in MEANS.items() if key[0] == "control"})
+    nothing.embeddings = vectors
+    predicted = baselines_of(nothing)[EMBEDDING_RIDGE].predict(asked("P1", "b2", "T"))
+    np.testing.assert_allclose(predicted.cells.mean(axis=0), BASE + 1)
 
 
 def test_nearest_perturbation_is_the_one_that_acts_most_alike_elsewhere() -> None:
