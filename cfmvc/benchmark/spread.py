@@ -70,10 +70,10 @@ def interval_over_folds(
     means = np.empty((n_folds, n_folds, n))  # a fold drawn twice has other conditions each time
     for number, (name, scores) in enumerate(found.items()):
         rng = random_generator(config.seed, "conditions", metric, name)
-        means[number] = scores.means(n_folds * n, rng).reshape(n_folds, n)
+        # of a single fold it is all about conditions; of several, folds differ by these as well
+        some = scores.means(n_folds * n, rng, stretched=n_folds == 1)
+        means[number] = some.reshape(n_folds, n)
     rng = random_generator(config.seed, "folds", metric)
     drawn = rng.integers(n_folds, size=(n_folds, n))
     chosen = means[drawn, np.arange(n_folds)[:, None], np.arange(n)]
-    # of a single fold it is all about conditions
-    n_units = len(next(iter(found.values())).values) if n_folds == 1 else 0
-    return interval(chosen.mean(axis=0), config.confidence, n_units)
+    return interval(chosen.mean(axis=0), config.confidence)

@@ -19,10 +19,11 @@ class EvaluateConfig(Section):
         ge=4, description="test conditions with fewer real cells are listed, not scored"
     )
     n_ceiling_splits: int = Field(
-        ge=1, description="random halvings over which the ceiling is averaged"
+        ge=1, description="random halvings over which the ceiling is averaged; 2 for bounds of it"
     )
     n_draws: int = Field(
-        ge=0, description="times that other cells of each population are drawn, for intervals"
+        ge=0,
+        description="times that other cells of each population are drawn, for intervals; 0: none",
     )
     n_bootstrap: int = Field(ge=100, description="times that other conditions are drawn")
     confidence: float = Field(gt=0.5, lt=1.0, description="of the intervals, e.g. 0.95")
@@ -40,4 +41,6 @@ class EvaluateConfig(Section):
     def _in_order(self) -> "EvaluateConfig":
         if self.resistant_below >= self.solved_at:
             raise ValueError("resistant_below must be below solved_at")
+        if self.n_draws == 1:
+            raise ValueError("n_draws: of one draw there is no spread; 0, or 2 at least")
         return self

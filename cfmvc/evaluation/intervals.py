@@ -6,11 +6,12 @@ have the same controls, and with other ones all of their scores change together.
 has a second part: how far all conditions, on average, lie from their scores in one of the draws of
 other cells, in which controls are drawn for all of a stratum at once. Of the variance :math:`V` of
 that part the conditions' own noise (:math:`W / n`, of :math:`W` between conditions within a draw)
-is there already, so that it counts :math:`\sqrt{1 - W / (n V)}`.
+is there already, so that the rest, :math:`V - W / n`, is added (normal, or as Student's t, for it
+is known by some twenty draws).
 
-Averages of few that are drawn from as few lie too close: bounds are those of the expanded
-percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which has the width of
-Student's t.
+Averages of few that are drawn from as few lie too close to each other (Hesterberg 2015,
+doi:10.1080/00031305.2015.1089789). Their distances from the average are stretched as Student's t
+is: by :math:`\sqrt{n / \chi^2_{n-1}}`, drawn anew for each.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -52,10 +53,17 @@ class Scores:
         kept = np.isfinite(self.values)
         return Scores(self.values[kept], self.draws[kept])
 
-    def means(self, n_bootstrap: int, rng: np.random.Generator) -> Array:
+    def means(self, n_bootstrap: int, rng: np.random.Generator, stretched: bool = True) -> Array:
         """Return averages over conditions that might have been, shape ``(n_bootstrap,)``.
 
         NaN where there are none.
+
+        Parameters
+        ----------
+        n_bootstrap, rng
+            How many.
+        stretched
+            Whether they are to be as far apart as few conditions leave it open.
         """
         n = len(self.values)
         if n == 0:
@@ -66,8 +74,11 @@ class Scores:
             return np.asarray(self.values + noise)
         chosen = rng.integers(n, size=(n_bootstrap, n))
         means = self.values[chosen].mean(axis=1)
-        if n_draws > 1:
-            means += self._in_common()[rng.integers(n_draws, size=n_bootstrap)]
+        if stretched and n > 1:
+            middle = self.values.mean()
+            means = middle + (means - middle) * np.sqrt(n / rng.chisquare(n - 1, n_bootstrap))
+        if n > 1 and n_draws > 1:
+            means += self._in_common() * rng.standard_t(n_draws - 1, n_bootstrap)
         return np.asarray(means)
 
     def bounds(self, confidence: float) -> tuple[Array, Array]:
@@ -96,42 +107,19 @@ class Scores:
         found = self.draws - np.nanmean(self.draws, axis=1, keepdims=True)
         return np.where(np.isfinite(found), found, 0.0)
 
-    def _in_common(self) -> Array:
-        """Return how far each draw moves the average beyond what scores differ by, ``(n_draws,)``.
+    def _in_common(self) -> float:
+        """Return how far draws move the average beyond what scores differ by.
 
-        Of two conditions or more.
+        A standard deviation, of two conditions or more.
         """
         n, deviations = len(self.values), self._deviations()
-        moved = deviations.mean(axis=0)
-        whole = moved.var(ddof=1)
-        if whole == 0.0:
-            return np.zeros_like(moved)
+        whole = deviations.mean(axis=0).var(ddof=1)
         own = deviations.var(axis=0, ddof=1).mean() / n
-        return np.asarray(moved * np.sqrt(max(1.0 - own / whole, 0.0)))
+        return float(np.sqrt(max(whole - own, 0.0)))
 
 
-def interval(means: Array, confidence: float, n: int = 0) -> tuple[float, float]:
-    """Return the bounds between which the average lies, as likely on either side.
-
-    Parameters
-    ----------
-    means
-        Averages that might have been.
-    confidence
-        That it does.
-    n
-        Of how many scores each is the average; not given: the share of averages is taken as it is.
-    """
-    tail = expanded((1.0 - confidence) / 2, n)
+def interval(means: Array, confidence: float) -> tuple[float, float]:
+    """Return the bounds between which that share of the averages lies, as much on either side."""
+    tail = (1.0 - confidence) / 2
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(low), float(high)
-
-
-def expanded(tail: float, n: int) -> float:
-    """Return the share of bootstrapped averages of ``n`` scores beyond a bound that a tail is.
-
-    A single one has no others to be drawn, and its averages are spread by their own noise.
-    """
-    if n < 2:
-        return tail
-    return float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail)))

@@ -78,9 +78,8 @@ class Evaluation:
         for method in self.averages.index:
             for metric in self.averages.columns:
                 rng = random_generator(config.seed, "conditions", metric)
-                scores = self.scores(method, metric).defined()
-                means, n = scores.means(config.n_bootstrap, rng), len(scores.values)
-                rows[method, metric] = interval(means, config.confidence, n)
+                means = self.scores(method, metric).defined().means(config.n_bootstrap, rng)
+                rows[method, metric] = interval(means, config.confidence)
         index = pd.MultiIndex.from_tuples(rows, names=["method", "metric"])
         return pd.DataFrame(list(rows.values()), index, columns=["low", "high"])
 

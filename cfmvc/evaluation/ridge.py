@@ -95,9 +95,10 @@ def fitted_ridge(rows: Array, shifts: Array, groups: list[str]) -> Ridge:
 def left_out_errors(rows: Array, shifts: Array, groups: list[str]) -> Array:
     """Return the squared error of each of :data:`PENALTIES` when each group is left out in turn.
 
-    What scikit-learn's ``GridSearchCV`` finds with ``LeaveOneGroupOut``, by one decomposition a
-    group instead of a fit for each penalty: Gram matrices are sums over rows, of which a group's
-    are taken away.
+    What scikit-learn's ``GridSearchCV`` finds with ``LeaveOneGroupOut``, by one decomposition in
+    all instead of a fit for each group and penalty: rows that are left out are off by what they are
+    off within the fit, divided by how little they tell of themselves (one minus their part of the
+    hat matrix).
 
     Parameters
     ----------
@@ -111,18 +112,15 @@ def left_out_errors(rows: Array, shifts: Array, groups: list[str]) -> Array:
     Means over groups of the mean over their rows and genes, ``(n_penalties,)``.
     """
     names, number = np.unique(groups, return_inverse=True)
-    gram, products = rows.T @ rows, rows.T @ shifts
-    row_sum, shift_sum = rows.sum(axis=0), shifts.sum(axis=0)
+    left, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    rest = shifts - shifts.mean(axis=0)
+    told = left.T @ rest
     errors = np.zeros(len(PENALTIES))
-    for group in range(len(names)):
-        x, y = rows[number == group], shifts[number == group]
-        n = len(rows) - len(x)
-        centre = (row_sum - x.sum(axis=0)) / n
-        level = (shift_sum - y.sum(axis=0)) / n
-        squares, axes = np.linalg.eigh(gram - x.T @ x - n * np.outer(centre, centre))
-        seen = axes.T @ (products - x.T @ y - n * np.outer(centre, level))
-        asked = (x - centre) @ axes
-        for column, penalty in enumerate(PENALTIES):
-            rest = y - level - (asked / (squares.clip(0.0) + penalty)) @ seen
-            errors[column] += np.mean(rest**2) / len(names)
+    for column, penalty in enumerate(PENALTIES):
+        shrunk = left * (sizes**2 / (sizes**2 + penalty))
+        off = rest - shrunk @ told
+        for group in range(len(names)):
+            mine = np.flatnonzero(number == group)
+            kept = np.eye(len(mine)) - 1.0 / len(rows) - shrunk[mine] @ left[mine].T
+            errors[column] += np.mean(np.linalg.solve(kept, off[mine]) ** 2) / len(names)
     return errors

@@ -210,14 +210,13 @@ def _tells_one(group: PairGroup) -> bool:
 
 def _of_enough(groups: list[PairGroup], n_states: int) -> list[PairGroup]:
     """Leave out perturbations of too few pairs for a slope; of very many all may be such."""
-    vectors = np.stack([group.p for group in groups]) if groups else np.zeros((0, 1))
-    columns = np.where(vectors.any(axis=1), (vectors != 0).argmax(axis=1), -1)
-    n_pairs = dict.fromkeys(columns.tolist(), 0)
-    for column, group in zip(columns.tolist(), groups, strict=True):
+    columns = [int(group.p.argmax()) if group.p.any() else -1 for group in groups]
+    n_pairs = dict.fromkeys(columns, 0)
+    for column, group in zip(columns, groups, strict=True):
         n_pairs[column] += len(group.before) - 1
     return [
         group
-        for column, group in zip(columns.tolist(), groups, strict=True)
+        for column, group in zip(columns, groups, strict=True)
         if column < 0 or n_pairs[column] > _FEWEST * n_states
     ]
 

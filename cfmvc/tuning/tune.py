@@ -198,9 +198,9 @@ def tune(
             say(f"study '{name}': another process here owns it, and writes the results")
         elif with_test:
             confirmations = _confirmed(at_hand, params, front[0].params, tracker, say)
-            best["test"] = _tested(confirmations)
-            write_results(workspace, best_text(best))
-            tracker.log_text(best_text(best), BEST.name)
+            tested = best_text({**best, "test": _tested(confirmations)})
+            write_results(workspace, tested)
+            tracker.log_text(tested, BEST.name)
     return TuneResult(
         name,
         best,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from cfmvc.benchmark.report import to_markdown
 from cfmvc.benchmark.scores import FoldScores
@@ -13,6 +14,8 @@ from cfmvc.benchmark.summary import Summary
 from cfmvc.benchmark.text import notes
 from cfmvc.errors import DataError
 from tests.evaluation.conftest import CONFIG
+
+_ENERGY = ("model", "energy_distance")
 
 
 def scores_of(fold: str, seed: int, values: dict[str, list[float]]) -> FoldScores:
@@ -43,6 +46,18 @@ def test_folds_weigh_the_same_however_many_conditions_they_have() -> None:
     assert summary.by_fold.loc[("2", "model"), "energy_distance"] == 7.5
     with pytest.raises(DataError, match="missing: 2, seed 1"):
         Summary(scores[:-1], CONFIG)
+
+
+def test_the_interval_of_a_single_fold_is_about_its_conditions() -> None:
+    """Of four conditions as wide as Student's t; of folds they are but a part."""
+    values = [1.0, 2.0, 4.0, 5.0]
+    config = CONFIG.model_copy(update={"n_bootstrap": 20_000, "confidence": 0.9})
+    fold = FoldMeans.of([scores_of("1", 0, {"model": values})])
+    low, high = interval_over_folds([fold], "model", "energy_distance", config)
+    error = np.std(values, ddof=1) / 2.0
+    np.testing.assert_allclose([low, high], 3.0 + t(3).ppf([0.05, 0.95]) * error, atol=0.35)
+    low, high = interval_over_folds([fold, replace(fold, name="2")], *_ENERGY, config)
+    assert high - low < error * np.ptp(t(3).ppf([0.05, 0.95])) / 1.5
 
 
 def test_an_interval_covers_the_mean_of_folds_as_often_as_it_says() -> None:

@@ -17,6 +17,7 @@ from cfmvc.evaluation.baselines import (
     baselines_of,
 )
 from cfmvc.evaluation.conditions import Condition, Stratum, Treatment, rows_of_conditions
+from cfmvc.evaluation.embedded_shift import EmbeddedShift
 from cfmvc.evaluation.reference import Reference
 from cfmvc.evaluation.ridge import PENALTIES, left_out_errors
 
@@ -267,22 +268,41 @@ def test_a_perturbation_that_was_never_seen_is_told_by_its_embedding() -> None:
         ("control", "b2", "T"): BASE + 1,
         **{(f"P{n}", "b1", "T"): BASE + effects[n] for n in range(11)},
         ("P1+P2", "b1", "T"): BASE + effects[1] + effects[2],
+        ("P4", "b2", "T"): BASE + 1 + effects[4] / 2,
     }
-    reference = reference_of(means)
+    doses = {row: 0.5 if batch == "b2" else 1.0 for row, (_, batch, _) in enumerate(means)}
+    reference = reference_of(means, doses)
     assert EMBEDDING_RIDGE not in baselines_of(reference)
     reference.embeddings = vectors
     told = baselines_of(reference)
     assert list(told) == [*BASELINES, EMBEDDING_RIDGE]
     for label, effect in (("P11", effects[11]), ("P3+P11", effects[3] + effects[11])):
-        predicted = told[EMBEDDING_RIDGE].predict(asked(label, "b2", "T"))
-        found = predicted.cells.mean(axis=0) - (BASE + 1)
-        np.testing.assert_allclose(found, effect, atol=0.05)
-        assert predicted.note == ""
+        for dose in (1.0, 0.5):
+            predicted = told[EMBEDDING_RIDGE].predict(asked(label, "b2", "T", dose))
+            found = predicted.cells.mean(axis=0) - (BASE + 1)
+            np.testing.assert_allclose(found, dose * effect, atol=0.05)
+            assert predicted.note == ""
     assert "no embedding" in told[EMBEDDING_RIDGE].predict(asked("Z", "b2", "T")).note
     nothing = reference_of({key: mean for key, mean in MEANS.items() if key[0] == "control"})
     nothing.embeddings = vectors
     predicted = baselines_of(nothing)[EMBEDDING_RIDGE].predict(asked("P1", "b2", "T"))
     np.testing.assert_allclose(predicted.cells.mean(axis=0), BASE + 1)
+
+
+def test_the_penalty_of_embeddings_is_found_by_leaving_perturbations_out() -> None:
+    """Vectors that tell nothing: what is left out is best told by none of them."""
+    rng = np.random.default_rng(1)
+    names = [f"P{n}" for n in range(8)]
+    vectors = pd.DataFrame(rng.normal(size=(8, 6)), index=names)
+    effects = 1.0 + rng.normal(size=(8, N_GENES))
+    strata = [("b1", "T"), ("b2", "T")]
+    means = {("control", *stratum): BASE for stratum in strata}
+    means |= {(p, *s): BASE + effects[n] for n, p in enumerate(names) for s in strata}
+    reference = reference_of(means)
+    reference.embeddings = vectors
+    shift, _ = EmbeddedShift(reference).predict(asked("P0", "b1", "T"))
+    middle = effects.mean(axis=0)
+    assert np.linalg.norm(shift - middle) < 0.3 * np.linalg.norm(effects[0] - middle)
 
 
 def test_nearest_perturbation_is_the_one_that_acts_most_alike_elsewhere() -> None:

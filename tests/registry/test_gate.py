@@ -6,20 +6,23 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
 from cfmvc.config import default_params_file, parse_section, read_yaml
 from cfmvc.errors import ConfigError
-from cfmvc.evaluation import EvaluateConfig
+from cfmvc.evaluation import EvaluateConfig, Evaluation
 from cfmvc.evaluation.evaluate import evaluate
 from cfmvc.registry.config import GateConfig
 from cfmvc.registry.gate import Facts, Verdict, decide
 from cfmvc.registry.gate_table import verdict_text
-from tests.evaluation.conftest import CONFIG, screen
+from tests.evaluation.conftest import CONFIG as QUICK
+from tests.evaluation.conftest import screen
 
 PARAMS = read_yaml(default_params_file())
 GATE = parse_section(GateConfig, PARAMS["gate"], "gate")
+CONFIG = QUICK.model_copy(update={"n_draws": 20})  # of three, a spread is hardly known
 FACTS = Facts(nan_steps=0, peak_memory_gib=1.0, predict_seconds=1.0)
 
 
@@ -87,6 +90,33 @@ def test_guards_are_kept_and_unknown_facts_are_no_pass(
         "peak memory: 64 GiB (at most 32 GiB)",
         "seconds for 1,000 cells: 99 (at most 30)",
     )
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "most"), [(2, 0.15, 0.35), (5, 0.02, 0.09), (20, 0.02, 0.09)]
+)
+def test_a_version_that_is_no_better_seldom_passes_by_chance(
+    n: int, least: float, most: float
+) -> None:
+    """In a single metric; and never of two conditions that do not agree."""
+    rng, conditions, n_won = np.random.default_rng(7), [f"c{number}" for number in range(n)], 0
+    for _ in range(400):
+        scores = {"model": rng.normal(size=n), "ridge": np.zeros(n), "ceiling": np.zeros(n)}
+        table = pd.DataFrame(
+            [
+                {"method": method, "condition": condition, "energy_distance": value}
+                for method, values in scores.items()
+                for condition, value in zip(conditions, values, strict=True)
+            ]
+        )
+        averages = table.groupby("method", sort=False)[["energy_distance"]].mean()
+        draws = pd.DataFrame(columns=["method", "condition", "draw", "energy_distance"])
+        found = Evaluation(table, averages, averages.loc["ridge"], table, {}, draws, CONFIG)
+        gate = GATE.model_copy(update={"metrics": ["energy_distance"], "n_bootstrap": 500})
+        (comparison,) = decide(found, gate, FACTS).comparisons
+        n_won += comparison.is_won
+        assert not comparison.is_won or n > 2 or (scores["model"] < 0.0).all()
+    assert least < n_won / 400 < most
 
 
 def test_a_gain_within_chance_is_none(cells: ad.AnnData, truth: ad.AnnData) -> None:
