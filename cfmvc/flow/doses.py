@@ -35,10 +35,12 @@ _SATURATION = np.where(np.arange(len(_HALF)) == _LINE, 0.0, 10.0 ** (-_HALF * _S
 _DECADES, _FACTOR = 1.0, 0.35  # by so much do half doses and logarithms of steepness differ
 _OFF = (np.subtract.outer(_HALF, _HALF) / _DECADES) ** 2
 _OFF += (np.subtract.outer(np.log(_STEEPNESS), np.log(_STEEPNESS)) / _FACTOR) ** 2
-# By so much the usual curve is likelier than the line, or it is the line: what single genes do
-# beside it is told by their bends (condition_kernels). Of effects that are proportional in log
-# rates, simulated, curves gained 3 to 7; of those that follow a curve at least 12.
-_CLEARLY = 8.0
+# By so much the usual curve is likelier than the line, or it is the line. One that has not yet half
+# of its effect at the largest dose is nearly a line, beside which bends tell what single genes do
+# (condition_kernels): of effects that are proportional in log rates, simulated, such curves gained
+# 3 to 7. Where one saturates, a line would go far beyond it.
+_CLEARLY = np.where(_HALF < 0.0, 2.0, 8.0)
+_CLEARLY[_LINE] = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,7 @@ def _usual(evidence: list[np.ndarray]) -> int:
     for one in evidence:
         gain += (one - _OFF / 2.0).max(axis=1)
     gain -= (np.log(_STEEPNESS) / _FACTOR) ** 2 / 2.0
-    best = int(np.argmax(gain))
-    return best if gain[best] > gain[_LINE] + _CLEARLY else _LINE
+    return int(np.argmax(gain - _CLEARLY))
 
 
 def _explained(curves: np.ndarray, products: np.ndarray, noise: np.ndarray) -> np.ndarray:
