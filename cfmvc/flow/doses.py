@@ -35,11 +35,11 @@ _SATURATION = np.where(np.arange(len(_HALF)) == _LINE, 0.0, 10.0 ** (-_HALF * _S
 _DECADES, _FACTOR = 1.0, 0.35  # by so much do half doses and logarithms of steepness differ
 _OFF = (np.subtract.outer(_HALF, _HALF) / _DECADES) ** 2
 _OFF += (np.subtract.outer(np.log(_STEEPNESS), np.log(_STEEPNESS)) / _FACTOR) ** 2
-# By so much the usual curve is likelier than the line, or it is the line. One that has not yet half
-# of its effect at the largest dose is nearly a line, beside which bends tell what single genes do
-# (condition_kernels): of effects that are proportional in log rates, simulated, such curves gained
-# 3 to 7. Where one saturates, a line would go far beyond it.
-_CLEARLY = np.where(_HALF < 0.0, 2.0, 8.0)
+# By so much the usual curve is likelier than the line, or it is the line. Beside that bends tell
+# what single genes do (condition_kernels): of effects that are proportional in log rates,
+# simulated, steep curves gained 3 to 7 and were no better. Of one that only saturates it is enough
+# that it is likelier at all: a line would go far beyond it.
+_CLEARLY = np.where(_STEEPNESS > 1.0, 8.0, 2.0)
 _CLEARLY[_LINE] = 0.0
 
 
