@@ -141,9 +141,11 @@ class Additive:
 class Ridge:
     """Real controls plus a shift from a ridge regression, see :class:`RidgeShift`."""
 
+    _shift: type[RidgeShift] | type[EmbeddedShift] = RidgeShift
+
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._regression = RidgeShift(reference) if reference.deltas else None
+        self._regression = self._shift(reference) if reference.deltas else None
 
     def predict(self, condition: Condition) -> Prediction:
         """Return the shifted controls."""
@@ -153,19 +155,10 @@ class Ridge:
         return moved_controls(controls, *self._regression.predict(condition))
 
 
-class EmbeddingRidge:
+class EmbeddingRidge(Ridge):
     """Real controls plus a shift regressed on embeddings, see :class:`EmbeddedShift`."""
 
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._regression = EmbeddedShift(reference) if reference.deltas else None
-
-    def predict(self, condition: Condition) -> Prediction:
-        """Return the shifted controls."""
-        controls = self._reference.controls(condition.stratum)
-        if self._regression is None:
-            return moved_controls(controls, note="no perturbed cell seen; control")
-        return moved_controls(controls, *self._regression.predict(condition))
+    _shift: type[RidgeShift] | type[EmbeddedShift] = EmbeddedShift
 
 
 class NearestPerturbation:

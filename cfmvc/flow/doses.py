@@ -37,8 +37,8 @@ _OFF = (np.subtract.outer(_HALF, _HALF) / _DECADES) ** 2
 _OFF += (np.subtract.outer(np.log(_STEEPNESS), np.log(_STEEPNESS)) / _FACTOR) ** 2
 # By so much the usual curve is likelier than the line, or it is the line. Beside that bends tell
 # what single genes do (condition_kernels): of effects that are proportional in log rates,
-# simulated, steep curves gained 3 to 7 and were no better. Of one that only saturates it is enough
-# that it is likelier at all: a line would go far beyond it.
+# simulated, steep curves gained 3 to 7 (by hand) and were no better. Of one that only saturates
+# it is enough that it is likelier at all: a line would go far beyond it.
 _CLEARLY = np.where(_STEEPNESS > 1.0, 8.0, 2.0)
 _CLEARLY[_LINE] = 0.0
 

@@ -11,6 +11,7 @@ state of the controls is the case of two parts and one group.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh
@@ -191,7 +192,8 @@ class _Unknown:
     signal has ``values`` and all of the noise is the identity: what was measured is no surer.
     """
 
-    signal: np.ndarray
+    process: ShiftProcess
+    asked: Conditions
     noise: np.ndarray
     across: np.ndarray
     of_controls: np.ndarray
@@ -202,14 +204,18 @@ class _Unknown:
         cls, process: ShiftProcess, asked: Conditions, across: np.ndarray, of_controls: np.ndarray
     ) -> "_Unknown":
         """Put conditions beside what was measured; covariances in the process's axes."""
-        learnt = (process.parts, process.variances)
-        own = [asked.rows(np.asarray([row])) for row in range(len(asked))]
-        signal = np.asarray([one.covariance(one, *learnt)[0, 0] for one in own], float)
         noise = of_controls.any(axis=1) / asked.n_controls
         # From the axes of a part of the noise to those of all of it.
         to_all = np.sqrt(NOISE_WEIGHT)
         values = NOISE_WEIGHT * process.values
-        return cls(signal, noise, to_all * across, to_all * of_controls, values)
+        return cls(process, asked, noise, to_all * across, to_all * of_controls, values)
+
+    @cached_property
+    def signal(self) -> np.ndarray:
+        """Variance of the signal before, for whom it is asked: one condition after the other."""
+        learnt = (self.process.parts, self.process.variances)
+        own = [self.asked.rows(np.asarray([row])) for row in range(len(self.asked))]
+        return np.asarray([one.covariance(one, *learnt)[0, 0] for one in own], float)
 
     def variance(self, sizes: np.ndarray) -> np.ndarray:
         """Return the variance at each size of the signal, ``(n_asked, n_sizes)``."""
